@@ -1,0 +1,91 @@
+# IoSpace: `make help` lists what can be made. Everything that is made goes to $(BUILD).
+
+BUILD ?= build
+DBG ?= 1# 1: asserts and lock-rank checks; 0: as benchmarks want it
+
+ifeq ($(origin CC),default)
+CC := $(CROSS_COMPILE)gcc
+endif
+OBJCOPY ?= $(CROSS_COMPILE)objcopy
+
+ifneq ($(filter-out clean help,$(or $(MAKECMDGOALS),all)),)
+ifeq ($(filter x86_64-% amd64-%,$(shell $(CC) -dumpmachine)),)
+$(error '$(CC)' does not compile for x86-64: set CROSS_COMPILE, for example to x86_64-linux-gnu-)
+endif
+endif
+
+CFLAGS := -std=gnu11 -O2 -g -DDBG=$(DBG) \
+    -ffreestanding -fno-pie -fno-pic -mcmodel=kernel -mno-red-zone -mno-mmx -mno-sse -mno-sse2 \
+    -fno-stack-protector -fcf-protection=none -fno-asynchronous-unwind-tables \
+    -fno-omit-frame-pointer -Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes \
+    -Wswitch-enum -Wshadow -Wno-multichar # pool tags are written as 'abcd'
+LDFLAGS := -nostdlib -static -Wl,--build-id=none,-z,max-page-size=4096,-z,noexecstack
+
+SOURCES := $(wildcard boot/*.S boot/*.c arch/x64/*.S arch/x64/*.c arch/x64/mm/*.c kernel/*.c \
+    kernel/*/*.c mm/*.c drivers/*/*.c tests/kernel/*.c)
+OBJECTS := $(SOURCES:%=$(BUILD)/obj/%.o)
+IMAGE := $(BUILD)/iospace.elf
+KERNEL := $(BUILD)/iospace
+ISO := $(BUILD)/iospace.iso
+
+INCLUDES = -I. -Ikernel/ddk -Iarch/x64/inc
+$(BUILD)/obj/drivers/%.o: INCLUDES = -Ikernel/ddk -I$(<D)
+
+.PHONY: all iso run test host-test bench gdb check compdb clean help setup
+.DELETE_ON_ERROR:
+
+all: $(KERNEL) ## the kernel: iospace.elf with debug information, iospace as it is booted
+
+iso: $(ISO) ## one ISO that boots under BIOS and UEFI
+
+run: $(ISO) | setup ## boots the ISO with a disk and a network card, and shows what it does
+	@python3 tests/qemu/demo.py --build $(BUILD)
+
+test: $(KERNEL) | setup ## host tests, every machine, mutations; the last line is the sum
+	@python3 tests/qemu/run.py --build $(BUILD)
+
+host-test: ## mm compiled for this machine, under sanitizers
+	@if [ -f tests/host/Makefile ]; then $(MAKE) -C tests/host BUILD=$(abspath $(BUILD))/host test; fi
+
+bench: | setup ## instructions per operation, beside Linux's
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/free DBG=0 all
+	@python3 tests/qemu/bench.py --build $(BUILD)/free
+
+gdb: $(KERNEL) | setup ## QEMU waits, gdb attaches with symbols
+	@python3 tests/qemu/debug.py --build $(BUILD)
+
+check: ## format, includes, headers, gcc and clang with warnings as errors, static analysis
+	@tests/tools/setup.sh check
+	@CC="$(CC)" CFLAGS="$(CFLAGS)" python3 tests/tools/check.py --build $(BUILD)
+
+compdb: ## compile_commands.json for editors and clang tools
+	@python3 tests/tools/compdb.py --build $(BUILD)
+
+clean: ## removes what was made
+	rm -rf $(BUILD) compile_commands.json
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+
+setup:
+	@tests/tools/setup.sh test
+
+# GRUB loads every section of the file, so debug information stays out of the booted one; symbols
+# stay in.
+$(KERNEL): $(IMAGE)
+	@$(OBJCOPY) --strip-debug $< $@
+
+$(IMAGE): $(OBJECTS) linker.ld
+	@echo "  LD      $@"
+	@$(CC) $(LDFLAGS) -Wl,-T,linker.ld,-Map,$@.map -o $@ $(OBJECTS) -lgcc
+
+$(ISO): $(KERNEL) tests/qemu/images.py | setup
+	@echo "  ISO     $@"
+	@python3 tests/qemu/images.py iso $(KERNEL) $@
+
+$(BUILD)/obj/%.o: % Makefile
+	@echo "  CC      $<"
+	@mkdir -p $(@D)
+	@$(CC) $(CFLAGS) $(INCLUDES) -MMD -MP -c -o $@ $<
+
+-include $(OBJECTS:.o=.d)

@@ -1,0 +1,24 @@
+// The driver's view of the kernel: this header is all that a driver includes.
+//
+// Names, values, layouts and the calling convention are those of NT on x64. Each header below can
+// stand alone:
+//   keddk.h     IRQL, spin locks, time, bug checks, dispatcher objects, lists, pool, memory, print
+//   ioaccess.h  device registers, ports, barriers
+//   mmddk.h     I/O-space mappings, MDLs, reserved mappings
+//   busddk.h    resources, PCI configuration space, bus interface
+//   ioddk.h     driver and device objects, IRPs
+//
+// Comments on the functions give the rules of Microsoft's public documentation; "(ours)" marks what
+// it leaves open and this kernel decides. Where no IRQL is given, the function may be called at
+// IRQL <= DISPATCH_LEVEL.
+#pragma once
+
+#include <ntdef.h>
+#include <ntstatus.h>
+
+#include <keddk.h>
+
+#include <busddk.h>
+#include <ioaccess.h>
+#include <ioddk.h>
+#include <mmddk.h>

@@ -1,0 +1,144 @@
+// Ke: processors, IRQL, ranked spin locks, time, bug checks, symbols, boot options, leaving the
+// machine.
+//
+// The public NT routines (KeRaiseIrql, KeAcquireSpinLockRaiseToDpc, KeQueryPerformanceCounter,
+// KeBugCheckEx, ...) are declared in <wdm.h> and implemented in kernel/ke; here is what the rest of
+// the kernel needs besides. This header holds nothing of the processor, so that mm and rtl also
+// compile on the build machine.
+#pragma once
+
+#include <ntdef.h>
+#include <wdm.h>
+
+#include "kernel/inc/bugcodes.h"
+
+#ifndef DBG
+#define DBG 1
+#endif
+
+struct _LOADER_BLOCK;
+
+// -------------------------------------------------------------------------------------------------
+// Assertions. A failed one prints itself and stops with KMODE_EXCEPTION_NOT_HANDLED: P1 =
+// STATUS_ASSERTION_FAILURE, P2 = the address of the assertion, P3 = its line. That is what an
+// assertion without a debugger ends as on NT.
+
+DECLSPEC_NORETURN VOID KiAssertionFailed(PCSTR Expression, PCSTR InvariantId, PCSTR File,
+                                         ULONG Line);
+
+#undef NT_ASSERT
+#if DBG
+#define NT_ASSERT(Expression)                                                                      \
+    ((Expression) ? (VOID)0 : KiAssertionFailed(#Expression, NULL, __FILE__, __LINE__))
+// Quotes the short id of a numbered invariant, as listed in a file's head comment.
+#define NT_ASSERT_INVARIANT(Id, Expression)                                                        \
+    ((Expression) ? (VOID)0 : KiAssertionFailed(#Expression, Id, __FILE__, __LINE__))
+#else
+#define NT_ASSERT(Expression) ((VOID)sizeof((Expression) ? 1 : 0))
+#define NT_ASSERT_INVARIANT(Id, Expression) ((VOID)sizeof((Expression) ? 1 : 0))
+#endif
+
+// -------------------------------------------------------------------------------------------------
+// Ranked spin locks (kernel/ke/spinlock.c), for locks inside the kernel. Acquire raises to
+// DISPATCH_LEVEL. Checked builds assert: IRQL <= DISPATCH_LEVEL, and the rank is greater than every
+// rank that this processor holds.
+
+#define KI_LOCK_MAXIMUM_RANK 31
+
+struct _Lock_type_("spin lock") _KI_LOCK;
+
+typedef struct _KI_LOCK {
+    KSPIN_LOCK Word;              // 0 free, 1 taken
+    volatile LONG OwnerProcessor; // checked builds only; -1 when free
+    ULONG Rank;                   // 1 .. KI_LOCK_MAXIMUM_RANK
+    PCSTR Name;
+} KI_LOCK, *PKI_LOCK;
+
+#define KI_LOCK_INITIALIZER(Rank, Name)                                                            \
+    {                                                                                              \
+        0, -1, (Rank), (Name)                                                                      \
+    }
+
+_Must_inspect_result_ _IRQL_requires_max_(DISPATCH_LEVEL)
+KIRQL KiAcquireLock(PKI_LOCK Lock) _Acquires_lock_(Lock);
+VOID KiReleaseLock(PKI_LOCK Lock, KIRQL OldIrql) _Releases_lock_(Lock);
+
+// TRUE when the processor that asks holds the lock. For assertions: a free build, which has none, only
+// knows whether anybody holds it.
+BOOLEAN KiIsLockHeld(const KI_LOCK *Lock);
+
+// -------------------------------------------------------------------------------------------------
+// Processors and time.
+
+// Must run first on every processor: descriptor tables, control registers, cache types, KPCR.
+VOID KeInitializeProcessor(ULONG Number);
+ULONG KiGetCurrentProcessor(VOID);
+
+// Prints the processor's name and which protections are on, and what follows for drivers.
+VOID KePrintProcessor(VOID);
+
+// Calibrates the time-stamp counter and prints the result. Needs the console.
+VOID KeInitializeClock(VOID);
+ULONG64 KeReadCycles(VOID);
+ULONG64 KeGetCyclesPerSecond(VOID);
+
+// -------------------------------------------------------------------------------------------------
+// Bug checks (kernel/ke/bugcheck.c).
+
+// As KeBugCheckEx, with a sentence in plain words: which rule was broken, and who owned the thing.
+DECLSPEC_NORETURN VOID NTAPI KiBugCheckSaying(ULONG Code, ULONG_PTR Parameter1,
+                                              ULONG_PTR Parameter2, ULONG_PTR Parameter3,
+                                              ULONG_PTR Parameter4, PCSTR Format, ...);
+
+// The name of a bug-check code ("SYSTEM_PTE_MISUSE"), or NULL.
+PCSTR KiBugCheckName(ULONG Code);
+
+// -------------------------------------------------------------------------------------------------
+// Symbols of the kernel image (kernel/ke/symbols.c). Safe to ask during a crash: takes no lock,
+// allocates nothing.
+
+VOID KiInitializeSymbols(const struct _LOADER_BLOCK *LoaderBlock);
+
+// The name of the function or object that contains Address, and the distance from its start. NULL
+// when unknown.
+PCSTR KiFindSymbol(ULONG_PTR Address, PULONG_PTR Offset);
+
+// TRUE for an address in the code of a driver.
+BOOLEAN KiIsDriverCode(ULONG_PTR Address);
+
+// -------------------------------------------------------------------------------------------------
+// Boot options: the words of the command line, "name" or "name=value".
+
+VOID KeSetBootCommandLine(PCSTR CommandLine);
+
+// TRUE when the word exists. Its value ("" for a plain word) is copied, cut to fit. Value may be
+// NULL.
+BOOLEAN KeGetBootOption(PCSTR Name, PCHAR Value, SIZE_T ValueByteCount);
+
+// -------------------------------------------------------------------------------------------------
+// Leaving the machine.
+
+typedef enum _KE_EXIT_CODE {
+    KeExitPassed = 0x10,   // QEMU ends with status 33
+    KeExitFailed = 0x11,   // 35
+    KeExitBugCheck = 0x12, // 37
+} KE_EXIT_CODE;
+
+DECLSPEC_NORETURN VOID KeExitMachine(KE_EXIT_CODE Code);
+
+// -------------------------------------------------------------------------------------------------
+// Probes: one access that may fault, for tests and for the dump. A fault is reported, not raised.
+
+typedef struct _KE_PROBE_RESULT {
+    BOOLEAN Faulted;
+    UCHAR Vector;
+    ULONG ErrorCode;      // as the processor pushed it
+    ULONG64 FaultAddress; // CR2; 0 for other vectors than the page fault
+} KE_PROBE_RESULT, *PKE_PROBE_RESULT;
+
+// Reads eight bytes.
+KE_PROBE_RESULT KeProbeRead(const VOID *Va, PULONG64 Value);
+// Writes one byte.
+KE_PROBE_RESULT KeProbeWrite(PVOID Va, UCHAR Value);
+// Calls Va. The bytes there must be a return instruction.
+KE_PROBE_RESULT KeProbeExecute(const VOID *Va);

@@ -1,0 +1,140 @@
+// What kernel/ke, kd and io need of a processor. Fulfilled by arch/x64; the memory half of the
+// contract is "mm/miarch.h". Calls upward, from trap handlers into kernel/ke, are declared at the
+// end.
+#pragma once
+
+#include <ntdef.h>
+#include <wdm.h>
+
+// -------------------------------------------------------------------------------------------------
+// What the processor can do, filled by KeArchInitializeProcessor and constant from then on. A
+// BOOLEAN is TRUE when the feature exists and, where it is a protection, is switched on.
+
+typedef struct _KE_FEATURES {
+    BOOLEAN Nx;
+    BOOLEAN WriteProtect;
+    BOOLEAN Smep;
+    BOOLEAN Smap;
+    BOOLEAN Umip;
+    BOOLEAN Pks; // supervisor protection keys: an execute-only page can be had
+    BOOLEAN Page1G;
+    BOOLEAN GlobalPages;
+    BOOLEAN Pat;
+    BOOLEAN MachineCheck;
+    BOOLEAN ClFlush;
+    BOOLEAN InvariantTsc;
+    UCHAR PhysicalBits;
+    UCHAR VirtualBits;
+    USHORT CacheLineBytes;
+    CHAR Vendor[13];
+    CHAR Brand[49];
+} KE_FEATURES, *PKE_FEATURES;
+
+extern KE_FEATURES KeFeatures;
+
+// -------------------------------------------------------------------------------------------------
+// The processor control region, one per processor, at gs:0. The places of Self, Number and
+// CurrentThread are ABI: driver images read them inline.
+
+#define KE_MAXIMUM_PROCESSORS 8
+
+typedef struct _KPCR {
+    UCHAR Reserved0[0x18];
+    struct _KPCR *Self; // 0x18
+    ULONG HeldRanks;    // bit r: this processor holds a lock of rank r
+    ULONG Reserved1;
+    ULONG64 SpuriousInterrupts;
+    UCHAR Reserved2[0x184 - 0x30];
+    USHORT Number; // 0x184
+    USHORT Reserved3;
+    PVOID CurrentThread; // 0x188
+} KPCR, *PKPCR;
+
+C_ASSERT(FIELD_OFFSET(KPCR, Self) == 0x18);
+C_ASSERT(FIELD_OFFSET(KPCR, Number) == 0x184);
+C_ASSERT(FIELD_OFFSET(KPCR, CurrentThread) == 0x188);
+
+PKPCR KeArchGetPcr(VOID);
+
+// -------------------------------------------------------------------------------------------------
+// One processor.
+
+// Descriptor tables, KPCR, control registers, cache types. Interrupts stay off.
+VOID KeArchInitializeProcessor(ULONG Number);
+
+// IRQL is the task-priority register and nothing else.
+KIRQL KeArchReadIrql(VOID);
+VOID KeArchWriteIrql(KIRQL Irql);
+KIRQL KeArchExchangeIrql(KIRQL Irql); // both in one call: every lock takes this way
+
+BOOLEAN KeArchDisableInterrupts(VOID); // returns whether they were on
+VOID KeArchRestoreInterrupts(BOOLEAN WereOn);
+VOID KeArchPause(VOID);
+DECLSPEC_NORETURN VOID KeArchHalt(VOID);
+
+ULONG64 KeArchReadMsr(ULONG Msr);
+VOID KeArchWriteMsr(ULONG Msr, ULONG64 Value);
+
+// -------------------------------------------------------------------------------------------------
+// Ports.
+
+UCHAR KeArchReadPort8(USHORT Port);
+USHORT KeArchReadPort16(USHORT Port);
+ULONG KeArchReadPort32(USHORT Port);
+VOID KeArchWritePort8(USHORT Port, UCHAR Value);
+VOID KeArchWritePort16(USHORT Port, USHORT Value);
+VOID KeArchWritePort32(USHORT Port, ULONG Value);
+
+// -------------------------------------------------------------------------------------------------
+// Time.
+
+ULONG64 KeArchReadCycles(VOID);
+
+// Cycles per second by the best source there is, whose name goes to *Source. Never 0, never waits
+// for ever.
+ULONG64 KeArchMeasureCyclesPerSecond(PCSTR *Source);
+
+// -------------------------------------------------------------------------------------------------
+// The dump of a bug check: registers, the faulting address's walk, the stack. Prints with DbgPrint.
+// Uses the registers of the trap that is being handled, if there is one, and else those of the
+// caller.
+
+VOID KeArchPrintDump(VOID);
+
+// -------------------------------------------------------------------------------------------------
+// Upward: trap handlers call these; kernel/ke implements them.
+
+typedef enum _KI_FAULT_ACCESS { KiFaultRead, KiFaultWrite, KiFaultExecute } KI_FAULT_ACCESS;
+
+typedef enum _KI_FAULT_CAUSE {
+    KiFaultNotPresent,   // a table or a leaf is missing
+    KiFaultReadOnly,     // write to a present page without the right
+    KiFaultNoExecute,    // fetch from a present page without the right
+    KiFaultNonCanonical, // no such address; the hardware raises a general protection fault
+    KiFaultOther, // present and allowed by the entry: SMEP, SMAP, protection key, reserved bits
+} KI_FAULT_CAUSE;
+
+typedef struct _KI_FAULT {
+    KI_FAULT_ACCESS Access;
+    KI_FAULT_CAUSE Cause;
+    BOOLEAN LeafTableExists; // not present: FALSE when a table above is missing
+    ULONG64 Va;
+    ULONG64 Entry; // the raw entry that decided
+    ULONG64 Rip;
+    KIRQL Irql; // at the faulting instruction
+} KI_FAULT, *PKI_FAULT;
+
+// A memory access that nothing handles: chooses the bug-check code.
+DECLSPEC_NORETURN VOID KiDispatchMemoryFault(const KI_FAULT *Fault);
+
+// Any other exception.
+typedef struct _KI_EXCEPTION {
+    ULONG BugCheckCode; // what it stops the machine with
+    NTSTATUS Status;    // the same as a status, for KMODE_EXCEPTION_NOT_HANDLED
+    ULONG Vector;
+    PCSTR Name;
+    ULONG64 ErrorCode;
+    ULONG64 Rip;
+} KI_EXCEPTION, *PKI_EXCEPTION;
+
+DECLSPEC_NORETURN VOID KiDispatchException(const KI_EXCEPTION *Exception);
