@@ -1,0 +1,284 @@
+// One processor: what it can do, its protections, its control region, and the small services of
+// kearch.h.
+//
+// Order of KeArchInitializeProcessor: features first, because no bit of CR4 or EFER may be set that
+// CPUID does not announce; then the tables, so that a fault in the rest is already reported; cache
+// types last.
+
+#include "arch/x64/x64.h"
+
+#include "kernel/inc/ke.h"
+#include "kernel/inc/rtl.h"
+#include "mm/miarch.h"
+
+KE_FEATURES KeFeatures;
+
+static KPCR KiPcrs[KE_MAXIMUM_PROCESSORS] __attribute__((aligned(64)));
+
+#define DEFAULT_PHYSICAL_BITS 36
+#define DEFAULT_VIRTUAL_BITS 48
+
+// [x64] Access-disable and write-disable of protection key n are bits 2n and 2n + 1 of PKRS. A
+// fetch ignores them.
+#define PKRS_ACCESS_DISABLE(Key) (1ull << (2 * (Key)))
+#define PKRS_WRITE_DISABLE(Key) (2ull << (2 * (Key)))
+
+static VOID KiReadNames(ULONG HighestExtended)
+{
+    const X64_CPUID Basic = X64Cpuid(0, 0);
+    const ULONG Vendor[] = {Basic.Ebx, Basic.Edx, Basic.Ecx};
+    memcpy(KeFeatures.Vendor, Vendor, sizeof(Vendor));
+    if (HighestExtended < CPUID_BRAND + 2) {
+        return;
+    }
+    for (ULONG Leaf = 0; Leaf < 3; ++Leaf) {
+        const X64_CPUID Part = X64Cpuid(CPUID_BRAND + Leaf, 0);
+        memcpy(KeFeatures.Brand + Leaf * sizeof(Part), &Part, sizeof(Part));
+    }
+}
+
+static VOID KiReadExtendedLeaves(ULONG HighestExtended)
+{
+    const X64_CPUID Extended = X64Cpuid(CPUID_EXT_FEATURES, 0);
+    KeFeatures.Nx = (Extended.Edx & CPUID_EXT1_EDX_NX) != 0;
+    KeFeatures.Page1G = (Extended.Edx & CPUID_EXT1_EDX_PAGE1G) != 0;
+    if (HighestExtended >= CPUID_POWER) {
+        KeFeatures.InvariantTsc =
+            (X64Cpuid(CPUID_POWER, 0).Edx & CPUID_EXT7_EDX_INVARIANT_TSC) != 0;
+    }
+    KeFeatures.PhysicalBits = DEFAULT_PHYSICAL_BITS;
+    KeFeatures.VirtualBits = DEFAULT_VIRTUAL_BITS;
+    if (HighestExtended >= CPUID_ADDRESS_SIZES) {
+        const ULONG Sizes = X64Cpuid(CPUID_ADDRESS_SIZES, 0).Eax;
+        KeFeatures.PhysicalBits = (UCHAR)Sizes;
+        KeFeatures.VirtualBits = (UCHAR)(Sizes >> 8);
+    }
+}
+
+static VOID KiReadBasicLeaves(VOID)
+{
+    const X64_CPUID Basic = X64Cpuid(CPUID_FEATURES, 0);
+    KeFeatures.GlobalPages = (Basic.Edx & CPUID_1_EDX_PGE) != 0;
+    KeFeatures.Pat = (Basic.Edx & CPUID_1_EDX_PAT) != 0;
+    KeFeatures.MachineCheck = (Basic.Edx & CPUID_1_EDX_MCE) != 0;
+    KeFeatures.ClFlush = (Basic.Edx & CPUID_1_EDX_CLFSH) != 0;
+    KeFeatures.CacheLineBytes = (USHORT)((Basic.Ebx >> 8 & 0xFF) * 8);
+    if (X64Cpuid(0, 0).Eax >= CPUID_EXTENDED_FEATURES) {
+        const X64_CPUID Structured = X64Cpuid(CPUID_EXTENDED_FEATURES, 0);
+        KeFeatures.Smep = (Structured.Ebx & CPUID_7_EBX_SMEP) != 0;
+        KeFeatures.Smap = (Structured.Ebx & CPUID_7_EBX_SMAP) != 0;
+        KeFeatures.Umip = (Structured.Ecx & CPUID_7_ECX_UMIP) != 0;
+        KeFeatures.Pks = (Structured.Ecx & CPUID_7_ECX_PKS) != 0;
+    }
+}
+
+static VOID KiReadFeatures(VOID)
+{
+    const ULONG HighestExtended = X64Cpuid(CPUID_MAXIMUM_EXTENDED, 0).Eax;
+    KiReadBasicLeaves();
+    KiReadExtendedLeaves(HighestExtended);
+    KiReadNames(HighestExtended);
+}
+
+typedef struct _KI_CR4_ROW {
+    const BOOLEAN *Feature; // NULL: every 64-bit processor has it
+    ULONG64 Bit;
+} KI_CR4_ROW;
+
+static const KI_CR4_ROW KiCr4Table[] = {
+    {NULL, CR4_OSFXSR | CR4_OSXMMEXCPT}, // drivers may use SSE; the kernel itself does not
+    {&KeFeatures.MachineCheck, CR4_MCE}, // else a hardware error is a silent shutdown
+    {&KeFeatures.Smep, CR4_SMEP},        {&KeFeatures.Smap, CR4_SMAP}, {&KeFeatures.Umip, CR4_UMIP},
+    {&KeFeatures.GlobalPages, CR4_PGE},  {&KeFeatures.Pks, CR4_PKS},
+};
+
+static VOID KiEnableProtections(VOID)
+{
+    KeArchWriteMsr(MSR_EFER, KeArchReadMsr(MSR_EFER) | EFER_NXE);
+
+    ULONG64 Cr0 = X64ReadCr0();
+    Cr0 |= CR0_WP | CR0_NE | CR0_MP;
+    Cr0 &= ~(CR0_EM | CR0_TS);
+    X64WriteCr0(Cr0);
+    KeFeatures.WriteProtect = TRUE;
+
+    ULONG64 Cr4 = X64ReadCr4();
+    for (ULONG Index = 0; Index < sizeof(KiCr4Table) / sizeof(KiCr4Table[0]); ++Index) {
+        if (KiCr4Table[Index].Feature == NULL || *KiCr4Table[Index].Feature) {
+            Cr4 |= KiCr4Table[Index].Bit;
+        }
+    }
+    X64WriteCr4(Cr4);
+
+    if (KeFeatures.Pks) {
+        KeArchWriteMsr(MSR_PKRS, PKRS_ACCESS_DISABLE(PKEY_EXECUTE_ONLY) |
+                                     PKRS_WRITE_DISABLE(PKEY_EXECUTE_ONLY));
+    }
+    if (KeFeatures.Smap) {
+        __asm__ volatile("clac" : : : "memory");
+    }
+}
+
+static VOID KiInitializePcr(ULONG Number)
+{
+    KPCR *Pcr = &KiPcrs[Number];
+    Pcr->Self = Pcr;
+    Pcr->Number = (USHORT)Number;
+    KeArchWriteMsr(MSR_GS_BASE, (ULONG64)Pcr);
+}
+
+// The two 8259 interrupt controllers: moved away from the exceptions' vectors, because even a
+// masked one can deliver a spurious interrupt, and then masked for good.
+typedef struct _KI_PORT_WRITE {
+    USHORT Port;
+    UCHAR Value;
+} KI_PORT_WRITE;
+
+#define PIC1_COMMAND 0x20
+#define PIC1_DATA 0x21
+#define PIC2_COMMAND 0xA0
+#define PIC2_DATA 0xA1
+#define PIC_INITIALIZE 0x11 // edge-triggered, cascaded, four words follow
+#define PIC_8086_MODE 0x01
+#define PIC_CASCADE_LINE 2
+#define PIC_MASK_ALL 0xFF
+
+static const KI_PORT_WRITE KiPicSettings[] = {
+    {PIC1_COMMAND, PIC_INITIALIZE},      {PIC2_COMMAND, PIC_INITIALIZE},
+    {PIC1_DATA, VECTOR_PIC_BASE},        {PIC2_DATA, VECTOR_PIC_BASE + 8},
+    {PIC1_DATA, 1u << PIC_CASCADE_LINE}, {PIC2_DATA, PIC_CASCADE_LINE},
+    {PIC1_DATA, PIC_8086_MODE},          {PIC2_DATA, PIC_8086_MODE},
+    {PIC1_DATA, PIC_MASK_ALL},           {PIC2_DATA, PIC_MASK_ALL},
+};
+
+static VOID KiMaskInterruptControllers(VOID)
+{
+    for (ULONG Index = 0; Index < sizeof(KiPicSettings) / sizeof(KiPicSettings[0]); ++Index) {
+        KeArchWritePort8(KiPicSettings[Index].Port, KiPicSettings[Index].Value);
+    }
+}
+
+// A page that can be neither writable nor executable at will is what everything above relies on.
+static VOID KiRequireNoExecute(VOID)
+{
+    if (!KeFeatures.Nx) {
+        KiBugCheckSaying(UNSUPPORTED_PROCESSOR, 0, 0, 0, 0,
+                         "processor \"%s\" cannot forbid execution of a page (NX)",
+                         KeFeatures.Vendor);
+    }
+}
+
+VOID KeArchInitializeProcessor(ULONG Number)
+{
+    NT_ASSERT(Number < KE_MAXIMUM_PROCESSORS);
+    if (Number == 0) {
+        KiReadFeatures();
+        KiInitializeInterruptTable();
+        KiMaskInterruptControllers();
+    }
+    KiInitializeDescriptorTables(Number);
+    KiInitializePcr(Number);
+    KiRequireNoExecute();
+    KiEnableProtections();
+    MiArchInitializeCacheTypes();
+    X64WriteCr8(PASSIVE_LEVEL);
+}
+
+PKPCR KeArchGetPcr(VOID)
+{
+    PKPCR Pcr;
+    __asm__ volatile("movq %%gs:%c1, %0" : "=r"(Pcr) : "i"(FIELD_OFFSET(KPCR, Self)));
+    return Pcr;
+}
+
+KIRQL KeArchReadIrql(VOID)
+{
+    return (KIRQL)X64ReadCr8();
+}
+
+VOID KeArchWriteIrql(KIRQL Irql)
+{
+    X64WriteCr8(Irql);
+}
+
+KIRQL KeArchExchangeIrql(KIRQL Irql)
+{
+    const KIRQL OldIrql = (KIRQL)X64ReadCr8();
+    X64WriteCr8(Irql);
+    return OldIrql;
+}
+
+BOOLEAN KeArchDisableInterrupts(VOID)
+{
+    const BOOLEAN WereOn = (X64ReadFlags() & RFLAGS_IF) != 0;
+    __asm__ volatile("cli" : : : "memory");
+    return WereOn;
+}
+
+VOID KeArchRestoreInterrupts(BOOLEAN WereOn)
+{
+    if (WereOn) {
+        __asm__ volatile("sti" : : : "memory");
+    }
+}
+
+VOID KeArchPause(VOID)
+{
+    __asm__ volatile("pause" : : : "memory");
+}
+
+DECLSPEC_NORETURN VOID KeArchHalt(VOID)
+{
+    for (;;) {
+        __asm__ volatile("cli; hlt" : : : "memory");
+    }
+}
+
+ULONG64 KeArchReadMsr(ULONG Msr)
+{
+    ULONG Low;
+    ULONG High;
+    __asm__ volatile("rdmsr" : "=a"(Low), "=d"(High) : "c"(Msr));
+    return (ULONG64)High << 32 | Low;
+}
+
+VOID KeArchWriteMsr(ULONG Msr, ULONG64 Value)
+{
+    __asm__ volatile("wrmsr" : : "c"(Msr), "a"((ULONG)Value), "d"((ULONG)(Value >> 32)) : "memory");
+}
+
+UCHAR KeArchReadPort8(USHORT Port)
+{
+    UCHAR Value;
+    __asm__ volatile("inb %1, %0" : "=a"(Value) : "Nd"(Port) : "memory");
+    return Value;
+}
+
+USHORT KeArchReadPort16(USHORT Port)
+{
+    USHORT Value;
+    __asm__ volatile("inw %1, %0" : "=a"(Value) : "Nd"(Port) : "memory");
+    return Value;
+}
+
+ULONG KeArchReadPort32(USHORT Port)
+{
+    ULONG Value;
+    __asm__ volatile("inl %1, %0" : "=a"(Value) : "Nd"(Port) : "memory");
+    return Value;
+}
+
+VOID KeArchWritePort8(USHORT Port, UCHAR Value)
+{
+    __asm__ volatile("outb %0, %1" : : "a"(Value), "Nd"(Port) : "memory");
+}
+
+VOID KeArchWritePort16(USHORT Port, USHORT Value)
+{
+    __asm__ volatile("outw %0, %1" : : "a"(Value), "Nd"(Port) : "memory");
+}
+
+VOID KeArchWritePort32(USHORT Port, ULONG Value)
+{
+    __asm__ volatile("outl %0, %1" : : "a"(Value), "Nd"(Port) : "memory");
+}

@@ -1,0 +1,36 @@
+// The bits of an x64 page-table entry (those that the inline part of the contract needs are in
+// <miarchinline.h>), and what the files of arch/x64/mm share. No other file tests
+// a bit.
+#pragma once
+
+#include "arch/x64/x64.h"
+
+#include "mm/miarch.h"
+
+#define PTE_WRITE (1ull << 1)
+#define PTE_USER (1ull << 2)
+#define PTE_PWT (1ull << 3)
+#define PTE_PCD (1ull << 4)
+#define PTE_ACCESSED (1ull << 5)
+#define PTE_DIRTY (1ull << 6)
+#define PTE_GLOBAL (1ull << 8)
+#define PTE_KEY_SHIFT 59
+#define PTE_KEY (0xFull << PTE_KEY_SHIFT) // ignored by the processor without protection keys
+#define PTE_NO_EXECUTE (1ull << 63)
+#define PTE_CACHE_BITS (PTE_PWT | PTE_PCD)
+
+#define TOP_LEVEL 4u
+
+typedef struct _KI_CACHE_ROW {
+    ULONG64 Bits; // in an entry of any level
+    PCSTR Name;
+} KI_CACHE_ROW;
+
+const KI_CACHE_ROW *KiCacheRow(MI_CACHE_TYPE CacheType);
+MI_CACHE_TYPE KiCacheTypeOfEntry(ULONG64 Entry);
+
+// The index of Va's entry in a table of this level.
+static inline ULONG KiPteIndex(ULONG64 Va, ULONG Level)
+{
+    return (ULONG)(Va >> (PAGE_SHIFT + MI_PTE_INDEX_BITS * (Level - 1))) & (MI_PTES_PER_TABLE - 1);
+}

@@ -1,0 +1,116 @@
+// The format of page-table entries: the codec between MMPTE and {level, frame, protection}.
+//
+//   63  62..59  58..52   51 ............ 12   11..9   8   7    6  5  4    3    2  1  0
+//   NX  key     ignored  frame                ignored G   PS   D  A  PCD  PWT  U  W  P
+//                        (PAT at bit 12 of a          (PAT at
+//                         large leaf)                  level 1)
+//
+// Invariants:
+//   E1  PteProtection(MakeLeaf(Level, Pfn, P), Level) == P and PtePfn(...) == Pfn, for every level
+//       that allows leaves.
+//   E2  No leaf is writable and executable, except where MiAccessExecuteReadWrite was asked for by
+//       name.
+//   E3  Entries of this kernel never have U set: user mode cannot reach them, and SMEP and SMAP do
+//       not apply.
+//
+// Leaves are born with A, and writable ones with D: the processor never has to write an entry, so
+// an entry that was stored compares equal until somebody stores another.
+//
+// [x64] There is no execute-only bit. MiAccessExecute is encoded as readable with protection key 1,
+// which supervisor protection keys (PKS) deny to data accesses and let through to fetches. Without
+// PKS the processor ignores the key.
+
+#include "arch/x64/mm/mmx64.h"
+
+#include "kernel/inc/ke.h"
+
+#define KEY_EXECUTE_ONLY ((ULONG64)PKEY_EXECUTE_ONLY << PTE_KEY_SHIFT)
+#define ACCESS_BITS (PTE_WRITE | PTE_NO_EXECUTE | PTE_KEY)
+
+static const ULONG64 KiAccessTable[MiAccessCount] = {
+    [MiAccessRead] = PTE_NO_EXECUTE,        [MiAccessReadWrite] = PTE_NO_EXECUTE | PTE_WRITE,
+    [MiAccessExecute] = KEY_EXECUTE_ONLY,   [MiAccessExecuteRead] = 0,
+    [MiAccessExecuteReadWrite] = PTE_WRITE,
+};
+
+ULONG MiArchTopLevel(VOID)
+{
+    return TOP_LEVEL;
+}
+
+BOOLEAN MiArchIsLeafAllowed(ULONG Level)
+{
+    return Level >= 1 && (Level <= 2 || (Level == LARGEST_LEAF_LEVEL && KeFeatures.Page1G));
+}
+
+ULONG MiArchPhysicalBits(VOID)
+{
+    return KeFeatures.PhysicalBits;
+}
+
+BOOLEAN MiArchIsCanonical(ULONG_PTR Va)
+{
+    const ULONG UnusedBits = 64 - (PAGE_SHIFT + MI_PTE_INDEX_BITS * TOP_LEVEL);
+    return (ULONG_PTR)((LONG64)(Va << UnusedBits) >> UnusedBits) == Va;
+}
+
+MMPTE MiArchMakeLeaf(ULONG Level, PFN_NUMBER Pfn, MI_PROTECTION Protection)
+{
+    NT_ASSERT(MiArchIsLeafAllowed(Level) && (ULONG)Protection.Access < MiAccessCount);
+    NT_ASSERT((Pfn & ((1ull << (MI_PTE_INDEX_BITS * (Level - 1))) - 1)) == 0);
+    NT_ASSERT(((Pfn << PAGE_SHIFT) & ~PTE_FRAME) == 0);
+    ULONG64 Value = PTE_PRESENT | PTE_ACCESSED | Pfn << PAGE_SHIFT;
+    Value |= KiAccessTable[Protection.Access] | KiCacheRow(Protection.CacheType)->Bits;
+    if (Value & PTE_WRITE) {
+        Value |= PTE_DIRTY;
+    }
+    if (Level > 1) {
+        Value |= PTE_LARGE;
+    }
+    if (KeFeatures.GlobalPages) {
+        Value |= PTE_GLOBAL;
+    }
+    return (MMPTE){Value};
+}
+
+MMPTE MiArchMakeTable(PFN_NUMBER Pfn)
+{
+    return (MMPTE){Pfn << PAGE_SHIFT | PTE_PRESENT | PTE_WRITE | PTE_ACCESSED};
+}
+
+MMPTE MiArchMakeSelfMap(PFN_NUMBER RootPfn)
+{
+    return (MMPTE){RootPfn << PAGE_SHIFT | PTE_PRESENT | PTE_ACCESSED | PTE_NO_EXECUTE};
+}
+
+MI_PROTECTION MiArchPteProtection(MMPTE Pte, ULONG Level)
+{
+    NT_ASSERT(MiArchPteKind(Pte, Level) == MiPteLeaf);
+    ULONG Access = 0;
+    while (Access < MiAccessCount && KiAccessTable[Access] != (Pte.Value & ACCESS_BITS)) {
+        ++Access;
+    }
+    NT_ASSERT_INVARIANT("E1", Access < MiAccessCount);
+    return (MI_PROTECTION){(MI_ACCESS)Access, KiCacheTypeOfEntry(Pte.Value)};
+}
+
+// x64 keeps stores in order, and one aligned 64-bit access cannot be torn.
+VOID MiArchStorePte(PMMPTE Pte, MMPTE Value)
+{
+    __atomic_store_n(&Pte->Value, Value.Value, __ATOMIC_RELEASE);
+}
+
+VOID MiArchStorePages(PMMPTE Pte, const PFN_NUMBER *Pfns, ULONG Count, MI_PROTECTION Protection)
+{
+    const ULONG64 Template = MiArchMakeLeaf(1, 0, Protection).Value;
+    for (ULONG Index = 0; Index < Count; ++Index) {
+        MiArchStorePte(&Pte[Index], (MMPTE){Template | Pfns[Index] << PAGE_SHIFT});
+    }
+}
+
+VOID MiArchClearPages(PMMPTE Pte, ULONG Count)
+{
+    for (ULONG Index = 0; Index < Count; ++Index) {
+        MiArchStorePte(&Pte[Index], (MMPTE){0});
+    }
+}

@@ -1,0 +1,112 @@
+// Which bug check a fault ends in.
+//
+// The rule, from first to last: an address that does not exist; a raised IRQL, where no fault may
+// ever be resolved, with the blame on the driver if its code was running; a page that is there but
+// forbids the access; and last, a page that is not there.
+
+#include "kernel/inc/ke.h"
+#include "kernel/inc/kearch.h"
+
+// How the codes spell an access.
+typedef struct _KI_ACCESS_CODES {
+    PCSTR Word;
+    ULONG_PTR InPageFault; // PAGE_FAULT_IN_NONPAGED_AREA, P2
+    ULONG_PTR AtIrql;      // IRQL_NOT_LESS_OR_EQUAL, P3
+} KI_ACCESS_CODES;
+
+static const KI_ACCESS_CODES KiAccessCodes[] = {
+    [KiFaultRead] = {"read", 0, 0},
+    [KiFaultWrite] = {"write", 2, 1},
+    [KiFaultExecute] = {"execution", 0x10, 8},
+};
+
+// PAGE_FAULT_IN_NONPAGED_AREA, P4.
+#define PAGE_FAULT_TYPE_FREED 0
+#define PAGE_FAULT_TYPE_NO_TABLE 2
+#define PAGE_FAULT_TYPE_NON_CANONICAL 4
+
+#define NULL_REGION_BYTES 0x10000
+
+static PCSTR KiNameOfCode(ULONG64 Rip)
+{
+    ULONG_PTR Offset;
+    PCSTR Name = KiFindSymbol(Rip, &Offset);
+    return Name != NULL ? Name : "unknown code";
+}
+
+static DECLSPEC_NORETURN VOID KiStopNonCanonical(const KI_FAULT *Fault,
+                                                 const KI_ACCESS_CODES *Codes)
+{
+    KiBugCheckSaying(PAGE_FAULT_IN_NONPAGED_AREA, Fault->Va, Codes->InPageFault, Fault->Rip,
+                     PAGE_FAULT_TYPE_NON_CANONICAL,
+                     "%s of 0x%016llx in %s: no such address can exist (not canonical)",
+                     Codes->Word, Fault->Va, KiNameOfCode(Fault->Rip));
+}
+
+static DECLSPEC_NORETURN VOID KiStopAtIrql(const KI_FAULT *Fault, const KI_ACCESS_CODES *Codes)
+{
+    const BOOLEAN InDriver = KiIsDriverCode(Fault->Rip);
+    KiBugCheckSaying(InDriver ? DRIVER_IRQL_NOT_LESS_OR_EQUAL : IRQL_NOT_LESS_OR_EQUAL, Fault->Va,
+                     Fault->Irql, Codes->AtIrql, Fault->Rip,
+                     "%s of 0x%016llx at IRQL %u faulted in %s%s", Codes->Word, Fault->Va,
+                     Fault->Irql, InDriver ? "driver code: " : "", KiNameOfCode(Fault->Rip));
+}
+
+static DECLSPEC_NORETURN VOID KiStopForbidden(ULONG Code, const KI_FAULT *Fault,
+                                              const KI_ACCESS_CODES *Codes, PCSTR Reason)
+{
+    KiBugCheckSaying(Code, Fault->Va, Fault->Entry, 0, 0, "%s of 0x%016llx in %s: %s", Codes->Word,
+                     Fault->Va, KiNameOfCode(Fault->Rip), Reason);
+}
+
+static PCSTR KiExplainPageFault(const KI_FAULT *Fault)
+{
+    if (Fault->Cause == KiFaultOther) {
+        return "the page is there, but the processor refuses this access";
+    }
+    return Fault->Va < NULL_REGION_BYTES ? "nothing is mapped there (a null pointer?)"
+                                         : "nothing is mapped there";
+}
+
+static DECLSPEC_NORETURN VOID KiStopUnmapped(const KI_FAULT *Fault, const KI_ACCESS_CODES *Codes)
+{
+    const ULONG_PTR Type =
+        Fault->LeafTableExists ? PAGE_FAULT_TYPE_FREED : PAGE_FAULT_TYPE_NO_TABLE;
+    KiBugCheckSaying(PAGE_FAULT_IN_NONPAGED_AREA, Fault->Va, Codes->InPageFault, Fault->Rip, Type,
+                     "%s of 0x%016llx in %s: %s", Codes->Word, Fault->Va, KiNameOfCode(Fault->Rip),
+                     KiExplainPageFault(Fault));
+}
+
+DECLSPEC_NORETURN VOID KiDispatchMemoryFault(const KI_FAULT *Fault)
+{
+    const KI_ACCESS_CODES *Codes = &KiAccessCodes[Fault->Access];
+    if (Fault->Cause == KiFaultNonCanonical) {
+        KiStopNonCanonical(Fault, Codes);
+    }
+    if (Fault->Irql >= DISPATCH_LEVEL) {
+        KiStopAtIrql(Fault, Codes);
+    }
+    switch (Fault->Cause) {
+    case KiFaultReadOnly:
+        KiStopForbidden(ATTEMPTED_WRITE_TO_READONLY_MEMORY, Fault, Codes, "the page is read-only");
+    case KiFaultNoExecute:
+        KiStopForbidden(ATTEMPTED_EXECUTE_OF_NOEXECUTE_MEMORY, Fault, Codes, "the page holds data");
+    case KiFaultNotPresent:
+    case KiFaultNonCanonical:
+    case KiFaultOther:
+        break;
+    }
+    KiStopUnmapped(Fault, Codes);
+}
+
+// Status is signed, as NTSTATUS is: an error fills the upper half of the parameter with ones.
+DECLSPEC_NORETURN VOID KiDispatchException(const KI_EXCEPTION *Exception)
+{
+    if (Exception->BugCheckCode == KMODE_EXCEPTION_NOT_HANDLED) {
+        KiBugCheckSaying(KMODE_EXCEPTION_NOT_HANDLED, (ULONG_PTR)(LONG_PTR)Exception->Status,
+                         Exception->Rip, 0, 0, "%s in %s", Exception->Name,
+                         KiNameOfCode(Exception->Rip));
+    }
+    KiBugCheckSaying(Exception->BugCheckCode, Exception->Vector, Exception->ErrorCode,
+                     Exception->Rip, 0, "%s in %s", Exception->Name, KiNameOfCode(Exception->Rip));
+}
