@@ -1,0 +1,84 @@
+// Aliases: the direct map's view of a frame of RAM, and the frame's cache type.
+//
+// The processor must not see one frame with two cache types (SDM, "Programming the PAT"). The
+// direct map sees all RAM as write-back. So a frame that is mapped uncached or write-combined loses
+// its place in the direct map, from the moment its type is decided until its owner frees it:
+//
+//   allocated: undecided --first mapping--> write-back                       (alias stays)
+//                                       \-> uncached, write-combined: hidden --freed--> shown again
+//
+// Hiding must not fail, because the first mapping may be one into a reservation. It cannot:
+// MiPrepareAlias splits the direct map around the frames when they are allocated, and a 4 KiB leaf
+// can always be taken away.
+//
+// Invariant (checked by MmVerify):
+//   A1  A frame's alias is missing exactly when its cache type is decided and not write-back.
+// Lock: none. A frame has one owner; the first to map it decides, and owners serialise the use of
+// an MDL.
+#include "mm/mi.h"
+
+NTSTATUS MiPrepareAlias(PFN_NUMBER FirstPfn, PFN_NUMBER PageCount)
+{
+    return MiSplitRange((ULONG_PTR)MiFrameToVa(FirstPfn), PageCount);
+}
+
+VOID MiHideAlias(PFN_NUMBER Pfn)
+{
+    MI_TLB_BATCH Batch;
+    MiInitializeTlbBatch(&Batch);
+    // Dirty lines must reach memory while there is still an address to name them by.
+    MiArchFlushCacheRange(MiFrameToVa(Pfn), PAGE_SIZE);
+    MiClearRange((ULONG_PTR)MiFrameToVa(Pfn), 1, &Batch);
+    MiFlushTlbBatch(&Batch);
+}
+
+VOID MiShowAlias(PFN_NUMBER Pfn)
+{
+    MiCommitRange((ULONG_PTR)MiFrameToVa(Pfn), Pfn, 1,
+                  (MI_PROTECTION){MiAccessReadWrite, MiCacheWriteBack});
+}
+
+MI_CACHE_TYPE MiDecideFrameCacheType(PFN_NUMBER Pfn, MI_CACHE_TYPE Requested)
+{
+    PMMPFN Element = MiPfnElement(Pfn);
+    if (Element->State != MiPfnMdl) {
+        return MiCacheWriteBack;
+    }
+    if (Element->CacheType == MiCacheUndecided) {
+        Element->CacheType = (UCHAR)Requested;
+        if (Requested != MiCacheWriteBack) {
+            MiHideAlias(Pfn);
+        }
+    }
+    return (MI_CACHE_TYPE)Element->CacheType;
+}
+
+VOID MiForgetFrameCacheType(PFN_NUMBER Pfn)
+{
+    PMMPFN Element = MiPfnElement(Pfn);
+    if (Element->CacheType != MiCacheUndecided && Element->CacheType != MiCacheWriteBack) {
+        MiShowAlias(Pfn);
+    }
+    Element->CacheType = MiCacheUndecided;
+}
+
+BOOLEAN MiIsLockedFrame(PFN_NUMBER Pfn, MI_REASON *Reason)
+{
+    switch (MiPfnState(Pfn)) {
+    case MiPfnPool:
+    case MiPfnMdl:
+        return TRUE;
+    case MiPfnTable:
+        *Reason = MiReasonPageTable;
+        return FALSE;
+    case MiPfnKernel:
+        *Reason = MiReasonKernel;
+        return FALSE;
+    case MiPfnNotRam:
+    case MiPfnFree:
+    case MiPfnStateCount:
+        break;
+    }
+    *Reason = MiReasonRam;
+    return FALSE;
+}

@@ -1,0 +1,300 @@
+// MDLs: lists of frames that describe a buffer.
+//
+// The life of an MDL, by its flags:
+//
+//   IoAllocateMdl                ->  0
+//     MmBuildMdlForNonPagedPool  ->  SOURCE_IS_NONPAGED_POOL: has a system address from the start
+//   MmAllocateMdlForIoSpace      ->  PAGES_LOCKED | IO_SPACE
+//   MmAllocatePagesForMdl(Ex)    ->  PAGES_LOCKED
+//
+//   PAGES_LOCKED  --map-->  PAGES_LOCKED | MAPPED_TO_SYSTEM_VA  --unmap-->  PAGES_LOCKED
+//
+// An MDL from IoAllocateMdl or MmAllocateMdlForIoSpace stands behind a small header of ours. There
+// IoFreeMdl finds whether the MDL holds its frames in the ledger; and an MDL that came from
+// somewhere else, or was freed already, is recognised. (MDLs of MmAllocatePagesForMdl have none:
+// drivers free them by ExFreePool.)
+//
+// IRQL <= DISPATCH_LEVEL for all. No locks here: callers serialise the use of one MDL, as
+// documented.
+#include "kernel/inc/checked.h"
+#include "mm/mi.h"
+
+typedef struct _MI_MDL_HEADER {
+    ULONG Signature;
+    ULONG PageCount; // room in the frame array
+    BOOLEAN HoldsFrames;
+} MI_MDL_HEADER, *PMI_MDL_HEADER;
+
+#define MI_MDL_SIGNATURE 0x4C444D2Bu
+#define MI_MDL_FREED 0x4C444D2Du
+#define MI_MDL_HEADER_BYTES 16
+C_ASSERT(sizeof(MI_MDL_HEADER) <= MI_MDL_HEADER_BYTES);
+
+// The largest buffer is 4 GiB less one page: its byte count must fit the MDL.
+#define MI_MDL_MAXIMUM_PAGES 0xFFFFFu
+
+static PMI_MDL_HEADER MiHeaderOfMdl(PMDL Mdl)
+{
+    return (PMI_MDL_HEADER)((PUCHAR)Mdl - MI_MDL_HEADER_BYTES);
+}
+
+PFN_NUMBER MiMdlPageCount(const MDL *Mdl)
+{
+    return ((ULONG64)Mdl->ByteOffset + Mdl->ByteCount + PAGE_SIZE - 1) >> PAGE_SHIFT;
+}
+
+// An MDL with room for PageCount frames, all zero. NULL: no pool.
+static PMDL MiAllocateMdl(PFN_NUMBER PageCount)
+{
+    const PMI_MDL_HEADER Header =
+        MiAllocatePool(MI_MDL_HEADER_BYTES + sizeof(MDL) + PageCount * sizeof(PFN_NUMBER), ' ldM');
+    if (Header == NULL) {
+        return NULL;
+    }
+    Header->Signature = MI_MDL_SIGNATURE;
+    Header->PageCount = (ULONG)PageCount;
+    return (PMDL)((PUCHAR)Header + MI_MDL_HEADER_BYTES);
+}
+
+static VOID MiFreeMdl(PMDL Mdl)
+{
+    const PMI_MDL_HEADER Header = MiHeaderOfMdl(Mdl);
+    Header->Signature = MI_MDL_FREED;
+    MiFreePool(Header);
+}
+
+static VOID MiAppendMdl(PIRP Irp, PMDL Mdl)
+{
+    PMDL *Link = &Irp->MdlAddress;
+    while (*Link != NULL) {
+        Link = &(*Link)->Next;
+    }
+    *Link = Mdl;
+}
+
+SIZE_T NTAPI MmSizeOfMdl(PVOID Base, SIZE_T Length)
+{
+    return sizeof(MDL) + ADDRESS_AND_SIZE_TO_SPAN_PAGES(Base, Length) * sizeof(PFN_NUMBER);
+}
+
+PMDL NTAPI IoAllocateMdl(PVOID VirtualAddress, ULONG Length, BOOLEAN SecondaryBuffer,
+                         BOOLEAN ChargeQuota, PIRP Irp)
+{
+    UNREFERENCED_PARAMETER(ChargeQuota);
+    const PFN_NUMBER PageCount =
+        ((ULONG64)BYTE_OFFSET(VirtualAddress) + Length + PAGE_SIZE - 1) >> PAGE_SHIFT;
+    if (Length == 0 || PageCount > MI_MDL_MAXIMUM_PAGES) {
+        MiRefusePlain(__func__, Length == 0 ? MiReasonZeroBytes : MiReasonTooLarge);
+        return NULL;
+    }
+    PMDL Mdl = MiAllocateMdl(PageCount);
+    if (Mdl == NULL) {
+        MiRefusePlain(__func__, MiReasonResources);
+        return NULL;
+    }
+    MmInitializeMdl(Mdl, VirtualAddress, Length);
+    if (Irp != NULL && SecondaryBuffer) {
+        MiAppendMdl(Irp, Mdl);
+    } else if (Irp != NULL) {
+        Irp->MdlAddress = Mdl;
+    }
+    return Mdl;
+}
+
+VOID NTAPI IoFreeMdl(PMDL Mdl)
+{
+    if (Mdl == NULL || MiHeaderOfMdl(Mdl)->Signature != MI_MDL_SIGNATURE) {
+        const BOOLEAN WasFreed = Mdl != NULL && MiHeaderOfMdl(Mdl)->Signature == MI_MDL_FREED;
+        MiBugCheck(BAD_POOL_CALLER, WasFreed ? 0x07 : 0x99, (ULONG_PTR)Mdl, 0, 0,
+                   "IoFreeMdl: the MDL at 0x%p %s", Mdl,
+                   WasFreed ? "was freed already"
+                            : "comes from neither IoAllocateMdl nor MmAllocateMdlForIoSpace");
+    }
+    MiUnmapMdl(Mdl);
+    if (MiHeaderOfMdl(Mdl)->HoldsFrames) {
+        MiReleaseIoFrames(MmGetMdlPfnArray(Mdl), MiHeaderOfMdl(Mdl)->PageCount);
+    }
+    MiFreeMdl(Mdl);
+}
+
+VOID NTAPI MmBuildMdlForNonPagedPool(PMDL MemoryDescriptorList)
+{
+    const ULONG_PTR FirstVa = (ULONG_PTR)MemoryDescriptorList->StartVa;
+    const PFN_NUMBER PageCount = MiMdlPageCount(MemoryDescriptorList);
+    PPFN_NUMBER Pfns = MmGetMdlPfnArray(MemoryDescriptorList);
+    CSHORT Flags = MDL_SOURCE_IS_NONPAGED_POOL;
+    for (PFN_NUMBER Page = 0; Page < PageCount; Page += 1) {
+        const ULONG_PTR Va = FirstVa + (Page << PAGE_SHIFT);
+        if (!MiTranslate(Va, &Pfns[Page])) {
+            MiBugCheck(
+                MEMORY_MANAGEMENT, 0x1240, (ULONG_PTR)MemoryDescriptorList, Va, 0,
+                "MmBuildMdlForNonPagedPool: nothing is mapped at 0x%p, a page of the MDL's buffer",
+                (PVOID)Va);
+        }
+        if (MiPfnElement(Pfns[Page]) == NULL) {
+            Flags |= MDL_IO_SPACE;
+        }
+    }
+    MemoryDescriptorList->Process = NULL;
+    MemoryDescriptorList->MappedSystemVa = MmGetMdlVirtualAddress(MemoryDescriptorList);
+    MemoryDescriptorList->MdlFlags |= Flags;
+}
+
+//
+// Frames of an MDL.
+//
+
+static BOOLEAN MiIsMappableIoFrame(PFN_NUMBER Pfn)
+{
+    MI_REASON Reason;
+    return MiPfnState(Pfn) == MiPfnNotRam && Pfn <= MiHighestPfn() &&
+           MiIsIoSpace((MI_PFN_RANGE){Pfn, Pfn}, &Reason);
+}
+
+BOOLEAN MiCheckMdlFrames(PMDL Mdl)
+{
+    BOOLEAN IsAllRam = TRUE;
+    const PPFN_NUMBER Pfns = MmGetMdlPfnArray(Mdl);
+    const PFN_NUMBER PageCount = MiMdlPageCount(Mdl);
+    for (PFN_NUMBER Page = 0; Page < PageCount; Page += 1) {
+        const MI_PFN_STATE State = MiPfnState(Pfns[Page]);
+        if (State == MiPfnMdl || State == MiPfnPool) {
+            continue;
+        }
+        IsAllRam = FALSE;
+        if (!MiIsMappableIoFrame(Pfns[Page])) {
+            MiBugCheck(MEMORY_MANAGEMENT, 0x1236, (ULONG_PTR)Mdl, (ULONG_PTR)&Pfns[Page],
+                       Pfns[Page],
+                       "page %llu of the MDL at 0x%p is frame 0x%llx, which is neither locked nor "
+                       "device memory",
+                       Page, Mdl, Pfns[Page]);
+        }
+    }
+    return IsAllRam;
+}
+
+PFN_NUMBER MiFrameRun(const PFN_NUMBER *Pfns, PFN_NUMBER PageCount, PBOOLEAN IsRam)
+{
+    PFN_NUMBER Count = 1;
+    *IsRam = MiPfnElement(Pfns[0]) != NULL;
+    while (Count < PageCount && Pfns[Count] == Pfns[Count - 1] + 1 &&
+           (MiPfnElement(Pfns[Count]) != NULL) == *IsRam) {
+        Count += 1;
+    }
+    return Count;
+}
+
+NTSTATUS MiHoldIoFrames(const PFN_NUMBER *Pfns, PFN_NUMBER PageCount, PVOID Caller)
+{
+    PFN_NUMBER Held = 0;
+    while (Held < PageCount) {
+        BOOLEAN IsRam;
+        const PFN_NUMBER Run = MiFrameRun(&Pfns[Held], PageCount - Held, &IsRam);
+        const MI_PFN_RANGE Range = {Pfns[Held], Pfns[Held] + Run - 1};
+        const NTSTATUS Status =
+            IsRam ? STATUS_SUCCESS : MiAcquireCacheRange(Range, MiCacheUndecided, Caller, NULL);
+        if (!NT_SUCCESS(Status)) {
+            MiReleaseIoFrames(Pfns, Held);
+            return Status;
+        }
+        Held += Run;
+    }
+    return STATUS_SUCCESS;
+}
+
+VOID MiReleaseIoFrames(const PFN_NUMBER *Pfns, PFN_NUMBER PageCount)
+{
+    PFN_NUMBER Released = 0;
+    while (Released < PageCount) {
+        BOOLEAN IsRam;
+        const PFN_NUMBER Run = MiFrameRun(&Pfns[Released], PageCount - Released, &IsRam);
+        if (!IsRam) {
+            MiReleaseCacheRange((MI_PFN_RANGE){Pfns[Released], Pfns[Released] + Run - 1});
+        }
+        Released += Run;
+    }
+}
+
+//
+// MmAllocateMdlForIoSpace.
+//
+
+// Whether one entry of the list names whole pages of I/O space. Its frames go to *Range.
+static BOOLEAN MiIsEntryLegal(const MM_PHYSICAL_ADDRESS_LIST *Entry, MI_PFN_RANGE *Range,
+                              MI_REASON *Reason)
+{
+    const ULONG64 Base = (ULONG64)Entry->PhysicalAddress.QuadPart;
+    if (((Base | Entry->NumberOfBytes) & (PAGE_SIZE - 1)) != 0) {
+        *Reason = MiReasonAlignment;
+        return FALSE;
+    }
+    return MiRangeFromBytes(Base, Entry->NumberOfBytes, Range, Reason) &&
+           MiIsIoSpace(*Range, Reason);
+}
+
+// Whether all entries are legal, and fit one MDL together. Their pages go to *PageCount.
+static BOOLEAN MiIsListLegal(const MM_PHYSICAL_ADDRESS_LIST *List, SIZE_T EntryCount,
+                             PFN_NUMBER *PageCount)
+{
+    *PageCount = 0;
+    for (SIZE_T Entry = 0; Entry < EntryCount; Entry += 1) {
+        MI_PFN_RANGE Range = {0, 0};
+        MI_REASON Reason;
+        BOOLEAN IsLegal = MiIsEntryLegal(&List[Entry], &Range, &Reason);
+        if (IsLegal && MiRangePageCount(Range) > MI_MDL_MAXIMUM_PAGES - *PageCount) {
+            Reason = MiReasonTooLarge;
+            IsLegal = FALSE;
+        }
+        if (!IsLegal) {
+            MiRefuse("MmAllocateMdlForIoSpace", Reason, Range, NULL);
+            return FALSE;
+        }
+        *PageCount += MiRangePageCount(Range);
+    }
+    return TRUE;
+}
+
+static VOID MiFillFrames(PPFN_NUMBER Pfns, const MM_PHYSICAL_ADDRESS_LIST *List, SIZE_T EntryCount)
+{
+    PFN_NUMBER Page = 0;
+    for (SIZE_T Entry = 0; Entry < EntryCount; Entry += 1) {
+        const PFN_NUMBER FirstPfn = (ULONG64)List[Entry].PhysicalAddress.QuadPart >> PAGE_SHIFT;
+        const PFN_NUMBER EntryPages = List[Entry].NumberOfBytes >> PAGE_SHIFT;
+        for (PFN_NUMBER Index = 0; Index < EntryPages; Index += 1) {
+            Pfns[Page] = FirstPfn + Index;
+            Page += 1;
+        }
+    }
+}
+
+NTSTATUS NTAPI MmAllocateMdlForIoSpace(PMM_PHYSICAL_ADDRESS_LIST PhysicalAddressList,
+                                       SIZE_T NumberOfEntries, PMDL *NewMdl)
+{
+    PFN_NUMBER PageCount;
+    *NewMdl = NULL;
+    if (NumberOfEntries == 0) {
+        MiRefusePlain(__func__, MiReasonZeroBytes);
+        return STATUS_INVALID_PARAMETER_2;
+    }
+    if (!MiIsListLegal(PhysicalAddressList, NumberOfEntries, &PageCount)) {
+        return STATUS_INVALID_PARAMETER_1;
+    }
+    PMDL Mdl = MiAllocateMdl(PageCount);
+    if (Mdl == NULL) {
+        MiRefusePlain(__func__, MiReasonResources);
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    MmInitializeMdl(Mdl, NULL, PageCount << PAGE_SHIFT);
+    Mdl->MdlFlags = MDL_PAGES_LOCKED | MDL_IO_SPACE;
+    MiFillFrames(MmGetMdlPfnArray(Mdl), PhysicalAddressList, NumberOfEntries);
+    const NTSTATUS Status =
+        MiHoldIoFrames(MmGetMdlPfnArray(Mdl), PageCount, __builtin_return_address(0));
+    if (!NT_SUCCESS(Status)) {
+        MiRefusePlain(__func__, MiReasonResources);
+        MiFreeMdl(Mdl);
+        return Status;
+    }
+    MiHeaderOfMdl(Mdl)->HoldsFrames = TRUE;
+    *NewMdl = Mdl;
+    return STATUS_SUCCESS;
+}

@@ -1,0 +1,515 @@
+// What mm's files tell each other. Prototypes stand in the order of the steps in mm/README.md: a
+// file uses what is above its own group, never what is below.
+//
+// Locks, in the order in which they may be taken; each is a spin lock at DISPATCH_LEVEL, and no two
+// of them are held for longer than a few stores or one search:
+//   MiClaimLock 1 < MiLedgerLock 2 < MiMappingLock 3 < MiSystemVaLock 4 < MiPageTableLock 5 <
+//   MiPfnLock 6 < MiPoolLock 7
+// Allocate first, lock second: the only allocator that is called under a lock is that of frames
+// (rank 6).
+#pragma once
+
+#include <wdm.h>
+
+#include "kernel/inc/ke.h"
+#include "kernel/inc/rtl.h"
+#include "mm/miarch.h"
+#include "mm/mm.h"
+
+#define MI_RANK_CLAIM 1
+#define MI_RANK_LEDGER 2
+#define MI_RANK_MAPPING 3
+#define MI_RANK_SYSTEM_VA 4
+#define MI_RANK_PAGE_TABLE 5
+#define MI_RANK_PFN 6
+#define MI_RANK_POOL 7
+
+// Frames, both ends included, so that the last frame of the address space can be named. FirstPfn <=
+// LastPfn.
+typedef struct _MI_PFN_RANGE {
+    PFN_NUMBER FirstPfn;
+    PFN_NUMBER LastPfn;
+} MI_PFN_RANGE;
+
+static inline PFN_NUMBER MiRangePageCount(MI_PFN_RANGE Range)
+{
+    return Range.LastPfn - Range.FirstPfn + 1;
+}
+
+//
+// refusal.c: why the last request was refused.
+//
+
+typedef enum _MI_REASON {
+    MiReasonProtection,      // no such protection, or a combination that is not offered
+    MiReasonCacheType,       // no such cache type
+    MiReasonZeroBytes,       //
+    MiReasonBeyondPhysical,  // wraps, or leaves the processor's physical addresses
+    MiReasonAlignment,       // not page aligned, or not whole pages
+    MiReasonTooLarge,        // more than the routine can describe
+    MiReasonRam,             // RAM that the operating system uses
+    MiReasonPageTable,       // a live page table
+    MiReasonKernel,          // the kernel's image or data
+    MiReasonBadMemory,       // RAM that firmware calls defective
+    MiReasonFirmware,        // reserved by firmware for itself
+    MiReasonMixed,           // partly RAM, partly device memory
+    MiReasonCacheConflict,   // already mapped with another cache type
+    MiReasonClaimed,         // somebody else owns it
+    MiReasonNoSpace,         // no free I/O space in the window
+    MiReasonUnclaimedFrame,  // an MDL names device memory that no MDL or mapping has claimed
+    MiReasonMdlState,        // the MDL is not locked, or is mapped already
+    MiReasonReservationSize, // the MDL spans more pages than the reservation
+    MiReasonUserMode,        // there is no user mode
+    MiReasonFlags,           // flags that are unknown or exclude each other
+    MiReasonTag,             // pool tag 0
+    MiReasonResources,       // no pool, frames or system addresses left
+    MiReasonCount,
+} MI_REASON;
+
+// Records a refusal: Routine is __func__ of the exported routine, Range the frames in question (0,
+// 0 when none), Owner who holds what was asked for, or NULL. Any IRQL.
+VOID MiRefuse(_In_ const CHAR *Routine, _In_ MI_REASON Reason, _In_ MI_PFN_RANGE Range,
+              _In_opt_ const CHAR *Owner);
+VOID MiRefusePlain(_In_ const CHAR *Routine, _In_ MI_REASON Reason);
+
+//
+// failure.c: allocations that fail on purpose.
+//
+
+// TRUE when this allocation must fail. Kind is one of MM_FAIL_*.
+BOOLEAN MiMustFail(_In_ ULONG Kind);
+
+//
+// protect.c: what a caller writes, as what mm works with.
+//
+
+// FALSE: Protect is not one base protection with at most one cache modifier.
+_Must_inspect_result_ BOOLEAN MiDecodePageProtection(_In_ ULONG Protect,
+                                                     _Out_ MI_PROTECTION *Protection);
+
+// FALSE: no such type. Only the low byte counts, as ever since callers passed BOOLEANs.
+_Must_inspect_result_ BOOLEAN MiDecodeCachingType(_In_ MEMORY_CACHING_TYPE CachingType,
+                                                  _Out_ MI_CACHE_TYPE *CacheType);
+
+const CHAR *MiAccessName(_In_ MI_ACCESS Access);           // "rw-"
+const CHAR *MiCacheTypeName(_In_ MI_CACHE_TYPE CacheType); // "UC"
+
+//
+// physmap.c: what the machine is. Sealed by MiInitializePhysicalMap; read without a lock at any
+// IRQL.
+//
+
+typedef enum _MI_PHYSICAL_KIND {
+    MiPhysicalIoSpace,  // nothing that firmware told of: devices
+    MiPhysicalRam,      // the operating system's
+    MiPhysicalAcpi,     // ACPI tables in RAM
+    MiPhysicalNvs,      // RAM that firmware keeps using
+    MiPhysicalFirmware, // reserved: firmware's memory, ECAM, APICs
+    MiPhysicalBad,      // defective RAM
+    MiPhysicalKindCount,
+} MI_PHYSICAL_KIND;
+
+typedef struct _MI_PHYSICAL_REGION {
+    MI_PFN_RANGE Range;
+    MI_PHYSICAL_KIND Kind; // never MiPhysicalIoSpace: a gap is I/O space
+} MI_PHYSICAL_REGION;
+
+VOID MiInitializePhysicalMap(_In_ const LOADER_BLOCK *LoaderBlock);
+const CHAR *MiPhysicalKindName(_In_ MI_PHYSICAL_KIND Kind);
+
+// All regions, ascending.
+const MI_PHYSICAL_REGION *MiPhysicalRegions(_Out_ PULONG RegionCount);
+
+// The kind of a frame, and in *LastPfn the last frame up to which the kind stays the same.
+MI_PHYSICAL_KIND MiPhysicalKindOf(_In_ PFN_NUMBER Pfn, _Out_ PFN_NUMBER *LastPfn);
+
+// The highest frame that the processor can address.
+PFN_NUMBER MiHighestPfn(VOID);
+
+// Bytes to frames, once, at the border. FALSE: no bytes, wrap, or beyond MiHighestPfn; *Reason says
+// which.
+_Must_inspect_result_ BOOLEAN MiRangeFromBytes(_In_ ULONG64 BaseAddress, _In_ ULONG64 ByteCount,
+                                               _Out_ MI_PFN_RANGE *Range, _Out_ MI_REASON *Reason);
+
+// Whether drivers may map all of Range as device memory. FALSE: *Reason says why not.
+_Must_inspect_result_ BOOLEAN MiIsIoSpace(_In_ MI_PFN_RANGE Range, _Out_ MI_REASON *Reason);
+
+//
+// pfn.c: the frames of RAM.
+//
+
+typedef enum _MI_PFN_STATE {
+    MiPfnNotRam, // a hole of the database
+    MiPfnFree,
+    MiPfnKernel, // image, loader's modules, this database
+    MiPfnTable,  // a page table
+    MiPfnPool,
+    MiPfnMdl, // out by MmAllocatePagesForMdl
+    MiPfnStateCount,
+} MI_PFN_STATE;
+
+typedef struct _MMPFN {
+    union {
+        struct { // free: neighbours in the list; table waiting for its flush: Flink is the next one
+            ULONG Flink;
+            ULONG Blink;
+        };
+        struct { // first frame of a pool block of whole pages
+            ULONG PageCount;
+            ULONG Tag;
+        };
+        struct { // pool page of small blocks: neighbours among the pages of its class that have
+                 // room
+            ULONG NextPartial;
+            ULONG PreviousPartial;
+        };
+    };
+    union {
+        ULONG MapCount;            // MDL frames: mappings beside the direct map
+        struct {                   // pool page of small blocks
+            USHORT FirstFreeBlock; // byte offset in the page, or MI_NO_BLOCK when full
+            USHORT UsedBlockCount;
+        };
+    };
+    UCHAR State;     // MI_PFN_STATE
+    UCHAR CacheType; // MI_CACHE_TYPE
+    UCHAR PoolClass; // pool page: class of its blocks, or MI_POOL_CLASS_PAGES
+    UCHAR Reserved;
+} MMPFN, *PMMPFN;
+
+C_ASSERT(sizeof(MMPFN) == 16);
+
+#define MI_NO_PFN ((PFN_NUMBER)0) // frame 0 is never handed out
+
+// Indexed by frame; read through MiPfnElement and MiPfnState.
+extern PMMPFN MiPfnDatabase;
+extern PFN_NUMBER MiPfnDatabaseEnd;
+
+VOID MiInitializePfnDatabase(_In_ const LOADER_BLOCK *LoaderBlock);
+
+// The database's entry of a frame of RAM, or NULL for any other frame.
+static inline PMMPFN MiPfnElement(PFN_NUMBER Pfn)
+{
+    return Pfn < MiPfnDatabaseEnd && MiPfnDatabase[Pfn].State != MiPfnNotRam ? &MiPfnDatabase[Pfn]
+                                                                             : NULL;
+}
+
+static inline MI_PFN_STATE MiPfnState(PFN_NUMBER Pfn)
+{
+    return Pfn < MiPfnDatabaseEnd ? (MI_PFN_STATE)MiPfnDatabase[Pfn].State : MiPfnNotRam;
+}
+
+ULONG64 MiPfnStateCountOf(_In_ MI_PFN_STATE State);
+PFN_NUMBER MiHighestRamPfn(VOID);
+
+// The frame in the direct map. Its owner may use it unless its alias is hidden.
+static inline PVOID MiFrameToVa(PFN_NUMBER Pfn)
+{
+    return (PVOID)(MiArchLayout[MiRegionDirectMap].BaseVa + (Pfn << PAGE_SHIFT));
+}
+
+// A free frame, which becomes State; contents undefined. MI_NO_PFN: none left. IRQL <=
+// DISPATCH_LEVEL.
+_Must_inspect_result_ PFN_NUMBER MiAllocateFrame(_In_ MI_PFN_STATE State);
+
+// The lowest run of PageCount adjacent free frames within Window whose first frame is a multiple of
+// AlignmentPages. Returns the first, or MI_NO_PFN. A caller that wants many moves Window behind
+// each.
+_Must_inspect_result_ PFN_NUMBER MiAllocateFrameRun(_In_ PFN_NUMBER PageCount,
+                                                    _In_ PFN_NUMBER AlignmentPages,
+                                                    _In_ MI_PFN_RANGE Window,
+                                                    _In_ MI_PFN_STATE State);
+VOID MiFreeFrame(_In_ PFN_NUMBER Pfn);
+
+// The first frame of the free list, or MI_NO_PFN; its entry's Flink is the next. For MiVerify.
+PFN_NUMBER MiFirstFreePfn(VOID);
+
+//
+// tlb.c: translations that must be forgotten, and tables that may be freed only then.
+//
+
+#define MI_TLB_BATCH_PAGES 32
+
+typedef struct _MI_TLB_BATCH {
+    ULONG PageCount;
+    BOOLEAN FlushAll;      // more pages than fit, or tables among them
+    PFN_NUMBER FirstTable; // linked through MMPFN.Flink
+    ULONG_PTR Page[MI_TLB_BATCH_PAGES];
+} MI_TLB_BATCH, *PMI_TLB_BATCH;
+
+VOID MiInitializeTlbBatch(_Out_ PMI_TLB_BATCH Batch);
+// Adjacent pages of 4 KiB.
+VOID MiAddPagesToBatch(_Inout_ PMI_TLB_BATCH Batch, _In_ ULONG_PTR Va, _In_ PFN_NUMBER PageCount);
+VOID MiAddPageToBatch(_Inout_ PMI_TLB_BATCH Batch, _In_ ULONG_PTR Va);
+VOID MiAddTableToBatch(_Inout_ PMI_TLB_BATCH Batch, _In_ PFN_NUMBER TablePfn);
+VOID MiFlushTlbBatch(_Inout_ PMI_TLB_BATCH Batch);
+
+//
+// ptmgr.c: the page-table manager.
+//
+
+extern PFN_NUMBER MiRootPfn;
+
+// Makes every table that maps [Va, Va + PageCount) exist, so that the matching MiCommit... cannot
+// fail. The leaves will be the largest that the alignment of Va and FirstPfn allows. On failure
+// every address translates as before; spare tables may remain and are reused.
+_Must_inspect_result_ NTSTATUS MiPrepareRange(_In_ ULONG_PTR Va, _In_ PFN_NUMBER FirstPfn,
+                                              _In_ PFN_NUMBER PageCount);
+
+// The same for leaves of 4 KiB.
+_Must_inspect_result_ NTSTATUS MiPreparePages(_In_ ULONG_PTR Va, _In_ PFN_NUMBER PageCount);
+
+// Maps what MiPrepareRange prepared with the same arguments. Cannot fail.
+VOID MiCommitRange(_In_ ULONG_PTR Va, _In_ PFN_NUMBER FirstPfn, _In_ PFN_NUMBER PageCount,
+                   _In_ MI_PROTECTION Protection);
+
+// Maps one page of what MiPreparePages prepared per frame of Pfns; CacheTypes comes from each
+// frame. Cannot fail.
+VOID MiCommitPages(_In_opt_ PMMPTE KnownPte, _In_ ULONG_PTR Va,
+                   _In_reads_(PageCount) const PFN_NUMBER *Pfns, _In_ PFN_NUMBER PageCount,
+                   _In_ MI_PROTECTION Protection);
+
+// Unmaps whole leaves. The caller flushes Batch before the frames or the addresses are used again.
+VOID MiClearRange(_In_ ULONG_PTR Va, _In_ PFN_NUMBER PageCount, _Inout_ PMI_TLB_BATCH Batch);
+
+// The entries of the 4 KiB leaves from Va on, as many of PageCount as lie in one table. The tables
+// exist. KnownPte is the entry of Va where the caller has it, which saves the walk; else NULL.
+PMMPTE MiFindPages(_In_opt_ PMMPTE KnownPte, _In_ ULONG_PTR Va, _In_ PFN_NUMBER PageCount,
+                   _Out_ PULONG EntryCount);
+
+// Splits leaves until [Va, Va + PageCount) consists of 4 KiB leaves. Every address translates as
+// before, also on failure.
+_Must_inspect_result_ NTSTATUS MiSplitRange(_In_ ULONG_PTR Va, _In_ PFN_NUMBER PageCount);
+
+// The entry that decides about Va: a leaf, or the empty one that ends the walk; and its level. Any
+// IRQL.
+PMMPTE MiFindPte(_In_ ULONG_PTR Va, _Out_ PULONG Level);
+
+// The frame that Va translates to. FALSE: none. Any IRQL.
+BOOLEAN MiTranslate(_In_ ULONG_PTR Va, _Out_ PFN_NUMBER *Pfn);
+
+ULONG64 MiPagesPerLeaf(_In_ ULONG Level);
+
+// Calls Routine for every leaf of the address space, ascending, until it returns FALSE.
+typedef BOOLEAN MI_LEAF_ROUTINE(_In_ ULONG_PTR Va, _In_ ULONG Level, _In_ MMPTE Leaf,
+                                _In_opt_ PVOID Context);
+VOID MiWalkLeaves(_In_ MI_LEAF_ROUTINE *Routine, _In_opt_ PVOID Context);
+
+// Builds the kernel's address space and moves this processor into it.
+VOID MiInitializeAddressSpace(VOID);
+
+//
+// sysva.c: system addresses.
+//
+
+VOID MiInitializeSystemVa(VOID);
+
+// Finds room in Region for PageCount pages and guards around them: one page behind, and
+// LeadingGuardPages in front. In the region of large mappings the address is aligned as FirstPfn
+// is, so that the largest leaves fit. 0: no room. Nothing is mapped there.
+_Must_inspect_result_ ULONG_PTR MiReserveSystemVa(_In_ MI_REGION Region, _In_ PFN_NUMBER PageCount,
+                                                  _In_ PFN_NUMBER FirstPfn,
+                                                  _In_ PFN_NUMBER LeadingGuardPages);
+
+// The reverse, after the range was unmapped and flushed.
+VOID MiReleaseSystemVa(_In_ MI_REGION Region, _In_ ULONG_PTR Va, _In_ PFN_NUMBER PageCount,
+                       _In_ PFN_NUMBER LeadingGuardPages);
+
+// Pages of a region's addresses in use, guards included, and in all.
+VOID MiQuerySystemVa(_In_ MI_REGION Region, _Out_ ULONG64 *UsedPageCount,
+                     _Out_ ULONG64 *TotalPageCount);
+
+// Whether all addresses of [Va, Va + PageCount) are taken.
+BOOLEAN MiIsSystemVaReserved(_In_ MI_REGION Region, _In_ ULONG_PTR Va, _In_ PFN_NUMBER PageCount);
+
+//
+// mapping.c: who uses which system addresses.
+//
+
+typedef enum _MI_MAPPING_KIND {
+    MiMappingIo,       // MmMapIoSpace(Ex)
+    MiMappingMdl,      // MmMapLockedPagesSpecifyCache
+    MiMappingReserved, // MmAllocateMappingAddress
+} MI_MAPPING_KIND;
+
+// One use of system addresses.
+typedef struct _MI_MAPPING {
+    struct _MI_MAPPING *NextInBucket;
+    ULONG_PTR Va; // page aligned; guards lie outside
+    PFN_NUMBER PageCount;
+    MI_MAPPING_KIND Kind;
+    MI_REGION Region;
+    PFN_NUMBER LeadingGuardPages;
+    PVOID Caller; // who called the exported routine
+    MI_PROTECTION Protection;
+    union {
+        struct {
+            PFN_NUMBER FirstPfn;
+            BOOLEAN IsRam; // locked RAM, page by page; else I/O space with a hold in the ledger
+        } Io;
+        struct {
+            PMDL Mdl;
+            PVOID StartVa; // as they were when it was mapped
+            PFN_NUMBER FirstPfn;
+        } Locked;
+        struct {
+            ULONG Tag;
+            PMDL Mdl; // NULL: nothing is mapped into the reservation
+            PFN_NUMBER MappedPageCount;
+            PMMPTE FirstPte; // of the first page: its table lives as long as the reservation
+        } Reserved;
+    };
+} MI_MAPPING, *PMI_MAPPING;
+
+// A record for a mapping; NULL: no pool. The caller owns it until MiInsertMapping.
+_Must_inspect_result_ PMI_MAPPING MiAllocateMapping(_In_ MI_MAPPING_KIND Kind, _In_ PVOID Caller);
+VOID MiFreeMapping(_In_ PMI_MAPPING Mapping);
+
+VOID MiInsertMapping(_In_ PMI_MAPPING Mapping);
+VOID MiRemoveMapping(_In_ PMI_MAPPING Mapping);
+
+// The mapping that begins at the page of Va, or NULL.
+PMI_MAPPING MiFindMapping(_In_ const VOID *Va);
+
+// The mapping that covers Va, wherever it begins, or NULL. Searches all: for the diagnosis of
+// misuse.
+PMI_MAPPING MiFindMappingAround(_In_ const VOID *Va);
+
+typedef VOID MI_MAPPING_ROUTINE(_In_ PMI_MAPPING Mapping, _In_opt_ PVOID Context);
+VOID MiEnumerateMappings(_In_ MI_MAPPING_ROUTINE *Routine, _In_opt_ PVOID Context);
+ULONG64 MiMappingCount(VOID);
+
+//
+// alias.c: the direct map's view of a frame, which must go while the frame is mapped with another
+// cache type.
+//
+
+// Splits the direct map around the frames, so that MiHideAlias cannot fail.
+_Must_inspect_result_ NTSTATUS MiPrepareAlias(_In_ PFN_NUMBER FirstPfn, _In_ PFN_NUMBER PageCount);
+VOID MiHideAlias(_In_ PFN_NUMBER Pfn);
+VOID MiShowAlias(_In_ PFN_NUMBER Pfn);
+
+// The cache type of a locked frame of RAM: the one it has, or, decided now, Requested. Cannot fail.
+MI_CACHE_TYPE MiDecideFrameCacheType(_In_ PFN_NUMBER Pfn, _In_ MI_CACHE_TYPE Requested);
+VOID MiForgetFrameCacheType(_In_ PFN_NUMBER Pfn);
+
+// Whether the frame's contents stay where they are until its owner frees it, so that drivers may
+// map it.
+BOOLEAN MiIsLockedFrame(_In_ PFN_NUMBER Pfn, _Out_ MI_REASON *Reason);
+
+//
+// pool.c: the nonpaged pool.
+//
+
+#define MI_POOL_CLASS_PAGES 0xFF
+#define MI_NO_BLOCK 0xFFFF
+
+// As ExAllocatePool2 with POOL_FLAG_NON_PAGED: zeroed. NULL: none left.
+_Must_inspect_result_ PVOID MiAllocatePool(_In_ SIZE_T ByteCount, _In_ ULONG Tag);
+VOID MiFreePool(_In_ PVOID Block);
+ULONG64 MiPoolBlockCount(VOID);
+
+// Pages that hold no block and are kept for the next one.
+ULONG64 MiSparePoolPageCount(VOID);
+
+//
+// ledger.c: the cache type of I/O frames.
+//
+
+// Holds Range with CacheType, which may be undecided. STATUS_CONFLICTING_ADDRESSES: frames of it have
+// another type. Caller is remembered as the owner. With Decider, which names the call that is being
+// made, MiRevertCacheRange can take the type back.
+_Must_inspect_result_ NTSTATUS MiAcquireCacheRange(_In_ MI_PFN_RANGE Range,
+                                                   _In_ MI_CACHE_TYPE CacheType, _In_ PVOID Caller,
+                                                   _In_opt_ const VOID *Decider);
+VOID MiReleaseCacheRange(_In_ MI_PFN_RANGE Range);
+
+// The type of exactly this range, which somebody holds. If it has none, it gets the one that some of
+// its frames have, else Requested. Allocates nothing. STATUS_NOT_FOUND: nobody holds exactly this
+// range. STATUS_CONFLICTING_ADDRESSES: its frames have two types.
+_Must_inspect_result_ NTSTATUS MiDecideCacheRange(_In_ MI_PFN_RANGE Range,
+                                                  _In_ MI_CACHE_TYPE Requested,
+                                                  _In_opt_ const VOID *Decider,
+                                                  _Out_ MI_CACHE_TYPE *CacheType);
+
+// Takes back the type that Decider gave this range, unless somebody else has relied on it since.
+VOID MiRevertCacheRange(_In_ MI_PFN_RANGE Range, _In_ const VOID *Decider);
+
+// Whether any frame of Range is held with a type, that is, mapped or once mapped by an MDL that
+// still exists.
+BOOLEAN MiIsCacheRangeDecided(_In_ MI_PFN_RANGE Range);
+
+// The code that first held frames of Range with a type other than Except, or NULL.
+PVOID MiFindCacheOwner(_In_ MI_PFN_RANGE Range, _In_ MI_CACHE_TYPE Except);
+ULONG64 MiLedgerEntryCount(VOID);
+
+//
+// claim.c: see mm.h.
+//
+
+// The name of who claimed frames of Range, copied to Name, or FALSE.
+BOOLEAN MiDescribeClaim(_In_ MI_PFN_RANGE Range, _Out_ PCHAR Name, _In_ SIZE_T ByteCount);
+ULONG64 MiClaimCount(VOID);
+
+//
+// mdl.c: MDLs and the frames that they describe.
+//
+
+// Pages that the MDL spans.
+PFN_NUMBER MiMdlPageCount(_In_ const MDL *Mdl);
+
+// Every frame of the MDL must be locked RAM or device memory. Bug checks 0x1A/0x1236 otherwise.
+// Returns TRUE when all of them are RAM.
+BOOLEAN MiCheckMdlFrames(_In_ PMDL Mdl);
+
+// The pages that the leading run of adjacent I/O frames, or of adjacent frames of RAM, takes up.
+PFN_NUMBER MiFrameRun(_In_reads_(PageCount) const PFN_NUMBER *Pfns, _In_ PFN_NUMBER PageCount,
+                      _Out_ PBOOLEAN IsRam);
+
+// Takes a hold without a type in the ledger for every run of adjacent I/O frames; RAM needs none.
+// All or nothing. STATUS_INSUFFICIENT_RESOURCES: no pool.
+_Must_inspect_result_ NTSTATUS MiHoldIoFrames(_In_reads_(PageCount) const PFN_NUMBER *Pfns,
+                                              _In_ PFN_NUMBER PageCount, _In_ PVOID Caller);
+VOID MiReleaseIoFrames(_In_reads_(PageCount) const PFN_NUMBER *Pfns, _In_ PFN_NUMBER PageCount);
+
+//
+// mdlmap.c: MDLs in system addresses.
+//
+
+// Decides the cache type of every I/O frame: the one it has, else Requested. All or nothing.
+// Allocates nothing. STATUS_NOT_FOUND: a run of frames that nobody holds;
+// STATUS_CONFLICTING_ADDRESSES: a run whose frames have two types. RAM needs no asking.
+_Must_inspect_result_ NTSTATUS MiDecideIoFrames(_In_reads_(PageCount) const PFN_NUMBER *Pfns,
+                                                _In_ PFN_NUMBER PageCount,
+                                                _In_ MI_CACHE_TYPE Requested);
+
+// Maps frames at prepared addresses, and counts the mapping in them. Each gets the cache type that it
+// has; RAM that has none, Requested's. I/O frames must be decided. Cannot fail.
+VOID MiCommitFrames(_In_opt_ PMMPTE KnownPte, _In_ ULONG_PTR Va,
+                    _In_reads_(PageCount) const PFN_NUMBER *Pfns, _In_ PFN_NUMBER PageCount,
+                    _In_ MI_PROTECTION Requested);
+
+// The reverse: clears, flushes, and counts the frames back as the page tables name them.
+VOID MiUncommitFrames(_In_opt_ PMMPTE KnownPte, _In_ ULONG_PTR Va, _In_ PFN_NUMBER PageCount);
+
+// Unmaps what the MDL itself has mapped, whichever routine mapped it; nothing when that is nothing.
+VOID MiUnmapMdl(_In_ PMDL Mdl);
+
+//
+// reserve.c
+//
+
+// Takes the MDL out of a reservation, without any check.
+VOID MiUnmapReservation(_In_ PMI_MAPPING Mapping);
+
+//
+// For verify.c: what each file can say of its own invariants.
+//
+
+BOOLEAN MiIsZoneConsistent(_In_ MI_REGION Region);
+BOOLEAN MiIsLedgerConsistent(_Out_ ULONG64 *HolderCount);
+BOOLEAN MiAreClaimsConsistent(VOID);
+BOOLEAN MiIsPoolConsistent(VOID);
+
+// Stops the machine with a documented code and a sentence.
+#define MiBugCheck KiBugCheckSaying

@@ -1,0 +1,165 @@
+// What mm asks of the processor's architecture. The header belongs to mm; the code belongs to the
+// architecture (arch/x64/mm) or, on the build machine, to the fake one of the host tests. mm itself
+// never tests or sets a bit of an entry, so that a table format can be replaced by writing this
+// contract again.
+//
+//   level 4        level 3        level 2        level 1
+//   +-------+      +-------+      +-------+      +-------+
+//   | table | ---> | table | ---> | table | ---> | leaf  | ---> a frame of 4 KiB
+//   +-------+      | leaf  |      | leaf  |      +-------+
+//                  +-------+      +-------+
+//                   1 GiB          2 MiB
+//
+// Law of the codec, tested exhaustively on the host and in the guest: for every level that allows
+// leaves,
+//   MiArchPteProtection(MiArchMakeLeaf(Level, Pfn, P), Level) == P   and   MiArchPtePfn(...) ==
+//   Pfn.
+// A large leaf is therefore split by decoding it at its level and encoding it one level below.
+#pragma once
+
+#include <wdm.h>
+
+// Geometry: every table is one frame of MI_PTES_PER_TABLE entries.
+#define MI_PTE_INDEX_BITS 9
+#define MI_PTES_PER_TABLE (1u << MI_PTE_INDEX_BITS)
+
+// An entry of a page table, at whatever level. Opaque to mm.
+typedef struct _MMPTE {
+    ULONG64 Value;
+} MMPTE, *PMMPTE;
+
+typedef enum _MI_PTE_KIND {
+    MiPteEmpty, // nothing is mapped here; the processor faults
+    MiPteTable, // the frame of the table one level below
+    MiPteLeaf,  // a page
+} MI_PTE_KIND;
+
+// What the processor may do with a page.
+typedef enum _MI_ACCESS {
+    MiAccessRead,
+    MiAccessReadWrite,
+    MiAccessExecute, // execute only where the processor can enforce it, else execute and read
+    MiAccessExecuteRead,
+    MiAccessExecuteReadWrite,
+    MiAccessCount,
+} MI_ACCESS;
+
+// How the processor may cache a page. Undecided is never encoded in an entry: it is the state of a
+// frame that nobody has mapped yet.
+typedef enum _MI_CACHE_TYPE {
+    MiCacheWriteBack,
+    MiCacheWriteCombined,
+    MiCacheUncached,
+    MiCacheTypeCount,
+    MiCacheUndecided = MiCacheTypeCount,
+} MI_CACHE_TYPE;
+
+typedef struct _MI_PROTECTION {
+    MI_ACCESS Access;
+    MI_CACHE_TYPE CacheType;
+} MI_PROTECTION;
+
+// The kernel's half of the address space: one row per region, in ascending order of MI_REGION.
+typedef enum _MI_REGION {
+    MiRegionDirectMap,       // all RAM that the operating system owns, read-write, never executable
+    MiRegionSelfMap,         // the page tables themselves, read-only
+    MiRegionSystemPtes,      // mappings smaller than a large page
+    MiRegionLargeSystemPtes, // mappings of at least one large page
+    MiRegionPool,            // nonpaged pool
+    MiRegionKernelImage,
+    MiRegionCount,
+} MI_REGION;
+
+typedef struct _MI_VIRTUAL_REGION {
+    ULONG_PTR BaseVa;
+    ULONG64 ByteCount;
+    const CHAR *Name;
+} MI_VIRTUAL_REGION;
+
+extern const MI_VIRTUAL_REGION MiArchLayout[MiRegionCount];
+
+// A part of the kernel image that needs a protection of its own, in ascending order of address.
+typedef struct _MI_IMAGE_SECTION {
+    ULONG_PTR BaseVa;
+    ULONG_PTR EndVa;
+    ULONG64 BasePa;
+    MI_ACCESS Access;
+    const CHAR *Name;
+} MI_IMAGE_SECTION;
+
+// The sections of the running kernel image. Returns their count; *Sections stays valid for ever.
+ULONG MiArchImageSections(_Out_ const MI_IMAGE_SECTION **Sections);
+
+//
+// The format of an entry. These functions are pure: no memory, no registers, any IRQL.
+//
+
+// The level of the root table: 4.
+ULONG MiArchTopLevel(VOID);
+
+// Whether an entry of this level may be a leaf on this processor. Level 1 always may.
+BOOLEAN MiArchIsLeafAllowed(_In_ ULONG Level);
+
+// Width of a physical address in bits (MAXPHYADDR).
+ULONG MiArchPhysicalBits(VOID);
+
+BOOLEAN MiArchIsCanonical(_In_ ULONG_PTR Va);
+
+// A leaf for a kernel page. Pfn must be aligned to the size of a leaf of this level.
+MMPTE MiArchMakeLeaf(_In_ ULONG Level, _In_ PFN_NUMBER Pfn, _In_ MI_PROTECTION Protection);
+
+// An entry that points to a table and restricts nothing.
+MMPTE MiArchMakeTable(_In_ PFN_NUMBER Pfn);
+
+// An entry of the root that points to the root, through which the tables can be read but never
+// written.
+MMPTE MiArchMakeSelfMap(_In_ PFN_NUMBER RootPfn);
+
+// The slot of the root that holds the self-map. Walkers skip it: below it every table would be met
+// twice.
+ULONG MiArchSelfMapSlot(VOID);
+
+// The protection of a leaf, exactly as it was given to MiArchMakeLeaf.
+MI_PROTECTION MiArchPteProtection(_In_ MMPTE Pte, _In_ ULONG Level);
+
+//
+// Memory and processor state.
+//
+
+// One 64-bit store: another processor's page walker sees the old or the new entry, never a mixture.
+VOID MiArchStorePte(_Out_ PMMPTE Pte, _In_ MMPTE Value);
+
+// Count times MiArchStorePte, in adjacent entries: leaves of 4 KiB for the frames of Pfns; empty
+// entries. The loops stand behind the contract because a mapping of many pages spends its time in
+// them.
+VOID MiArchStorePages(_Out_ PMMPTE Pte, _In_ const PFN_NUMBER *Pfns, _In_ ULONG Count,
+                      _In_ MI_PROTECTION Protection);
+VOID MiArchClearPages(_Out_ PMMPTE Pte, _In_ ULONG Count);
+
+// Forgets this processor's translation of the page that holds Va, or all of them, global ones
+// included; with either, what it remembers of the tables above.
+VOID MiArchFlushPage(_In_ ULONG_PTR Va);
+VOID MiArchFlushAll(VOID);
+
+// Makes RootPfn the root of this processor's address space and forgets every translation.
+VOID MiArchLoadRoot(_In_ PFN_NUMBER RootPfn);
+
+// The root that this processor uses now.
+PFN_NUMBER MiArchReadRoot(VOID);
+
+// Programs the table of cache types that the entries refer to (the PAT), on this processor.
+VOID MiArchInitializeCacheTypes(VOID);
+
+// Writes back and invalidates every cache line of a mapped range.
+VOID MiArchFlushCacheRange(_In_ const VOID *Va, _In_ SIZE_T ByteCount);
+
+//
+// On every step of every walk, therefore inline. The architecture defines them in a header of this
+// name, which the build finds in its folder:
+//
+//   MMPTE MiArchLoadPte(const MMPTE *Pte)                   one 64-bit load
+//   MI_PTE_KIND MiArchPteKind(MMPTE Pte, ULONG Level)
+//   PFN_NUMBER MiArchPtePfn(MMPTE Pte, ULONG Level)         the frame of a leaf or of a table;
+//                                                           undefined for an empty entry
+//
+#include <miarchinline.h>

@@ -1,0 +1,136 @@
+// What mm offers to the rest of the kernel beyond the drivers' interface of <wdm.h>: its start, the
+// physical-range allocator, reports for people, and the hooks that tests need.
+#pragma once
+
+#include <wdm.h>
+
+typedef struct _LOADER_BLOCK LOADER_BLOCK, *PLOADER_BLOCK;
+
+// Takes over the machine's memory: physical map, frames, page tables, system addresses, pool.
+// Called once, before anything allocates. Bug checks 0x7D (INSTALL_MORE_MEMORY) when there is too
+// little RAM to begin with.
+VOID MmInitSystem(_In_ const LOADER_BLOCK *LoaderBlock);
+
+// With the boot option `leaf4k` set before MmInitSystem, every mapping uses 4 KiB leaves.
+VOID MmLimitLeafSize(VOID);
+
+//
+// The physical-range allocator: who owns which part of I/O space. IRQL <= DISPATCH_LEVEL
+// throughout.
+//
+
+typedef enum _MM_CLAIM_KIND {
+    MmClaimDevice,   // a device's registers or memory: must be free I/O space
+    MmClaimFirmware, // a range that firmware tables name (ECAM, APIC): may lie in what firmware
+                     // reserved
+} MM_CLAIM_KIND;
+
+typedef struct _MI_CLAIM *PMM_CLAIM;
+
+// Claims [Base, Base + ByteCount), rounded out to whole pages, for Owner (the string is copied, 31
+// characters at most). On success the caller owns *Claim until MmReleasePhysicalRange.
+// STATUS_INVALID_PARAMETER      no bytes, wrap, or beyond the processor's physical addresses
+// STATUS_CONFLICTING_ADDRESSES  RAM, page tables, firmware's own, or somebody else's:
+// MmDescribeLastRefusal says which STATUS_INSUFFICIENT_RESOURCES no pool
+_Must_inspect_result_ NTSTATUS MmClaimPhysicalRange(_In_ PHYSICAL_ADDRESS Base,
+                                                    _In_ ULONG64 ByteCount, _In_ MM_CLAIM_KIND Kind,
+                                                    _In_ const CHAR *Owner, _Out_ PMM_CLAIM *Claim);
+
+// Finds the lowest free I/O space of ByteCount bytes, aligned to Alignment (a power of two, at
+// least a page), within [LowestAddress, HighestAddress] inclusive, and claims it.
+// STATUS_INVALID_PARAMETER, STATUS_INSUFFICIENT_RESOURCES as above; STATUS_CONFLICTING_ADDRESSES:
+// nothing is free there.
+_Must_inspect_result_ NTSTATUS MmPlacePhysicalRange(_In_ ULONG64 ByteCount, _In_ ULONG64 Alignment,
+                                                    _In_ ULONG64 LowestAddress,
+                                                    _In_ ULONG64 HighestAddress,
+                                                    _In_ const CHAR *Owner,
+                                                    _Out_ PPHYSICAL_ADDRESS Base,
+                                                    _Out_ PMM_CLAIM *Claim);
+
+VOID MmReleasePhysicalRange(_In_ PMM_CLAIM Claim);
+
+// The reason of the last refusal by any routine of mm, in words, e.g. "MmMapIoSpaceEx refused
+// frames 0x1000-0x1003: RAM that the operating system uses". Empty when nothing was refused yet.
+VOID MmDescribeLastRefusal(_Out_ PCHAR Buffer, _In_ SIZE_T ByteCount);
+
+//
+// Reports.
+//
+
+VOID MmPrintPhysicalMap(VOID);
+VOID MmPrintVirtualLayout(VOID);
+VOID MmPrintIoMappings(VOID);
+VOID MmPrintMemoryUse(VOID);
+
+// One line for people about the live I/O mapping that begins at PhysicalAddress, or FALSE when
+// there is none: "0xfffff88000003000 rw- UC 4 x 4K".
+BOOLEAN MmDescribeIoMapping(_In_ PHYSICAL_ADDRESS PhysicalAddress, _Out_ PCHAR Buffer,
+                            _In_ SIZE_T ByteCount);
+
+// A live mapping, as the report of the mappings shows it.
+typedef struct _MM_MAPPING_INFORMATION {
+    PVOID Va;
+    ULONG64 PageCount;
+    PHYSICAL_ADDRESS FirstPage;
+    ULONG64 LeafCount[3]; // of 4 KiB, 2 MiB and 1 GiB
+    CHAR Access[4];       // "rw-"
+    CHAR CacheType[4];    // "WB", "WC", "UC"
+    PVOID Caller;         // who asked for it
+} MM_MAPPING_INFORMATION, *PMM_MAPPING_INFORMATION;
+
+// Calls Routine for each live I/O-space mapping, in no particular order. Routine must not map or
+// unmap.
+typedef VOID MM_MAPPING_ROUTINE(_In_ const MM_MAPPING_INFORMATION *Information,
+                                _In_opt_ PVOID Context);
+VOID MmEnumerateIoMappings(_In_ MM_MAPPING_ROUTINE *Routine, _In_opt_ PVOID Context);
+
+//
+// For tests and for the dump of a crash.
+//
+
+// What the page tables say of one address, decoded. Level 0: nothing is mapped.
+typedef struct _MM_PAGE_INFORMATION {
+    ULONG Level;                      // 1, 2 or 3: a leaf of 4 KiB, 2 MiB or 1 GiB
+    ULONG64 Entry;                    // raw
+    PHYSICAL_ADDRESS PhysicalAddress; // of Va itself
+    CHAR Access[4];
+    CHAR CacheType[4];
+} MM_PAGE_INFORMATION, *PMM_PAGE_INFORMATION;
+
+VOID MmQueryPage(_In_ const VOID *Va, _Out_ PMM_PAGE_INFORMATION Information);
+
+// Calls Routine for every leaf of the address space, ascending. FALSE from Routine ends the walk.
+typedef BOOLEAN MM_LEAF_ROUTINE(_In_ ULONG_PTR Va, _In_ const MM_PAGE_INFORMATION *Leaf,
+                                _In_opt_ PVOID Context);
+VOID MmEnumerateLeaves(_In_ MM_LEAF_ROUTINE *Routine, _In_opt_ PVOID Context);
+
+// Checks every numbered invariant of mm. Prints each violation and returns how many there were.
+ULONG MmVerify(VOID);
+
+// What mm holds, to compare before and after: a test leaks when any of these but TablePages grew.
+typedef struct _MM_MEMORY_USE {
+    ULONG64 FreePages; // frames nobody owns, and pages that the pool keeps for its next block
+    ULONG64
+    TablePages; // page tables; kept for reuse, so they may grow up to what was once mapped at a
+                // time
+    ULONG64 PoolPages;
+    ULONG64 PoolBlocks;    // allocations that were not freed
+    ULONG64 MdlPages;      // frames out by MmAllocatePagesForMdl
+    ULONG64 Mappings;      // I/O, MDL and reserved mappings
+    ULONG64 SystemPtes;    // pages of system addresses in use, guards included
+    ULONG64 LedgerEntries; // ranges of I/O space with a cache type
+    ULONG64 Claims;
+} MM_MEMORY_USE, *PMM_MEMORY_USE;
+
+VOID MmQueryMemoryUse(_Out_ PMM_MEMORY_USE Use);
+
+// Makes allocations fail: after SkipCount more allocations of the kinds in Kinds the next FailCount
+// fail. FailCount MAXULONG: all of them until MmStopFailures.
+#define MM_FAIL_FRAMES 0x1
+#define MM_FAIL_POOL 0x2
+#define MM_FAIL_ADDRESSES 0x4
+#define MM_FAIL_ALL (MM_FAIL_FRAMES | MM_FAIL_POOL | MM_FAIL_ADDRESSES)
+VOID MmStartFailures(_In_ ULONG Kinds, _In_ ULONG SkipCount, _In_ ULONG FailCount);
+
+// Ends it; returns how many allocations were made to fail since MmStartFailures.
+ULONG MmStopFailures(VOID);

@@ -1,0 +1,265 @@
+// The PFN database: one 16-byte entry per frame of RAM, and the allocator of frames.
+//
+//   frame   0        1        2        3        4
+//          +--------+--------+--------+--------+--------
+//          | head   | free   | kernel | free   | table ...
+//          +--------+--------+--------+--------+--------
+//
+// Free frames are a circular list through their entries. Frame 0 is never RAM, so its entry is the
+// list's head.
+//
+// The database lies in RAM that it describes, in the direct map. Frames that firmware's holes
+// separate have entries too (state NotRam), so that an entry is found by its index alone.
+//
+// Invariants (checked by MmVerify):
+//   F1  A frame's state is NotRam exactly when the physical map does not call it RAM.
+//   F2  The free list holds the frames in state Free, each once, and nothing else; the counts per
+//       state are right.
+//   F3  A frame that is free has no cache type, no mapping, and its alias in the direct map.
+// Lock: MiPfnLock, for the list, the states and the counts. A frame's other fields belong to its
+// owner.
+#include "kernel/inc/loader.h"
+#include "mm/mi.h"
+
+// Until the kernel's own tables are loaded, only this much of the direct map exists.
+#define MI_BOOT_MAP_PAGES ((4ull << 30) >> PAGE_SHIFT)
+
+// What the kernel needs to reach the self-tests; below that it says so and stops.
+#define MI_MINIMUM_PAGES ((16ull << 20) >> PAGE_SHIFT)
+
+// The first megabyte is left for what needs low addresses.
+#define MI_LOW_MEMORY_PAGES ((1ull << 20) >> PAGE_SHIFT)
+
+#define MI_FREE_LIST_HEAD 0u
+
+static KI_LOCK MiPfnLock = KI_LOCK_INITIALIZER(MI_RANK_PFN, "MiPfnLock");
+PMMPFN MiPfnDatabase;
+PFN_NUMBER MiPfnDatabaseEnd;
+static ULONG64 MiPfnCounts[MiPfnStateCount];
+
+PFN_NUMBER MiHighestRamPfn(VOID)
+{
+    return MiPfnDatabaseEnd - 1;
+}
+
+ULONG64 MiPfnStateCountOf(MI_PFN_STATE State)
+{
+    return MiPfnCounts[State];
+}
+
+PFN_NUMBER MiFirstFreePfn(VOID)
+{
+    return MiPfnDatabase[MI_FREE_LIST_HEAD].Flink;
+}
+
+static VOID MiSetPfnState(PMMPFN Element, MI_PFN_STATE State)
+{
+    MiPfnCounts[Element->State] -= 1;
+    MiPfnCounts[State] += 1;
+    *Element = (MMPFN){.State = (UCHAR)State, .CacheType = MiCacheUndecided};
+}
+
+static VOID MiPushFreeFrame(PFN_NUMBER Pfn)
+{
+    PMMPFN Head = &MiPfnDatabase[MI_FREE_LIST_HEAD];
+    PMMPFN Element = &MiPfnDatabase[Pfn];
+    MiSetPfnState(Element, MiPfnFree);
+    Element->Flink = Head->Flink;
+    Element->Blink = MI_FREE_LIST_HEAD;
+    MiPfnDatabase[Head->Flink].Blink = (ULONG)Pfn;
+    Head->Flink = (ULONG)Pfn;
+}
+
+static VOID MiTakeFreeFrame(PFN_NUMBER Pfn, MI_PFN_STATE State)
+{
+    PMMPFN Element = &MiPfnDatabase[Pfn];
+    NT_ASSERT_INVARIANT("F2", Element->State == MiPfnFree);
+    MiPfnDatabase[Element->Blink].Flink = Element->Flink;
+    MiPfnDatabase[Element->Flink].Blink = Element->Blink;
+    MiSetPfnState(Element, State);
+}
+
+PFN_NUMBER MiAllocateFrame(MI_PFN_STATE State)
+{
+    if (MiMustFail(MM_FAIL_FRAMES)) {
+        return MI_NO_PFN;
+    }
+    const KIRQL OldIrql = KiAcquireLock(&MiPfnLock);
+    const PFN_NUMBER Pfn = MiPfnDatabase[MI_FREE_LIST_HEAD].Flink;
+    if (Pfn != MI_FREE_LIST_HEAD) {
+        MiTakeFreeFrame(Pfn, State);
+    }
+    KiReleaseLock(&MiPfnLock, OldIrql);
+    return Pfn;
+}
+
+static PFN_NUMBER MiAlignPfn(PFN_NUMBER Pfn, PFN_NUMBER AlignmentPages)
+{
+    return (Pfn + AlignmentPages - 1) & ~(AlignmentPages - 1);
+}
+
+// The last frame of [FirstPfn, FirstPfn + PageCount) that is not free, or MI_NO_PFN.
+static PFN_NUMBER MiLastUsedPfn(PFN_NUMBER FirstPfn, PFN_NUMBER PageCount)
+{
+    for (PFN_NUMBER Pfn = FirstPfn + PageCount; Pfn > FirstPfn; Pfn -= 1) {
+        if (MiPfnDatabase[Pfn - 1].State != MiPfnFree) {
+            return Pfn - 1;
+        }
+    }
+    return MI_NO_PFN;
+}
+
+static PFN_NUMBER MiFindFreeRun(PFN_NUMBER PageCount, PFN_NUMBER AlignmentPages,
+                                MI_PFN_RANGE Window)
+{
+    const PFN_NUMBER EndPfn =
+        Window.LastPfn < MiPfnDatabaseEnd ? Window.LastPfn + 1 : MiPfnDatabaseEnd;
+    PFN_NUMBER FirstPfn = MiAlignPfn(Window.FirstPfn > 1 ? Window.FirstPfn : 1, AlignmentPages);
+    while (FirstPfn < EndPfn && PageCount <= EndPfn - FirstPfn) {
+        const PFN_NUMBER UsedPfn = MiLastUsedPfn(FirstPfn, PageCount);
+        if (UsedPfn == MI_NO_PFN) {
+            return FirstPfn;
+        }
+        FirstPfn = MiAlignPfn(UsedPfn + 1, AlignmentPages);
+    }
+    return MI_NO_PFN;
+}
+
+PFN_NUMBER MiAllocateFrameRun(PFN_NUMBER PageCount, PFN_NUMBER AlignmentPages, MI_PFN_RANGE Window,
+                              MI_PFN_STATE State)
+{
+    NT_ASSERT(PageCount > 0 && AlignmentPages > 0 && (AlignmentPages & (AlignmentPages - 1)) == 0);
+    if (MiMustFail(MM_FAIL_FRAMES)) {
+        return MI_NO_PFN;
+    }
+    const KIRQL OldIrql = KiAcquireLock(&MiPfnLock);
+    const PFN_NUMBER FirstPfn = MiFindFreeRun(PageCount, AlignmentPages, Window);
+    for (PFN_NUMBER Index = 0; FirstPfn != MI_NO_PFN && Index < PageCount; Index += 1) {
+        MiTakeFreeFrame(FirstPfn + Index, State);
+    }
+    KiReleaseLock(&MiPfnLock, OldIrql);
+    return FirstPfn;
+}
+
+VOID MiFreeFrame(PFN_NUMBER Pfn)
+{
+    NT_ASSERT_INVARIANT("F2", MiPfnElement(Pfn) != NULL && MiPfnState(Pfn) != MiPfnFree);
+    const KIRQL OldIrql = KiAcquireLock(&MiPfnLock);
+    MiPushFreeFrame(Pfn);
+    KiReleaseLock(&MiPfnLock, OldIrql);
+}
+
+//
+// Initialisation. The database has to find a place for itself before it can say what is free.
+//
+
+static MI_PFN_RANGE MiRangeOfLoaded(const LOADER_RANGE *Loaded)
+{
+    return (MI_PFN_RANGE){Loaded->BaseAddress >> PAGE_SHIFT,
+                          (Loaded->BaseAddress + Loaded->ByteCount - 1) >> PAGE_SHIFT};
+}
+
+// Moves *FirstPfn behind something that the boot loader left in [*FirstPfn, *FirstPfn + PageCount).
+// FALSE: nothing is.
+static BOOLEAN MiSkipLoadedRange(const LOADER_BLOCK *LoaderBlock, PFN_NUMBER *FirstPfn,
+                                 PFN_NUMBER PageCount)
+{
+    for (ULONG Index = 0; Index < LoaderBlock->LoadedRangeCount; Index += 1) {
+        if (LoaderBlock->LoadedRanges[Index].ByteCount == 0) {
+            continue;
+        }
+        const MI_PFN_RANGE Range = MiRangeOfLoaded(&LoaderBlock->LoadedRanges[Index]);
+        if (Range.FirstPfn < *FirstPfn + PageCount && Range.LastPfn >= *FirstPfn) {
+            *FirstPfn = Range.LastPfn + 1;
+            return TRUE;
+        }
+    }
+    return FALSE;
+}
+
+// The lowest run of RAM that the boot tables map and nothing occupies, or MI_NO_PFN.
+static PFN_NUMBER MiFindBootRun(const LOADER_BLOCK *LoaderBlock, PFN_NUMBER PageCount)
+{
+    ULONG RegionCount;
+    const MI_PHYSICAL_REGION *Regions = MiPhysicalRegions(&RegionCount);
+    for (ULONG Index = 0; Index < RegionCount; Index += 1) {
+        if (Regions[Index].Kind != MiPhysicalRam) {
+            continue;
+        }
+        const MI_PFN_RANGE Range = Regions[Index].Range;
+        PFN_NUMBER FirstPfn =
+            Range.FirstPfn > MI_LOW_MEMORY_PAGES ? Range.FirstPfn : MI_LOW_MEMORY_PAGES;
+        while (MiSkipLoadedRange(LoaderBlock, &FirstPfn, PageCount)) {
+        }
+        if (FirstPfn + PageCount <= Range.LastPfn + 1 &&
+            FirstPfn + PageCount <= MI_BOOT_MAP_PAGES) {
+            return FirstPfn;
+        }
+    }
+    return MI_NO_PFN;
+}
+
+static PFN_NUMBER MiCountRam(PFN_NUMBER *EndPfn)
+{
+    ULONG RegionCount;
+    const MI_PHYSICAL_REGION *Regions = MiPhysicalRegions(&RegionCount);
+    PFN_NUMBER PageCount = 0;
+    *EndPfn = 0;
+    for (ULONG Index = 0; Index < RegionCount; Index += 1) {
+        if (Regions[Index].Kind == MiPhysicalRam) {
+            PageCount += MiRangePageCount(Regions[Index].Range);
+            *EndPfn = Regions[Index].Range.LastPfn + 1;
+        }
+    }
+    return PageCount;
+}
+
+// Pushes every frame of RAM, the highest first, so that the lowest are handed out first: the boot
+// tables reach only those.
+static VOID MiFreeAllRam(VOID)
+{
+    ULONG RegionCount;
+    const MI_PHYSICAL_REGION *Regions = MiPhysicalRegions(&RegionCount);
+    for (ULONG Index = RegionCount; Index > 0; Index -= 1) {
+        const MI_PHYSICAL_REGION *Region = &Regions[Index - 1];
+        if (Region->Kind != MiPhysicalRam) {
+            continue;
+        }
+        for (PFN_NUMBER Pfn = Region->Range.LastPfn + 1; Pfn > Region->Range.FirstPfn; Pfn -= 1) {
+            MiPushFreeFrame(Pfn - 1);
+        }
+    }
+}
+
+static VOID MiKeepFrames(MI_PFN_RANGE Range)
+{
+    for (PFN_NUMBER Pfn = Range.FirstPfn; Pfn <= Range.LastPfn; Pfn += 1) {
+        if (MiPfnState(Pfn) == MiPfnFree) {
+            MiTakeFreeFrame(Pfn, MiPfnKernel);
+        }
+    }
+}
+
+VOID MiInitializePfnDatabase(const LOADER_BLOCK *LoaderBlock)
+{
+    const PFN_NUMBER RamPageCount = MiCountRam(&MiPfnDatabaseEnd);
+    const PFN_NUMBER DatabasePages = BYTES_TO_PAGES(MiPfnDatabaseEnd * sizeof(MMPFN));
+    const PFN_NUMBER DatabasePfn =
+        RamPageCount < MI_MINIMUM_PAGES ? MI_NO_PFN : MiFindBootRun(LoaderBlock, DatabasePages);
+    if (DatabasePfn == MI_NO_PFN) {
+        MiBugCheck(INSTALL_MORE_MEMORY, RamPageCount, MI_MINIMUM_PAGES, MiPfnDatabaseEnd, 0,
+                   "this machine has %llu KiB of usable RAM; IoSpace needs %llu KiB",
+                   RamPageCount << (PAGE_SHIFT - 10), MI_MINIMUM_PAGES << (PAGE_SHIFT - 10));
+    }
+    MiPfnDatabase = MiFrameToVa(DatabasePfn);
+    RtlZeroMemory(MiPfnDatabase, DatabasePages << PAGE_SHIFT);
+    RtlZeroMemory(MiPfnCounts, sizeof(MiPfnCounts));
+    MiPfnCounts[MiPfnNotRam] = MiPfnDatabaseEnd;
+    MiFreeAllRam();
+    MiKeepFrames((MI_PFN_RANGE){DatabasePfn, DatabasePfn + DatabasePages - 1});
+    for (ULONG Index = 0; Index < LoaderBlock->LoadedRangeCount; Index += 1) {
+        if (LoaderBlock->LoadedRanges[Index].ByteCount != 0) {
+            MiKeepFrames(MiRangeOfLoaded(&LoaderBlock->LoadedRanges[Index]));
+        }
+    }
+}

@@ -1,0 +1,424 @@
+// The page-table manager: one walker for all levels, and a decision before every deed.
+//
+//   MiPrepare...  makes tables; may fail; changes no translation
+//   MiCommit...   stores leaves; cannot fail
+//   MiClear...    takes leaves away; the caller flushes
+//   MiSplit...    replaces a large leaf by a table of smaller ones that translate alike
+//
+// A contiguous range is mapped as a sequence of runs: leaves of one level within one table. The
+// level of a run is the largest that the alignment of both addresses allows, so that prepare and
+// commit, given the same range, agree.
+//
+// Tables that became empty stay and are used again. The one exception: where a large leaf takes the
+// place of a table, the table leaves through a TLB batch.
+//
+// Invariants (checked by MmVerify):
+//   T2  Every entry of kind Table points to a frame in state Table, and no such frame is pointed to
+//       twice.
+//   T3  Leaves have the alignment of their level and occur only at levels that allow them.
+//   T4  Outside the self-map, a leaf to RAM lies in the direct map, in the kernel image, or in a
+//       recorded mapping.
+// Lock: MiPageTableLock, to add a table or to split. Leaves are stored without a lock: a range of
+// addresses has one owner, who alone stores there, and its tables stay for as long as he owns it.
+#include "mm/mi.h"
+
+PFN_NUMBER MiRootPfn;
+
+static KI_LOCK MiPageTableLock = KI_LOCK_INITIALIZER(MI_RANK_PAGE_TABLE, "MiPageTableLock");
+static ULONG MiMaximumLeafLevel = MAXULONG;
+
+static const MMPTE MiEmptyPte;
+
+VOID MmLimitLeafSize(VOID)
+{
+    MiMaximumLeafLevel = 1;
+}
+
+ULONG64 MiPagesPerLeaf(ULONG Level)
+{
+    return 1ull << (MI_PTE_INDEX_BITS * (Level - 1));
+}
+
+static ULONG MiPteIndex(ULONG_PTR Va, ULONG Level)
+{
+    return (ULONG)(Va >> (PAGE_SHIFT + MI_PTE_INDEX_BITS * (Level - 1))) & (MI_PTES_PER_TABLE - 1);
+}
+
+// The entry for Va at StopLevel, or the one above it that ends the walk: a leaf, or empty. *Level
+// is its level.
+static PMMPTE MiWalk(ULONG_PTR Va, ULONG StopLevel, PULONG Level)
+{
+    ULONG At = MiArchTopLevel();
+    PMMPTE Table = MiFrameToVa(MiRootPfn);
+    for (;;) {
+        PMMPTE Pte = &Table[MiPteIndex(Va, At)];
+        const MMPTE Entry = MiArchLoadPte(Pte);
+        if (At == StopLevel || MiArchPteKind(Entry, At) != MiPteTable) {
+            *Level = At;
+            return Pte;
+        }
+        Table = MiFrameToVa(MiArchPtePfn(Entry, At));
+        At -= 1;
+    }
+}
+
+PMMPTE MiFindPte(ULONG_PTR Va, PULONG Level)
+{
+    return MiWalk(Va, 1, Level);
+}
+
+BOOLEAN MiTranslate(ULONG_PTR Va, PFN_NUMBER *Pfn)
+{
+    if (!MiArchIsCanonical(Va)) {
+        return FALSE;
+    }
+    ULONG Level;
+    const MMPTE Entry = MiArchLoadPte(MiFindPte(Va, &Level));
+    if (MiArchPteKind(Entry, Level) != MiPteLeaf) {
+        return FALSE;
+    }
+    *Pfn = MiArchPtePfn(Entry, Level) + ((Va >> PAGE_SHIFT) & (MiPagesPerLeaf(Level) - 1));
+    return TRUE;
+}
+
+//
+// Runs.
+//
+
+typedef struct _MI_RUN {
+    ULONG Level;
+    ULONG LeafCount; // all in one table
+} MI_RUN;
+
+static ULONG MiLeafLevel(ULONG_PTR Va, PFN_NUMBER Pfn, PFN_NUMBER PageCount)
+{
+    const ULONG64 Alignment = (Va >> PAGE_SHIFT) | Pfn;
+    ULONG Level = 1;
+    while (Level < MiMaximumLeafLevel && MiArchIsLeafAllowed(Level + 1) &&
+           PageCount >= MiPagesPerLeaf(Level + 1) &&
+           (Alignment & (MiPagesPerLeaf(Level + 1) - 1)) == 0) {
+        Level += 1;
+    }
+    return Level;
+}
+
+static MI_RUN MiRunAt(ULONG_PTR Va, ULONG Level, PFN_NUMBER PageCount)
+{
+    const ULONG64 Wanted = PageCount >> (MI_PTE_INDEX_BITS * (Level - 1));
+    const ULONG Room = MI_PTES_PER_TABLE - MiPteIndex(Va, Level);
+    return (MI_RUN){Level, Wanted < Room ? (ULONG)Wanted : Room};
+}
+
+static MI_RUN MiFirstRun(ULONG_PTR Va, PFN_NUMBER Pfn, PFN_NUMBER PageCount)
+{
+    return MiRunAt(Va, MiLeafLevel(Va, Pfn, PageCount), PageCount);
+}
+
+static PFN_NUMBER MiRunPageCount(MI_RUN Run)
+{
+    return Run.LeafCount * MiPagesPerLeaf(Run.Level);
+}
+
+//
+// Prepare.
+//
+
+// An empty table of its own frame, or MI_NO_PFN.
+static PFN_NUMBER MiAllocateTable(VOID)
+{
+    const PFN_NUMBER Pfn = MiAllocateFrame(MiPfnTable);
+    if (Pfn != MI_NO_PFN) {
+        RtlZeroMemory(MiFrameToVa(Pfn), PAGE_SIZE);
+    }
+    return Pfn;
+}
+
+// Adds the tables that are missing between the root and the entry of Va at Level.
+static NTSTATUS MiAddTables(ULONG_PTR Va, ULONG Level)
+{
+    NTSTATUS Status = STATUS_SUCCESS;
+    const KIRQL OldIrql = KiAcquireLock(&MiPageTableLock);
+    for (;;) {
+        ULONG Reached;
+        PMMPTE Pte = MiWalk(Va, Level, &Reached);
+        if (Reached == Level) {
+            break;
+        }
+        NT_ASSERT(MiArchPteKind(MiArchLoadPte(Pte), Reached) == MiPteEmpty);
+        const PFN_NUMBER TablePfn = MiAllocateTable();
+        if (TablePfn == MI_NO_PFN) {
+            Status = STATUS_INSUFFICIENT_RESOURCES;
+            break;
+        }
+        MiArchStorePte(Pte, MiArchMakeTable(TablePfn));
+    }
+    KiReleaseLock(&MiPageTableLock, OldIrql);
+    return Status;
+}
+
+static NTSTATUS MiPrepareRun(ULONG_PTR Va, ULONG Level)
+{
+    ULONG Reached;
+    (VOID) MiWalk(Va, Level, &Reached);
+    return Reached == Level ? STATUS_SUCCESS : MiAddTables(Va, Level);
+}
+
+NTSTATUS MiPrepareRange(ULONG_PTR Va, PFN_NUMBER FirstPfn, PFN_NUMBER PageCount)
+{
+    NTSTATUS Status = STATUS_SUCCESS;
+    PFN_NUMBER Done = 0;
+    while (NT_SUCCESS(Status) && Done < PageCount) {
+        const MI_RUN Run = MiFirstRun(Va + (Done << PAGE_SHIFT), FirstPfn + Done, PageCount - Done);
+        Status = MiPrepareRun(Va + (Done << PAGE_SHIFT), Run.Level);
+        Done += MiRunPageCount(Run);
+    }
+    return Status;
+}
+
+NTSTATUS MiPreparePages(ULONG_PTR Va, PFN_NUMBER PageCount)
+{
+    NTSTATUS Status = STATUS_SUCCESS;
+    PFN_NUMBER Done = 0;
+    while (NT_SUCCESS(Status) && Done < PageCount) {
+        Status = MiPrepareRun(Va + (Done << PAGE_SHIFT), 1);
+        Done += MiRunAt(Va + (Done << PAGE_SHIFT), 1, PageCount - Done).LeafCount;
+    }
+    return Status;
+}
+
+//
+// Commit.
+//
+
+// Collects an unused table and all tables below it.
+static VOID MiRetireTable(PFN_NUMBER TablePfn, ULONG Level, PMI_TLB_BATCH Batch)
+{
+    const MMPTE *Table = MiFrameToVa(TablePfn);
+    for (ULONG Index = 0; Level > 1 && Index < MI_PTES_PER_TABLE; Index += 1) {
+        const MMPTE Entry = MiArchLoadPte(&Table[Index]);
+        if (MiArchPteKind(Entry, Level) == MiPteTable) {
+            MiRetireTable(MiArchPtePfn(Entry, Level), Level - 1, Batch);
+        }
+    }
+    MiAddTableToBatch(Batch, TablePfn);
+}
+
+static VOID MiStoreLeaf(PMMPTE Pte, ULONG Level, MMPTE Leaf, PMI_TLB_BATCH Batch)
+{
+    const MMPTE Old = MiArchLoadPte(Pte);
+    const MI_PTE_KIND OldKind = MiArchPteKind(Old, Level);
+    NT_ASSERT(OldKind != MiPteLeaf);
+    MiArchStorePte(Pte, Leaf);
+    if (OldKind == MiPteTable) {
+        MiRetireTable(MiArchPtePfn(Old, Level), Level - 1, Batch);
+    }
+}
+
+VOID MiCommitRange(ULONG_PTR Va, PFN_NUMBER FirstPfn, PFN_NUMBER PageCount,
+                   MI_PROTECTION Protection)
+{
+    MI_TLB_BATCH Batch;
+    MiInitializeTlbBatch(&Batch);
+    PFN_NUMBER Done = 0;
+    while (Done < PageCount) {
+        const MI_RUN Run = MiFirstRun(Va + (Done << PAGE_SHIFT), FirstPfn + Done, PageCount - Done);
+        const ULONG64 LeafPages = MiPagesPerLeaf(Run.Level);
+        ULONG Level;
+        PMMPTE Pte = MiWalk(Va + (Done << PAGE_SHIFT), Run.Level, &Level);
+        NT_ASSERT(Level == Run.Level);
+        for (ULONG Leaf = 0; Leaf < Run.LeafCount; Leaf += 1) {
+            MiStoreLeaf(&Pte[Leaf], Level, MiArchMakeLeaf(Level, FirstPfn + Done, Protection),
+                        &Batch);
+            Done += LeafPages;
+        }
+    }
+    if (Batch.FlushAll) {
+        MiFlushTlbBatch(&Batch);
+    }
+}
+
+PMMPTE MiFindPages(PMMPTE KnownPte, ULONG_PTR Va, PFN_NUMBER PageCount, PULONG EntryCount)
+{
+    *EntryCount = MiRunAt(Va, 1, PageCount).LeafCount;
+    if (KnownPte != NULL) {
+        return KnownPte;
+    }
+    ULONG Level;
+    PMMPTE Pte = MiWalk(Va, 1, &Level);
+    NT_ASSERT(Level == 1);
+    return Pte;
+}
+
+VOID MiCommitPages(PMMPTE KnownPte, ULONG_PTR Va, const PFN_NUMBER *Pfns, PFN_NUMBER PageCount,
+                   MI_PROTECTION Protection)
+{
+    PFN_NUMBER Done = 0;
+    while (Done < PageCount) {
+        ULONG EntryCount;
+        PMMPTE Pte = MiFindPages(Done == 0 ? KnownPte : NULL, Va + (Done << PAGE_SHIFT),
+                                 PageCount - Done, &EntryCount);
+        NT_ASSERT(MiArchPteKind(MiArchLoadPte(Pte), 1) == MiPteEmpty);
+        MiArchStorePages(Pte, &Pfns[Done], EntryCount, Protection);
+        Done += EntryCount;
+    }
+}
+
+//
+// Clear and split.
+//
+
+VOID MiClearRange(ULONG_PTR Va, PFN_NUMBER PageCount, PMI_TLB_BATCH Batch)
+{
+    PFN_NUMBER Done = 0;
+    while (Done < PageCount) {
+        ULONG Level;
+        PMMPTE Pte = MiFindPte(Va + (Done << PAGE_SHIFT), &Level);
+        const MI_RUN Run = MiRunAt(Va + (Done << PAGE_SHIFT), Level, PageCount - Done);
+        NT_ASSERT(Run.LeafCount > 0);
+        ULONG Leaf = 0;
+        do {
+            MiArchStorePte(&Pte[Leaf], MiEmptyPte);
+            MiAddPageToBatch(Batch, Va + (Done << PAGE_SHIFT));
+            Done += MiPagesPerLeaf(Level);
+            Leaf += 1;
+        } while (Leaf < Run.LeafCount &&
+                 MiArchPteKind(MiArchLoadPte(&Pte[Leaf]), Level) == MiPteLeaf);
+    }
+}
+
+// Replaces a leaf by a table of leaves one level below that translate alike.
+static NTSTATUS MiSplitLeaf(PMMPTE Pte, ULONG Level, ULONG_PTR Va)
+{
+    const PFN_NUMBER TablePfn = MiAllocateTable();
+    if (TablePfn == MI_NO_PFN) {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    const MMPTE Leaf = MiArchLoadPte(Pte);
+    const MI_PROTECTION Protection = MiArchPteProtection(Leaf, Level);
+    const PFN_NUMBER FirstPfn = MiArchPtePfn(Leaf, Level);
+    PMMPTE Table = MiFrameToVa(TablePfn);
+    for (ULONG Index = 0; Index < MI_PTES_PER_TABLE; Index += 1) {
+        const PFN_NUMBER Pfn = FirstPfn + Index * MiPagesPerLeaf(Level - 1);
+        MiArchStorePte(&Table[Index], MiArchMakeLeaf(Level - 1, Pfn, Protection));
+    }
+    MiArchStorePte(Pte, MiArchMakeTable(TablePfn));
+    MiArchFlushPage(Va);
+    return STATUS_SUCCESS;
+}
+
+NTSTATUS MiSplitRange(ULONG_PTR Va, PFN_NUMBER PageCount)
+{
+    NTSTATUS Status = STATUS_SUCCESS;
+    const KIRQL OldIrql = KiAcquireLock(&MiPageTableLock);
+    for (PFN_NUMBER Done = 0; NT_SUCCESS(Status) && Done < PageCount;) {
+        const ULONG_PTR At = Va + (Done << PAGE_SHIFT);
+        ULONG Level;
+        PMMPTE Pte = MiFindPte(At, &Level);
+        NT_ASSERT(MiArchPteKind(MiArchLoadPte(Pte), Level) == MiPteLeaf);
+        if (Level == 1) {
+            Done += MiRunAt(At, Level, PageCount - Done).LeafCount;
+        } else {
+            Status = MiSplitLeaf(Pte, Level, At);
+        }
+    }
+    KiReleaseLock(&MiPageTableLock, OldIrql);
+    return Status;
+}
+
+//
+// Walking everything.
+//
+
+static ULONG_PTR MiSignExtend(ULONG_PTR Va)
+{
+    const ULONG UnusedBits = 64 - PAGE_SHIFT - MI_PTE_INDEX_BITS * MiArchTopLevel();
+    return (ULONG_PTR)((LONG64)(Va << UnusedBits) >> UnusedBits);
+}
+
+static BOOLEAN MiWalkTable(PFN_NUMBER TablePfn, ULONG Level, ULONG_PTR BaseVa,
+                           MI_LEAF_ROUTINE *Routine, PVOID Context)
+{
+    const MMPTE *Table = MiFrameToVa(TablePfn);
+    for (ULONG Index = 0; Index < MI_PTES_PER_TABLE; Index += 1) {
+        if (Level == MiArchTopLevel() && Index == MiArchSelfMapSlot()) {
+            continue;
+        }
+        const MMPTE Entry = MiArchLoadPte(&Table[Index]);
+        const MI_PTE_KIND Kind = MiArchPteKind(Entry, Level);
+        const ULONG_PTR Va = MiSignExtend(BaseVa + Index * (MiPagesPerLeaf(Level) << PAGE_SHIFT));
+        if (Kind == MiPteLeaf && !Routine(Va, Level, Entry, Context)) {
+            return FALSE;
+        }
+        if (Kind == MiPteTable &&
+            !MiWalkTable(MiArchPtePfn(Entry, Level), Level - 1, Va, Routine, Context)) {
+            return FALSE;
+        }
+    }
+    return TRUE;
+}
+
+VOID MiWalkLeaves(MI_LEAF_ROUTINE *Routine, PVOID Context)
+{
+    (VOID) MiWalkTable(MiRootPfn, MiArchTopLevel(), 0, Routine, Context);
+}
+
+//
+// The kernel's address space.
+//
+
+static VOID MiMapAtBoot(ULONG_PTR Va, PFN_NUMBER FirstPfn, PFN_NUMBER PageCount, MI_ACCESS Access)
+{
+    if (!NT_SUCCESS(MiPrepareRange(Va, FirstPfn, PageCount))) {
+        MiBugCheck(INSTALL_MORE_MEMORY, FirstPfn, PageCount, 0, 0,
+                   "no memory for the kernel's own page tables");
+    }
+    MiCommitRange(Va, FirstPfn, PageCount, (MI_PROTECTION){Access, MiCacheWriteBack});
+}
+
+static VOID MiMapDirectly(PFN_NUMBER FirstPfn, PFN_NUMBER EndPfn)
+{
+    if (FirstPfn < EndPfn) {
+        MiMapAtBoot((ULONG_PTR)MiFrameToVa(FirstPfn), FirstPfn, EndPfn - FirstPfn,
+                    MiAccessReadWrite);
+    }
+}
+
+// The direct map leaves out the kernel image: read-only code must not have a writable second name.
+static VOID MiMapRam(MI_PFN_RANGE Range, PFN_NUMBER ImageFirstPfn, PFN_NUMBER ImageEndPfn)
+{
+    const PFN_NUMBER EndPfn = Range.LastPfn + 1;
+    MiMapDirectly(Range.FirstPfn, EndPfn < ImageFirstPfn ? EndPfn : ImageFirstPfn);
+    MiMapDirectly(Range.FirstPfn > ImageEndPfn ? Range.FirstPfn : ImageEndPfn, EndPfn);
+}
+
+static VOID MiMapAllRam(PFN_NUMBER ImageFirstPfn, PFN_NUMBER ImageEndPfn)
+{
+    ULONG RegionCount;
+    const MI_PHYSICAL_REGION *Regions = MiPhysicalRegions(&RegionCount);
+    for (ULONG Index = 0; Index < RegionCount; Index += 1) {
+        if (Regions[Index].Kind == MiPhysicalRam) {
+            MiMapRam(Regions[Index].Range, ImageFirstPfn, ImageEndPfn);
+        }
+    }
+}
+
+VOID MiInitializeAddressSpace(VOID)
+{
+    MiRootPfn = MiAllocateTable();
+    const MI_IMAGE_SECTION *Sections;
+    const ULONG SectionCount = MiArchImageSections(&Sections);
+    PFN_NUMBER ImageFirstPfn = 0;
+    PFN_NUMBER ImageEndPfn = 0;
+    for (ULONG Index = 0; Index < SectionCount; Index += 1) {
+        const MI_IMAGE_SECTION *Section = &Sections[Index];
+        const PFN_NUMBER FirstPfn = Section->BasePa >> PAGE_SHIFT;
+        const PFN_NUMBER PageCount = BYTES_TO_PAGES(Section->EndVa - Section->BaseVa);
+        MiMapAtBoot(Section->BaseVa, FirstPfn, PageCount, Section->Access);
+        ImageFirstPfn = Index == 0 ? FirstPfn : ImageFirstPfn;
+        ImageEndPfn = FirstPfn + PageCount;
+    }
+    MiMapAllRam(ImageFirstPfn, ImageEndPfn);
+    PMMPTE Root = MiFrameToVa(MiRootPfn);
+    MiArchStorePte(&Root[MiArchSelfMapSlot()], MiArchMakeSelfMap(MiRootPfn));
+    MiArchLoadRoot(MiRootPfn);
+}

@@ -1,0 +1,180 @@
+// System addresses: three regions of the kernel's half that are handed out in pieces, each a bitmap
+// of units.
+//
+//   region            unit     holds
+//   system PTEs       4 KiB    mappings of less than a large page, MDL mappings, reservations
+//   large mappings    2 MiB    mappings of contiguous frames from one large page up
+//   pool              4 KiB    pool blocks of several pages
+//
+// A piece is its pages and the guards around them, which stay unmapped, so that running over the
+// end faults:
+//
+//   | leading guards | Va: PageCount pages | guard |
+//
+// In the region of large mappings the piece begins where the frames' own alignment puts it: a
+// mapping whose first frame lies n pages behind a multiple of 2 MiB (1 GiB) begins n pages behind
+// one, too.
+//
+// The search starts at the lowest unit that may be free, so that the addresses in use, and with
+// them the page tables, stay few.
+//
+// Invariants (checked by MmVerify):
+//   V1  UsedCount is the number of set bits, and no clear bit lies below Hint.
+//   V2  The pages of every mapping are reserved, and so is the guard behind them.
+// Lock: MiSystemVaLock.
+#include "mm/mi.h"
+
+#define MI_LARGE_UNIT_LEVEL 2
+
+typedef struct _MI_VA_ZONE {
+    ULONG UnitLevel; // the leaf whose size is the unit
+    RTL_BITS Units;
+    ULONG64 Hint;
+    ULONG64 UsedCount;
+} MI_VA_ZONE, *PMI_VA_ZONE;
+
+static KI_LOCK MiSystemVaLock = KI_LOCK_INITIALIZER(MI_RANK_SYSTEM_VA, "MiSystemVaLock");
+
+static MI_VA_ZONE MiZones[MiRegionCount] = {
+    [MiRegionSystemPtes] = {.UnitLevel = 1},
+    [MiRegionLargeSystemPtes] = {.UnitLevel = MI_LARGE_UNIT_LEVEL},
+    [MiRegionPool] = {.UnitLevel = 1},
+};
+
+// A piece in units of its zone.
+typedef struct _MI_UNITS {
+    ULONG64 First;
+    ULONG64 Count;
+    ULONG64
+    PagesBefore; // pages of the first unit before Va: leading guards, or the frames' own offset
+} MI_UNITS;
+
+static ULONG64 MiUnitPages(const MI_VA_ZONE *Zone)
+{
+    return MiPagesPerLeaf(Zone->UnitLevel);
+}
+
+static ULONG64 MiUnitCount(const MI_VA_ZONE *Zone, ULONG64 PagesBefore, PFN_NUMBER PageCount)
+{
+    return (PagesBefore + PageCount + 1 + MiUnitPages(Zone) - 1) / MiUnitPages(Zone);
+}
+
+static VOID MiInitializeZone(MI_REGION Region)
+{
+    PMI_VA_ZONE Zone = &MiZones[Region];
+    const ULONG64 UnitCount = MiArchLayout[Region].ByteCount / (MiUnitPages(Zone) << PAGE_SHIFT);
+    const PFN_NUMBER BitmapPages = BYTES_TO_PAGES(RTL_BITS_WORD_COUNT(UnitCount) * sizeof(ULONG64));
+    const PFN_NUMBER BitmapPfn =
+        MiAllocateFrameRun(BitmapPages, 1, (MI_PFN_RANGE){0, MiHighestPfn()}, MiPfnKernel);
+    if (BitmapPfn == MI_NO_PFN) {
+        MiBugCheck(INSTALL_MORE_MEMORY, BitmapPages, 0, 0, 0, "no memory for the bitmap of %s",
+                   MiArchLayout[Region].Name);
+    }
+    RtlInitializeBits(&Zone->Units, MiFrameToVa(BitmapPfn), UnitCount);
+    Zone->Hint = 0;
+    Zone->UsedCount = 0;
+}
+
+VOID MiInitializeSystemVa(VOID)
+{
+    MiInitializeZone(MiRegionSystemPtes);
+    MiInitializeZone(MiRegionLargeSystemPtes);
+    MiInitializeZone(MiRegionPool);
+}
+
+// The coarsest alignment, in pages, that a leaf of a contiguous mapping can use.
+static ULONG64 MiUsefulAlignment(PFN_NUMBER PageCount)
+{
+    ULONG Level = MI_LARGE_UNIT_LEVEL;
+    while (MiArchIsLeafAllowed(Level + 1) && PageCount >= MiPagesPerLeaf(Level + 1)) {
+        Level += 1;
+    }
+    return MiPagesPerLeaf(Level);
+}
+
+// Takes Count clear units that begin Phase units behind a multiple of Alignment. RTL_NO_BIT: there
+// are none.
+static ULONG64 MiTakeUnits(PMI_VA_ZONE Zone, ULONG64 Count, ULONG64 Alignment, ULONG64 Phase)
+{
+    const KIRQL OldIrql = KiAcquireLock(&MiSystemVaLock);
+    const ULONG64 First = RtlFindClearRun(&Zone->Units, Count, Alignment, Phase, Zone->Hint);
+    if (First != RTL_NO_BIT) {
+        RtlSetBits(&Zone->Units, First, Count);
+        Zone->UsedCount += Count;
+        if (First == Zone->Hint) {
+            Zone->Hint = First + Count;
+        }
+    }
+    KiReleaseLock(&MiSystemVaLock, OldIrql);
+    return First;
+}
+
+ULONG_PTR MiReserveSystemVa(MI_REGION Region, PFN_NUMBER PageCount, PFN_NUMBER FirstPfn,
+                            PFN_NUMBER LeadingGuardPages)
+{
+    PMI_VA_ZONE Zone = &MiZones[Region];
+    if (MiMustFail(MM_FAIL_ADDRESSES) || PageCount > Zone->Units.BitCount * MiUnitPages(Zone)) {
+        return 0;
+    }
+    ULONG64 Alignment = 1;
+    ULONG64 Phase = 0;
+    ULONG64 PagesBefore = LeadingGuardPages;
+    if (Region == MiRegionLargeSystemPtes) {
+        Alignment = MiUsefulAlignment(PageCount) / MiUnitPages(Zone);
+        Phase = (FirstPfn / MiUnitPages(Zone)) % Alignment;
+        PagesBefore = FirstPfn % MiUnitPages(Zone);
+    }
+    const ULONG64 First =
+        MiTakeUnits(Zone, MiUnitCount(Zone, PagesBefore, PageCount), Alignment, Phase);
+    if (First == RTL_NO_BIT) {
+        return 0;
+    }
+    return MiArchLayout[Region].BaseVa + ((First * MiUnitPages(Zone) + PagesBefore) << PAGE_SHIFT);
+}
+
+// The units that MiReserveSystemVa took for a piece.
+static MI_UNITS MiUnitsOf(MI_REGION Region, ULONG_PTR Va, PFN_NUMBER PageCount,
+                          PFN_NUMBER LeadingGuardPages)
+{
+    const MI_VA_ZONE *Zone = &MiZones[Region];
+    const ULONG64 FirstPage =
+        ((Va - MiArchLayout[Region].BaseVa) >> PAGE_SHIFT) - LeadingGuardPages;
+    const ULONG64 PagesBefore = LeadingGuardPages + FirstPage % MiUnitPages(Zone);
+    return (MI_UNITS){FirstPage / MiUnitPages(Zone), MiUnitCount(Zone, PagesBefore, PageCount),
+                      PagesBefore};
+}
+
+VOID MiReleaseSystemVa(MI_REGION Region, ULONG_PTR Va, PFN_NUMBER PageCount,
+                       PFN_NUMBER LeadingGuardPages)
+{
+    PMI_VA_ZONE Zone = &MiZones[Region];
+    const MI_UNITS Units = MiUnitsOf(Region, Va, PageCount, LeadingGuardPages);
+    const KIRQL OldIrql = KiAcquireLock(&MiSystemVaLock);
+    NT_ASSERT_INVARIANT("V2", RtlAreBitsSet(&Zone->Units, Units.First, Units.Count));
+    RtlClearBits(&Zone->Units, Units.First, Units.Count);
+    Zone->UsedCount -= Units.Count;
+    if (Units.First < Zone->Hint) {
+        Zone->Hint = Units.First;
+    }
+    KiReleaseLock(&MiSystemVaLock, OldIrql);
+}
+
+BOOLEAN MiIsSystemVaReserved(MI_REGION Region, ULONG_PTR Va, PFN_NUMBER PageCount)
+{
+    const MI_UNITS Units = MiUnitsOf(Region, Va, PageCount, 0);
+    return RtlAreBitsSet(&MiZones[Region].Units, Units.First, Units.Count);
+}
+
+BOOLEAN MiIsZoneConsistent(MI_REGION Region)
+{
+    const MI_VA_ZONE *Zone = &MiZones[Region];
+    return RtlCountSetBits(&Zone->Units) == Zone->UsedCount &&
+           RtlAreBitsSet(&Zone->Units, 0, Zone->Hint);
+}
+
+VOID MiQuerySystemVa(MI_REGION Region, ULONG64 *UsedPageCount, ULONG64 *TotalPageCount)
+{
+    const MI_VA_ZONE *Zone = &MiZones[Region];
+    *UsedPageCount = Zone->UsedCount * MiUnitPages(Zone);
+    *TotalPageCount = Zone->Units.BitCount * MiUnitPages(Zone);
+}

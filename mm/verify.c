@@ -1,0 +1,305 @@
+// MmVerify: every numbered invariant of mm, as code. Tests call it after each case; it may be
+// called at any time at IRQL <= DISPATCH_LEVEL while nobody else is inside mm. Its cost is a walk
+// over everything.
+//
+// An invariant that one file can check alone is checked there; here are those that tie files
+// together.
+#include "mm/mi.h"
+
+static ULONG MiViolationCount;
+
+// Counted in one walk, compared with what another one found: a count is cheaper than a search for
+// each page.
+static ULONG64 MiAliasesExpected;
+static ULONG64 MiAliasesSeen;
+static ULONG64 MiMappedPagesExpected;
+static ULONG64 MiMappedPagesSeen;
+
+static VOID MiExpect(BOOLEAN Holds, const CHAR *Invariant, const CHAR *Sentence, ULONG64 Where)
+{
+    if (!Holds) {
+        MiViolationCount += 1;
+        DbgPrint("mm: invariant %s is violated: %s (0x%llx)\n", Invariant, Sentence, Where);
+    }
+}
+
+static VOID MiVerifyPhysicalMap(VOID)
+{
+    ULONG RegionCount;
+    const MI_PHYSICAL_REGION *Regions = MiPhysicalRegions(&RegionCount);
+    for (ULONG Index = 0; Index < RegionCount; Index += 1) {
+        const MI_PFN_RANGE Range = Regions[Index].Range;
+        MiExpect(Range.FirstPfn <= Range.LastPfn && Regions[Index].Kind != MiPhysicalIoSpace &&
+                     Range.LastPfn <= MiHighestPfn(),
+                 "P2", "a region is empty, or I/O space, or beyond the processor", Range.FirstPfn);
+        if (Index > 0) {
+            const MI_PFN_RANGE Previous = Regions[Index - 1].Range;
+            MiExpect(Previous.LastPfn < Range.FirstPfn, "P1", "regions overlap or are not sorted",
+                     Range.FirstPfn);
+            MiExpect(Previous.LastPfn + 1 < Range.FirstPfn ||
+                         Regions[Index - 1].Kind != Regions[Index].Kind,
+                     "P1", "neighbouring regions are of one kind", Range.FirstPfn);
+        }
+    }
+}
+
+static BOOLEAN MiIsAliasMissing(PFN_NUMBER Pfn)
+{
+    PFN_NUMBER Found;
+    return !MiTranslate((ULONG_PTR)MiFrameToVa(Pfn), &Found);
+}
+
+static VOID MiVerifyFrame(PFN_NUMBER Pfn, const MMPFN *Element)
+{
+    const BOOLEAN IsHidden = Element->State == MiPfnMdl && Element->CacheType != MiCacheUndecided &&
+                             Element->CacheType != MiCacheWriteBack;
+    if (Element->State == MiPfnFree) {
+        MiExpect(Element->CacheType == MiCacheUndecided && Element->MapCount == 0, "F3",
+                 "a free frame has a cache type or a mapping", Pfn);
+    }
+    if (IsHidden) {
+        MiExpect(MiIsAliasMissing(Pfn), "A1", "a frame's alias should be missing", Pfn);
+        return;
+    }
+    // The kernel image is no part of the direct map.
+    MiAliasesExpected += Element->State != MiPfnKernel || !MiIsAliasMissing(Pfn);
+}
+
+static VOID MiVerifyFreeList(VOID)
+{
+    ULONG64 Count = 0;
+    const ULONG64 Expected = MiPfnStateCountOf(MiPfnFree);
+    PFN_NUMBER Pfn = MiFirstFreePfn();
+    while (Pfn != MI_NO_PFN && Count <= Expected && MiPfnState(Pfn) == MiPfnFree) {
+        Count += 1;
+        Pfn = MiPfnElement(Pfn)->Flink;
+    }
+    MiExpect(Pfn == MI_NO_PFN && Count == Expected, "F2",
+             "the free list is not the set of free frames", Pfn);
+}
+
+static VOID MiVerifyPfnDatabase(VOID)
+{
+    MiAliasesExpected = 0;
+    ULONG64 Counts[MiPfnStateCount] = {0};
+    PFN_NUMBER LastPfn;
+    for (PFN_NUMBER Pfn = 0; Pfn <= MiHighestRamPfn(); Pfn = LastPfn + 1) {
+        const BOOLEAN IsRam = MiPhysicalKindOf(Pfn, &LastPfn) == MiPhysicalRam;
+        LastPfn = LastPfn < MiHighestRamPfn() ? LastPfn : MiHighestRamPfn();
+        for (PFN_NUMBER Frame = Pfn; Frame <= LastPfn; Frame += 1) {
+            const PMMPFN Element = MiPfnElement(Frame);
+            MiExpect((Element != NULL) == IsRam, "F1",
+                     "the database and the physical map disagree about RAM", Frame);
+            Counts[MiPfnState(Frame)] += 1;
+            if (Element != NULL) {
+                MiVerifyFrame(Frame, Element);
+            }
+        }
+    }
+    for (ULONG State = 0; State < MiPfnStateCount; State += 1) {
+        MiExpect(Counts[State] == MiPfnStateCountOf((MI_PFN_STATE)State), "F2",
+                 "the count of a state is wrong", State);
+    }
+    MiVerifyFreeList();
+}
+
+//
+// Page tables. Every leaf must belong somewhere, and every frame in state Table must be in the tree
+// once.
+//
+
+static ULONG64 MiTablesSeen;
+
+static VOID MiVerifyTable(PFN_NUMBER TablePfn, ULONG Level)
+{
+    MiTablesSeen += 1;
+    MiExpect(MiPfnState(TablePfn) == MiPfnTable, "T2",
+             "an entry points to a frame that is no table", TablePfn);
+    const MMPTE *Table = MiFrameToVa(TablePfn);
+    for (ULONG Index = 0; Index < MI_PTES_PER_TABLE; Index += 1) {
+        if (Level == MiArchTopLevel() && Index == MiArchSelfMapSlot()) {
+            continue;
+        }
+        const MMPTE Entry = MiArchLoadPte(&Table[Index]);
+        const MI_PTE_KIND Kind = MiArchPteKind(Entry, Level);
+        if (Kind == MiPteTable) {
+            MiVerifyTable(MiArchPtePfn(Entry, Level), Level - 1);
+        } else if (Kind == MiPteLeaf) {
+            MiExpect(MiArchIsLeafAllowed(Level) &&
+                         MiArchPtePfn(Entry, Level) % MiPagesPerLeaf(Level) == 0,
+                     "T3", "a leaf is where none may be, or is not aligned", Entry.Value);
+        }
+    }
+}
+
+static BOOLEAN MiIsIn(MI_REGION Region, ULONG_PTR Va)
+{
+    return Va - MiArchLayout[Region].BaseVa < MiArchLayout[Region].ByteCount;
+}
+
+static BOOLEAN MiIsWritableAndExecutable(MI_ACCESS Access)
+{
+    return Access == MiAccessExecuteReadWrite;
+}
+
+// Only a driver that asked for PAGE_EXECUTE_READWRITE gets just that.
+static VOID MiVerifySystemLeaf(ULONG_PTR Va, MI_PROTECTION Protection)
+{
+    if (!MiIsWritableAndExecutable(Protection.Access)) {
+        return;
+    }
+    const PMI_MAPPING Mapping = MiFindMappingAround((PVOID)Va);
+    MiExpect(Mapping != NULL && Mapping->Protection.Access == MiAccessExecuteReadWrite, "T4",
+             "a page is writable and executable, and nobody asked for it", Va);
+}
+
+static BOOLEAN MiVerifyLeaf(ULONG_PTR Va, ULONG Level, MMPTE Leaf, PVOID Context)
+{
+    UNREFERENCED_PARAMETER(Context);
+    const PFN_NUMBER Pfn = MiArchPtePfn(Leaf, Level);
+    const MI_PROTECTION Protection = MiArchPteProtection(Leaf, Level);
+    if (MiIsIn(MiRegionDirectMap, Va)) {
+        MiAliasesSeen += MiPagesPerLeaf(Level);
+        MiExpect(Va == (ULONG_PTR)MiFrameToVa(Pfn) && MiPfnElement(Pfn) != NULL &&
+                     MiPfnElement(Pfn + MiPagesPerLeaf(Level) - 1) != NULL &&
+                     Protection.Access == MiAccessReadWrite &&
+                     Protection.CacheType == MiCacheWriteBack,
+                 "C2",
+                 "the direct map holds something but write-back, writable, non-executable RAM", Va);
+    } else if (MiIsIn(MiRegionSystemPtes, Va) || MiIsIn(MiRegionLargeSystemPtes, Va)) {
+        MiMappedPagesSeen += MiPagesPerLeaf(Level);
+        MiVerifySystemLeaf(Va, Protection);
+    } else if (MiIsIn(MiRegionPool, Va)) {
+        MiExpect(MiPfnState(Pfn) == MiPfnPool, "T4",
+                 "a pool address leads to a frame that is not the pool's", Va);
+    } else {
+        MiExpect(MiIsIn(MiRegionKernelImage, Va) && !MiIsWritableAndExecutable(Protection.Access),
+                 "T4", "a leaf lies in no region, or the kernel image is writable and executable",
+                 Va);
+    }
+    return TRUE;
+}
+
+static VOID MiVerifyPageTables(VOID)
+{
+    MiTablesSeen = 0;
+    MiAliasesSeen = 0;
+    MiMappedPagesSeen = 0;
+    MiVerifyTable(MiRootPfn, MiArchTopLevel());
+    MiExpect(MiTablesSeen == MiPfnStateCountOf(MiPfnTable), "T2",
+             "some table is in the tree twice, or not at all", MiTablesSeen);
+    MiWalkLeaves(MiVerifyLeaf, NULL);
+    MiExpect(MiAliasesSeen == MiAliasesExpected, "A1",
+             "a frame's alias is missing from the direct map", MiAliasesSeen);
+}
+
+//
+// Mappings.
+//
+
+static BOOLEAN MiIsUnmapped(ULONG_PTR Va)
+{
+    PFN_NUMBER Pfn;
+    return !MiTranslate(Va, &Pfn);
+}
+
+static PFN_NUMBER MiMappedPagesOf(const MI_MAPPING *Mapping)
+{
+    return Mapping->Kind == MiMappingReserved ? Mapping->Reserved.MappedPageCount
+                                              : Mapping->PageCount;
+}
+
+// The frame that a mapping's record gives for one of its pages.
+static PFN_NUMBER MiExpectedFrame(const MI_MAPPING *Mapping, PFN_NUMBER Page)
+{
+    switch (Mapping->Kind) {
+    case MiMappingIo:
+        return Mapping->Io.FirstPfn + Page;
+    case MiMappingMdl:
+        return MmGetMdlPfnArray(Mapping->Locked.Mdl)[Page];
+    case MiMappingReserved:
+        return MmGetMdlPfnArray(Mapping->Reserved.Mdl)[Page];
+    }
+    return MI_NO_PFN;
+}
+
+// Every page of a small mapping; of a large one the two at its ends, which is where a leaf could go
+// wrong.
+static VOID MiVerifyPagesOf(const MI_MAPPING *Mapping)
+{
+    const PFN_NUMBER Mapped = MiMappedPagesOf(Mapping);
+    const PFN_NUMBER Step = Mapped > MI_PTES_PER_TABLE ? Mapped - 1 : 1;
+    for (PFN_NUMBER Page = 0; Page < Mapped; Page += Step) {
+        PFN_NUMBER Pfn = MI_NO_PFN;
+        (VOID) MiTranslate(Mapping->Va + (Page << PAGE_SHIFT), &Pfn);
+        MiExpect(Pfn == MiExpectedFrame(Mapping, Page), "M2",
+                 "a mapped page leads to a frame that its record does not name",
+                 Mapping->Va + (Page << PAGE_SHIFT));
+    }
+    for (PFN_NUMBER Page = Mapped; Page < Mapping->PageCount; Page += 1) {
+        MiExpect(MiIsUnmapped(Mapping->Va + (Page << PAGE_SHIFT)), "M2",
+                 "a page of a reservation is mapped by nobody", Mapping->Va + (Page << PAGE_SHIFT));
+    }
+}
+
+static VOID MiVerifyGuards(const MI_MAPPING *Mapping)
+{
+    const ULONG_PTR EndVa = Mapping->Va + (Mapping->PageCount << PAGE_SHIFT);
+    MiExpect(MiIsUnmapped(EndVa), "V2", "the guard behind a mapping is mapped", EndVa);
+    for (PFN_NUMBER Page = 1; Page <= Mapping->LeadingGuardPages; Page += 1) {
+        MiExpect(MiIsUnmapped(Mapping->Va - (Page << PAGE_SHIFT)), "V2",
+                 "a guard before a mapping is mapped", Mapping->Va);
+    }
+}
+
+static VOID MiVerifyMdlOf(const MI_MAPPING *Mapping)
+{
+    const PMDL Mdl = Mapping->Kind == MiMappingMdl        ? Mapping->Locked.Mdl
+                     : Mapping->Kind == MiMappingReserved ? Mapping->Reserved.Mdl
+                                                          : NULL;
+    if (Mdl != NULL) {
+        const ULONG_PTR Offset = Mapping->Kind == MiMappingMdl ? Mdl->ByteOffset : 0;
+        MiExpect((Mdl->MdlFlags & MDL_MAPPED_TO_SYSTEM_VA) != 0 &&
+                     (ULONG_PTR)Mdl->MappedSystemVa == Mapping->Va + Offset,
+                 "D1", "an MDL does not know its own mapping", Mapping->Va);
+    }
+}
+
+static VOID MiVerifyMapping(PMI_MAPPING Mapping, PVOID Context)
+{
+    ULONG64 *HolderCount = Context;
+    *HolderCount += Mapping->Kind == MiMappingIo && !Mapping->Io.IsRam;
+    MiMappedPagesExpected += MiMappedPagesOf(Mapping);
+    MiExpect(MiFindMapping((PVOID)Mapping->Va) == Mapping, "M1",
+             "a mapping is not found at its address", Mapping->Va);
+    MiExpect(MiIsSystemVaReserved(Mapping->Region, Mapping->Va, Mapping->PageCount), "M1",
+             "the addresses of a mapping are not reserved", Mapping->Va);
+    MiVerifyGuards(Mapping);
+    MiVerifyPagesOf(Mapping);
+    MiVerifyMdlOf(Mapping);
+}
+
+ULONG MmVerify(VOID)
+{
+    ULONG64 MappingHolders = 0;
+    ULONG64 LedgerHolders;
+    MiViolationCount = 0;
+    MiVerifyPhysicalMap();
+    MiVerifyPfnDatabase();
+    MiVerifyPageTables();
+    MiExpect(MiIsZoneConsistent(MiRegionSystemPtes) &&
+                 MiIsZoneConsistent(MiRegionLargeSystemPtes) && MiIsZoneConsistent(MiRegionPool),
+             "V1", "the bitmap of system addresses does not agree with its counts", 0);
+    MiMappedPagesExpected = 0;
+    MiEnumerateMappings(MiVerifyMapping, &MappingHolders);
+    // Each mapping has its pages (M2), so a surplus lies in none of them.
+    MiExpect(MiMappedPagesSeen == MiMappedPagesExpected, "T4",
+             "leaves of system addresses belong to no mapping", MiMappedPagesSeen);
+    MiExpect(MiIsLedgerConsistent(&LedgerHolders), "C2",
+             "the ledger's entries disagree, or name RAM", 0);
+    MiExpect(LedgerHolders >= MappingHolders, "C3",
+             "a mapping of I/O space has no hold in the ledger", LedgerHolders);
+    MiExpect(MiAreClaimsConsistent(), "O1", "claims overlap, or name RAM", 0);
+    MiExpect(MiIsPoolConsistent(), "B1", "a pool page's list of free blocks is damaged", 0);
+    return MiViolationCount;
+}
