@@ -1,0 +1,94 @@
+// The start of the kernel: its phases in order, then what the boot option `mode` asks for. The only
+// file that knows everybody.
+#include <wdm.h>
+
+#include "kernel/demo.h"
+#include "kernel/inc/io.h"
+#include "kernel/inc/kd.h"
+#include "kernel/inc/ke.h"
+#include "kernel/inc/loader.h"
+#include "kernel/inc/rtl.h"
+#include "kernel/inc/tests.h"
+#include "mm/mm.h"
+
+#define KI_OPTION_BYTES 64
+
+// What the kernel does once it runs. TRUE: passed.
+typedef BOOLEAN KI_MODE_ROUTINE(const LOADER_BLOCK *LoaderBlock);
+
+static BOOLEAN KiRunTestMode(const LOADER_BLOCK *LoaderBlock)
+{
+    UNREFERENCED_PARAMETER(LoaderBlock);
+    return KiRunSelfTests();
+}
+
+static BOOLEAN KiRunBenchMode(const LOADER_BLOCK *LoaderBlock)
+{
+    UNREFERENCED_PARAMETER(LoaderBlock);
+    KiRunBenchmarks();
+    return TRUE;
+}
+
+static BOOLEAN KiRunBugCheckMode(const LOADER_BLOCK *LoaderBlock)
+{
+    CHAR Name[KI_OPTION_BYTES] = "";
+    UNREFERENCED_PARAMETER(LoaderBlock);
+    KeGetBootOption("bugcheck", Name, sizeof(Name));
+    KiRunBugCheckTest(Name);
+    DbgPrint("init: bug-check test \"%s\" came back\n", Name);
+    return FALSE;
+}
+
+typedef struct _KI_MODE {
+    PCSTR Name;
+    KI_MODE_ROUTINE *Routine;
+} KI_MODE;
+
+// The first one is the default.
+static const KI_MODE KiModes[] = {
+    {"demo", KiRunDemo},
+    {"test", KiRunTestMode},
+    {"bench", KiRunBenchMode},
+    {"bugcheck", KiRunBugCheckMode},
+};
+
+static BOOLEAN KiRunMode(const LOADER_BLOCK *LoaderBlock)
+{
+    CHAR Name[KI_OPTION_BYTES];
+    if (!KeGetBootOption("mode", Name, sizeof(Name))) {
+        return KiModes[0].Routine(LoaderBlock);
+    }
+    for (ULONG Row = 0; Row < ARRAYSIZE(KiModes); Row++) {
+        if (RtlStringsEqual(KiModes[Row].Name, Name)) {
+            return KiModes[Row].Routine(LoaderBlock);
+        }
+    }
+    DbgPrint("init: there is no mode \"%s\"\n", Name);
+    return FALSE;
+}
+
+static VOID KiStartProcessor(const LOADER_BLOCK *LoaderBlock)
+{
+    KeInitializeProcessor(0);
+    KdInitializeConsole();
+    KeSetBootCommandLine(LoaderBlock->CommandLine);
+    DbgPrint("\nIoSpace, x86-64; boot options: \"%s\"\n", LoaderBlock->CommandLine);
+    KiInitializeSymbols(LoaderBlock);
+    KeInitializeClock();
+}
+
+static VOID KiStartMemory(const LOADER_BLOCK *LoaderBlock)
+{
+    if (KeGetBootOption("leaf4k", NULL, 0)) {
+        MmLimitLeafSize();
+    }
+    MmInitSystem(LoaderBlock);
+}
+
+DECLSPEC_NORETURN VOID KiSystemStartup(PLOADER_BLOCK LoaderBlock)
+{
+    KiStartProcessor(LoaderBlock);
+    KiStartMemory(LoaderBlock);
+    IoInitSystem(LoaderBlock);
+    KeExitMachine(KiRunMode(LoaderBlock) ? KeExitPassed : KeExitFailed);
+}

@@ -1,0 +1,219 @@
+// The drivers that are linked in, and the way a device starts.
+//
+//   DriverEntry (once) ──▶ AddDevice(PDO) ──▶ IRP_MN_START_DEVICE with its resources
+//
+// A driver or a device that fails is told of in words, taken down by IRP_MN_REMOVE_DEVICE, and the
+// kernel goes on without it.
+#include "kernel/io/iop.h"
+
+extern DRIVER_INITIALIZE NvmeDriverEntry;
+extern DRIVER_INITIALIZE E1000DriverEntry;
+
+typedef enum _IOP_MATCH_KIND {
+    IopMatchClass,  // base class, subclass and programming interface: 0xBBSSPP
+    IopMatchDevice, // vendor and device: 0xVVVVDDDD
+} IOP_MATCH_KIND;
+
+typedef struct _IOP_MATCH {
+    IOP_MATCH_KIND Kind;
+    ULONG Value;
+} IOP_MATCH;
+
+#define IOP_MAXIMUM_MATCHES 4
+
+typedef struct _IOP_LINKED_DRIVER {
+    PCSTR Name;
+    UNICODE_STRING DriverName;
+    UNICODE_STRING RegistryPath;
+    PDRIVER_INITIALIZE DriverEntry;
+    ULONG MatchCount;
+    IOP_MATCH Matches[IOP_MAXIMUM_MATCHES];
+} IOP_LINKED_DRIVER;
+
+#define IOP_SERVICES u"\\Registry\\Machine\\System\\CurrentControlSet\\Services\\"
+
+static const IOP_LINKED_DRIVER IopLinkedDrivers[] = {
+    {"nvme",
+     RTL_CONSTANT_STRING(u"\\Driver\\nvme"),
+     RTL_CONSTANT_STRING(IOP_SERVICES u"nvme"),
+     NvmeDriverEntry,
+     1,
+     {{IopMatchClass, 0x010802}}},
+    {"e1000",
+     RTL_CONSTANT_STRING(u"\\Driver\\e1000"),
+     RTL_CONSTANT_STRING(IOP_SERVICES u"e1000"),
+     E1000DriverEntry,
+     1,
+     {{IopMatchDevice, 0x8086100E}}},
+};
+
+// What DriverEntry made of each row: NULL before, and after a failure.
+static PDRIVER_OBJECT IopDrivers[ARRAYSIZE(IopLinkedDrivers)];
+static BOOLEAN IopDriverTried[ARRAYSIZE(IopLinkedDrivers)];
+
+static BOOLEAN IopMatches(const IOP_MATCH *Match, const IO_PCI_FUNCTION *Function)
+{
+    switch (Match->Kind) {
+    case IopMatchClass:
+        return Match->Value == (((ULONG)Function->BaseClass << 16) |
+                                ((ULONG)Function->SubClass << 8) | Function->ProgIf);
+    case IopMatchDevice:
+        return Match->Value == (((ULONG)Function->VendorId << 16) | Function->DeviceId);
+    }
+    return FALSE;
+}
+
+// The row of the driver for a function, or ARRAYSIZE(IopLinkedDrivers).
+static ULONG IopFindDriver(const IO_PCI_FUNCTION *Function)
+{
+    ULONG Row = 0;
+    for (; Row < ARRAYSIZE(IopLinkedDrivers); Row++) {
+        for (ULONG Index = 0; Index < IopLinkedDrivers[Row].MatchCount; Index++) {
+            if (IopMatches(&IopLinkedDrivers[Row].Matches[Index], Function)) {
+                return Row;
+            }
+        }
+    }
+    return Row;
+}
+
+static PDRIVER_OBJECT IopInitializeDriver(const IOP_LINKED_DRIVER *Linked)
+{
+    UNICODE_STRING RegistryPath = Linked->RegistryPath;
+    PDRIVER_OBJECT Driver = IopCreateDriver(&Linked->DriverName);
+    NTSTATUS Status = STATUS_INSUFFICIENT_RESOURCES;
+    if (Driver != NULL) {
+        Driver->DriverInit = Linked->DriverEntry;
+        Status = Linked->DriverEntry(Driver, &RegistryPath);
+    }
+    if (NT_SUCCESS(Status) && Driver->DriverExtension->AddDevice == NULL) {
+        Status = STATUS_INVALID_DEVICE_REQUEST;
+    }
+    if (!NT_SUCCESS(Status)) {
+        DbgPrint("io: driver %s does not start: status 0x%08x\n", Linked->Name, Status);
+        if (Driver != NULL) {
+            IopDeleteDriver(Driver);
+        }
+        return NULL;
+    }
+    return Driver;
+}
+
+static PDRIVER_OBJECT IopLoadDriver(ULONG Row)
+{
+    if (!IopDriverTried[Row]) {
+        IopDriverTried[Row] = TRUE;
+        IopDrivers[Row] = IopInitializeDriver(&IopLinkedDrivers[Row]);
+    }
+    return IopDrivers[Row];
+}
+
+//
+// Plug-and-play requests to a stack.
+//
+
+// A request to the whole stack of Pdo, which its drivers answer from the top. Resources may be
+// NULL.
+static NTSTATUS IopSendPnp(PDEVICE_OBJECT Pdo, UCHAR MinorFunction, PCM_RESOURCE_LIST Raw,
+                           PCM_RESOURCE_LIST Translated)
+{
+    PDEVICE_OBJECT Top = IopTopOfStack(Pdo);
+    PIRP Irp = IoAllocateIrp(Top->StackSize, FALSE);
+    if (Irp == NULL) {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    Irp->IoStatus.Status = STATUS_NOT_SUPPORTED;
+    PIO_STACK_LOCATION Stack = IoGetNextIrpStackLocation(Irp);
+    Stack->MajorFunction = IRP_MJ_PNP;
+    Stack->MinorFunction = MinorFunction;
+    Stack->Parameters.StartDevice.AllocatedResources = Raw;
+    Stack->Parameters.StartDevice.AllocatedResourcesTranslated = Translated;
+    const NTSTATUS Status = IopSendAndWait(Top, Irp);
+    if (Status == STATUS_PENDING) {
+        return STATUS_IO_TIMEOUT;
+    }
+    IoFreeIrp(Irp);
+    return Status;
+}
+
+static VOID IopFreeResourceList(PCM_RESOURCE_LIST List)
+{
+    if (List != NULL) {
+        ExFreePoolWithTag(List, IOP_TAG);
+    }
+}
+
+static NTSTATUS IopStartStack(const IO_PCI_FUNCTION *Function)
+{
+    PCM_RESOURCE_LIST Raw;
+    PCM_RESOURCE_LIST Translated = NULL;
+    NTSTATUS Status = IopBuildResourceList(Function, &Raw);
+    if (NT_SUCCESS(Status)) {
+        Status = IopBuildResourceList(Function, &Translated);
+    }
+    if (NT_SUCCESS(Status)) {
+        Status = IopSendPnp(Function->Pdo, IRP_MN_START_DEVICE, Raw, Translated);
+    }
+    // A request that stays pending may still look at its lists.
+    if (Status != STATUS_IO_TIMEOUT) {
+        IopFreeResourceList(Raw);
+        IopFreeResourceList(Translated);
+    }
+    return Status;
+}
+
+static NTSTATUS IopAddAndStart(PDRIVER_OBJECT Driver, const IO_PCI_FUNCTION *Function)
+{
+    NTSTATUS Status = Driver->DriverExtension->AddDevice(Driver, Function->Pdo);
+    if (!NT_SUCCESS(Status)) {
+        return Status;
+    }
+    Status = IopStartStack(Function);
+    if (!NT_SUCCESS(Status)) {
+        const NTSTATUS Removed = IopSendPnp(Function->Pdo, IRP_MN_REMOVE_DEVICE, NULL, NULL);
+        if (!NT_SUCCESS(Removed)) {
+            DbgPrint("io: the device could not be removed either: status 0x%08x\n", Removed);
+        }
+    }
+    return Status;
+}
+
+static VOID IopStartDevice(PIO_PCI_FUNCTION Function)
+{
+    const ULONG Row = IopFindDriver(Function);
+    if (Row == ARRAYSIZE(IopLinkedDrivers)) {
+        return;
+    }
+    Function->DriverName = IopLinkedDrivers[Row].Name;
+    PDRIVER_OBJECT Driver = IopLoadDriver(Row);
+    if (Driver == NULL) {
+        return;
+    }
+    Function->StartStatus = IopAddAndStart(Driver, Function);
+    if (!NT_SUCCESS(Function->StartStatus)) {
+        CHAR Name[IO_PCI_NAME_BYTES];
+        IoFormatPciName(Function, Name, sizeof(Name));
+        DbgPrint("io: %s, %s: driver %s could not start it: status 0x%08x; going on without it\n",
+                 Name, IoPciClassName(Function), Function->DriverName, Function->StartStatus);
+    }
+}
+
+VOID IopStartDevices(VOID)
+{
+    for (PIO_PCI_FUNCTION Function = IopNextPciFunction(NULL); Function != NULL;
+         Function = IopNextPciFunction(Function)) {
+        IopStartDevice(Function);
+    }
+}
+
+PDEVICE_OBJECT IoFindDevice(DEVICE_TYPE DeviceType, ULONG Index)
+{
+    for (const IO_PCI_FUNCTION *Function = IoNextPciFunction(NULL); Function != NULL;
+         Function = IoNextPciFunction(Function)) {
+        PDEVICE_OBJECT Top = IopTopOfStack(Function->Pdo);
+        if (NT_SUCCESS(Function->StartStatus) && Top->DeviceType == DeviceType && Index-- == 0) {
+            return Top;
+        }
+    }
+    return NULL;
+}

@@ -1,0 +1,12 @@
+// The start of Io, in order: tables, configuration space, functions, their registers, their
+// drivers.
+#include "kernel/io/iop.h"
+
+VOID IoInitSystem(const LOADER_BLOCK *LoaderBlock)
+{
+    IopInitializeAcpi(LoaderBlock);
+    IopInitializePciConfig();
+    IopEnumeratePci();
+    IopAssignBars();
+    IopStartDevices();
+}
