@@ -1,0 +1,291 @@
+// Requests to the disk: read, write, flush, and the IOCTLs that tell what disk it is.
+//
+// A read or write is first checked as a whole, then cut into commands of at most
+// MaximumTransferBytes, which run in batches. The controller reads and writes the frames of the MDL
+// itself; PRPs (physical region pages) say which:
+//
+//   MDL  |..aaaa|aaaaaa|aaaaaa|aaa...|     Prp1  frame 0 + byte offset
+//   frame    0      1      2      3        Prp2  of two pages: frame 1
+//                                                of more: the command's list page = {1, 2, 3, ...}
+#include "nvme.h"
+
+#define NVME_MDL_HAS_FRAMES (MDL_PAGES_LOCKED | MDL_SOURCE_IS_NONPAGED_POOL | MDL_PARTIAL)
+
+// A flush has no bytes and takes one command.
+typedef struct _NVME_REQUEST {
+    UCHAR Opcode;
+    PMDL Mdl;
+    ULONG ByteCount;
+    ULONG64 FirstByte; // on the disk
+} NVME_REQUEST;
+
+static NTSTATUS NvmeCompleteIrp(PIRP Irp, NTSTATUS Status, ULONG_PTR Information)
+{
+    Irp->IoStatus.Status = Status;
+    Irp->IoStatus.Information = NT_SUCCESS(Status) ? Information : 0;
+    IoCompleteRequest(Irp, IO_NO_INCREMENT);
+    return Status;
+}
+
+// Everything that an emulated controller might let pass is refused here, before anything is
+// submitted.
+static NTSTATUS NvmeCheckRequest(const NVME_DEVICE *Device, const NVME_REQUEST *Request)
+{
+    if (Device->State != NvmeStarted) {
+        return STATUS_DEVICE_NOT_READY;
+    }
+    if (Request->ByteCount == 0) {
+        return STATUS_SUCCESS;
+    }
+    const ULONG64 DiskByteCount = Device->BlockCount << Device->BlockShift;
+    const ULONG64 BlockMask = (1ull << Device->BlockShift) - 1;
+    const PMDL Mdl = Request->Mdl;
+    if (((Request->FirstByte | Request->ByteCount) & BlockMask) != 0) {
+        return STATUS_INVALID_PARAMETER;
+    }
+    if (Mdl == NULL || (Mdl->MdlFlags & NVME_MDL_HAS_FRAMES) == 0 ||
+        MmGetMdlByteCount(Mdl) < Request->ByteCount) {
+        return STATUS_INVALID_PARAMETER;
+    }
+    if (MmGetMdlByteOffset(Mdl) % sizeof(ULONG) != 0) {
+        return STATUS_DATATYPE_MISALIGNMENT;
+    }
+    if (Request->FirstByte > DiskByteCount ||
+        Request->ByteCount > DiskByteCount - Request->FirstByte) {
+        return STATUS_NONEXISTENT_SECTOR;
+    }
+    return STATUS_SUCCESS;
+}
+
+// Points the command at ByteCount bytes of the MDL's buffer, from Offset.
+static VOID NvmeDescribeBuffer(const NVME_DEVICE *Device, PNVME_COMMAND Command, PMDL Mdl,
+                               ULONG Offset, ULONG ByteCount)
+{
+    const ULONG64 Start = (ULONG64)MmGetMdlByteOffset(Mdl) + Offset;
+    const ULONG OffsetInPage = (ULONG)(Start % PAGE_SIZE);
+    const ULONG FrameCount = (ULONG)BYTES_TO_PAGES((ULONG64)OffsetInPage + ByteCount);
+    const PFN_NUMBER *Frames = MmGetMdlPfnArray(Mdl) + Start / PAGE_SIZE;
+
+    Command->Prp1 = ((ULONG64)Frames[0] << PAGE_SHIFT) + OffsetInPage;
+    if (FrameCount == 2) {
+        Command->Prp2 = (ULONG64)Frames[1] << PAGE_SHIFT;
+    } else if (FrameCount > 2) {
+        const ULONG ListPage = NvmePageFirstPrpList + Command->CommandId;
+        const PULONG64 List = NvmePageVa(Device, ListPage);
+        for (ULONG Index = 1; Index < FrameCount; Index++) {
+            List[Index - 1] = (ULONG64)Frames[Index] << PAGE_SHIFT;
+        }
+        Command->Prp2 = NvmePagePa(Device, ListPage);
+    }
+}
+
+// Adds commands for the request from Offset on until the batch is full. Returns the offset that was
+// reached.
+static ULONG NvmeFillBatch(PNVME_DEVICE Device, const NVME_REQUEST *Request, ULONG Offset)
+{
+    PNVME_COMMAND Command;
+    do {
+        Command = NvmeAddCommand(&Device->IoQueue);
+        if (Command == NULL) {
+            break;
+        }
+        Command->Opcode = Request->Opcode;
+        Command->NamespaceId = Device->NamespaceId;
+        const ULONG ByteCount =
+            NvmeSmaller(Request->ByteCount - Offset, Device->MaximumTransferBytes);
+        if (ByteCount != 0) {
+            const ULONG64 FirstBlock = (Request->FirstByte + Offset) >> Device->BlockShift;
+            Command->Cdw10 = (ULONG)FirstBlock;
+            Command->Cdw11 = (ULONG)(FirstBlock >> 32);
+            Command->Cdw12 = (ByteCount >> Device->BlockShift) - 1;
+            NvmeDescribeBuffer(Device, Command, Request->Mdl, Offset, ByteCount);
+        }
+        Offset += ByteCount;
+    } while (Offset < Request->ByteCount);
+    return Offset;
+}
+
+// STATUS_PENDING: the controller neither answered nor could be stopped, the frames of the MDL are
+// still its own (N2).
+static NTSTATUS NvmeRunRequest(PNVME_DEVICE Device, const NVME_REQUEST *Request)
+{
+    KIRQL OldIrql;
+    KeAcquireSpinLock(&Device->IoLock, &OldIrql);
+    NTSTATUS Status = NvmeCheckRequest(Device, Request);
+    if (NT_SUCCESS(Status)) {
+        ULONG Offset = 0;
+        do {
+            Offset = NvmeFillBatch(Device, Request, Offset);
+            Status = NvmeRunBatch(Device, &Device->IoQueue);
+        } while (NT_SUCCESS(Status) && Offset < Request->ByteCount);
+        Status = Device->Unstoppable ? STATUS_PENDING : Status;
+    }
+    KeReleaseSpinLock(&Device->IoLock, OldIrql);
+    return Status;
+}
+
+static NTSTATUS NvmeHandleRequest(PNVME_DEVICE Device, PIRP Irp, const NVME_REQUEST *Request)
+{
+    const NTSTATUS Status = NvmeRunRequest(Device, Request);
+    if (Status == STATUS_PENDING) {
+        DbgPrint("NVMe: IRP 0x%p stays pending for ever: its buffer cannot be taken back from the "
+                 "controller\n",
+                 Irp);
+        IoMarkIrpPending(Irp);
+        return STATUS_PENDING;
+    }
+    return NvmeCompleteIrp(Irp, Status, Request->ByteCount);
+}
+
+NTSTATUS NTAPI NvmeDispatchReadWrite(PDEVICE_OBJECT DeviceObject, PIRP Irp)
+{
+    // Parameters.Write has the same layout.
+    const IO_STACK_LOCATION *Stack = IoGetCurrentIrpStackLocation(Irp);
+    const NVME_REQUEST Request = {
+        .Opcode = Stack->MajorFunction == IRP_MJ_READ ? NVME_NVM_READ : NVME_NVM_WRITE,
+        .Mdl = Irp->MdlAddress,
+        .ByteCount = Stack->Parameters.Read.Length,
+        .FirstByte = (ULONG64)Stack->Parameters.Read.ByteOffset.QuadPart,
+    };
+    if (Request.ByteCount == 0) {
+        return NvmeCompleteIrp(Irp, STATUS_SUCCESS, 0);
+    }
+    return NvmeHandleRequest(DeviceObject->DeviceExtension, Irp, &Request);
+}
+
+NTSTATUS NTAPI NvmeDispatchFlush(PDEVICE_OBJECT DeviceObject, PIRP Irp)
+{
+    const NVME_REQUEST Request = {.Opcode = NVME_NVM_FLUSH};
+    return NvmeHandleRequest(DeviceObject->DeviceExtension, Irp, &Request);
+}
+
+//
+// IOCTLs. Each answer is built whole and then copied as far as the caller's buffer goes.
+//
+
+typedef struct _NVME_PRODUCT {
+    STORAGE_DEVICE_DESCRIPTOR Descriptor;
+    CHAR Model[RTL_FIELD_SIZE(NVME_DEVICE, ModelNumber)];
+    CHAR Firmware[RTL_FIELD_SIZE(NVME_DEVICE, FirmwareRevision)];
+    CHAR Serial[RTL_FIELD_SIZE(NVME_DEVICE, SerialNumber)];
+} NVME_PRODUCT;
+
+typedef union _NVME_ANSWER {
+    GET_LENGTH_INFORMATION Length;
+    DISK_GEOMETRY Geometry;
+    STORAGE_ADAPTER_DESCRIPTOR Adapter;
+    NVME_PRODUCT Product;
+} NVME_ANSWER, *PNVME_ANSWER;
+
+// Fills the answer, which is all zero, and returns its length.
+typedef ULONG NVME_ANSWER_ROUTINE(const NVME_DEVICE *Device, PNVME_ANSWER Answer);
+
+static ULONG NvmeAnswerLength(const NVME_DEVICE *Device, PNVME_ANSWER Answer)
+{
+    Answer->Length.Length.QuadPart = (LONGLONG)(Device->BlockCount << Device->BlockShift);
+    return sizeof(Answer->Length);
+}
+
+// A disk without heads: one track of one block, as many cylinders as there are blocks.
+static ULONG NvmeAnswerGeometry(const NVME_DEVICE *Device, PNVME_ANSWER Answer)
+{
+    Answer->Geometry.MediaType = FixedMedia;
+    Answer->Geometry.Cylinders.QuadPart = (LONGLONG)Device->BlockCount;
+    Answer->Geometry.TracksPerCylinder = 1;
+    Answer->Geometry.SectorsPerTrack = 1;
+    Answer->Geometry.BytesPerSector = 1u << Device->BlockShift;
+    return sizeof(Answer->Geometry);
+}
+
+static ULONG NvmeAnswerProduct(const NVME_DEVICE *Device, PNVME_ANSWER Answer)
+{
+    NVME_PRODUCT *Product = &Answer->Product;
+    Product->Descriptor.Version = sizeof(Product->Descriptor);
+    Product->Descriptor.Size = sizeof(*Product);
+    Product->Descriptor.CommandQueueing = TRUE;
+    Product->Descriptor.BusType = BusTypeNvme;
+    Product->Descriptor.ProductIdOffset = FIELD_OFFSET(NVME_PRODUCT, Model);
+    Product->Descriptor.ProductRevisionOffset = FIELD_OFFSET(NVME_PRODUCT, Firmware);
+    Product->Descriptor.SerialNumberOffset = FIELD_OFFSET(NVME_PRODUCT, Serial);
+    RtlCopyMemory(Product->Model, Device->ModelNumber, sizeof(Product->Model));
+    RtlCopyMemory(Product->Firmware, Device->FirmwareRevision, sizeof(Product->Firmware));
+    RtlCopyMemory(Product->Serial, Device->SerialNumber, sizeof(Product->Serial));
+    return sizeof(*Product);
+}
+
+static ULONG NvmeAnswerAdapter(const NVME_DEVICE *Device, PNVME_ANSWER Answer)
+{
+    Answer->Adapter.Version = sizeof(Answer->Adapter);
+    Answer->Adapter.Size = sizeof(Answer->Adapter);
+    Answer->Adapter.MaximumTransferLength = Device->MaximumTransferBytes;
+    Answer->Adapter.MaximumPhysicalPages = Device->MaximumTransferBytes / PAGE_SIZE + 1;
+    Answer->Adapter.AlignmentMask = Device->Self->AlignmentRequirement;
+    Answer->Adapter.CommandQueueing = TRUE;
+    Answer->Adapter.BusType = BusTypeNvme;
+    return sizeof(Answer->Adapter);
+}
+
+#define NVME_NO_PROPERTY MAXULONG
+
+typedef struct _NVME_IOCTL {
+    ULONG ControlCode;
+    ULONG PropertyId;
+    ULONG LeastByteCount; // a shorter output buffer is refused
+    NVME_ANSWER_ROUTINE *Routine;
+} NVME_IOCTL;
+
+static const NVME_IOCTL NvmeIoctls[] = {
+    {IOCTL_DISK_GET_LENGTH_INFO, NVME_NO_PROPERTY, sizeof(GET_LENGTH_INFORMATION),
+     NvmeAnswerLength},
+    {IOCTL_DISK_GET_DRIVE_GEOMETRY, NVME_NO_PROPERTY, sizeof(DISK_GEOMETRY), NvmeAnswerGeometry},
+    {IOCTL_STORAGE_QUERY_PROPERTY, StorageDeviceProperty, sizeof(STORAGE_DESCRIPTOR_HEADER),
+     NvmeAnswerProduct},
+    {IOCTL_STORAGE_QUERY_PROPERTY, StorageAdapterProperty, sizeof(STORAGE_DESCRIPTOR_HEADER),
+     NvmeAnswerAdapter},
+};
+
+static const NVME_IOCTL *NvmeFindIoctl(ULONG ControlCode, ULONG PropertyId)
+{
+    for (ULONG Index = 0; Index < ARRAYSIZE(NvmeIoctls); Index++) {
+        if (NvmeIoctls[Index].ControlCode == ControlCode &&
+            NvmeIoctls[Index].PropertyId == PropertyId) {
+            return &NvmeIoctls[Index];
+        }
+    }
+    return NULL;
+}
+
+NTSTATUS NTAPI NvmeDispatchDeviceControl(PDEVICE_OBJECT DeviceObject, PIRP Irp)
+{
+    const PNVME_DEVICE Device = DeviceObject->DeviceExtension;
+    const IO_STACK_LOCATION *Stack = IoGetCurrentIrpStackLocation(Irp);
+    const ULONG ControlCode = Stack->Parameters.DeviceIoControl.IoControlCode;
+    const ULONG OutputByteCount = Stack->Parameters.DeviceIoControl.OutputBufferLength;
+    STORAGE_PROPERTY_QUERY Query = {.PropertyId = NVME_NO_PROPERTY,
+                                    .QueryType = PropertyStandardQuery};
+
+    if (Device->State != NvmeStarted) {
+        return NvmeCompleteIrp(Irp, STATUS_DEVICE_NOT_READY, 0);
+    }
+    if (ControlCode == IOCTL_STORAGE_QUERY_PROPERTY) {
+        if (Stack->Parameters.DeviceIoControl.InputBufferLength < sizeof(Query)) {
+            return NvmeCompleteIrp(Irp, STATUS_INVALID_PARAMETER, 0);
+        }
+        Query = *(const STORAGE_PROPERTY_QUERY *)Irp->AssociatedIrp.SystemBuffer;
+    }
+    const NVME_IOCTL *Ioctl = NvmeFindIoctl(ControlCode, Query.PropertyId);
+    if (Ioctl == NULL) {
+        return NvmeCompleteIrp(Irp, STATUS_INVALID_DEVICE_REQUEST, 0);
+    }
+    if (Query.QueryType == PropertyExistsQuery) {
+        return NvmeCompleteIrp(Irp, STATUS_SUCCESS, 0);
+    }
+    if (OutputByteCount < Ioctl->LeastByteCount) {
+        return NvmeCompleteIrp(Irp, STATUS_BUFFER_TOO_SMALL, 0);
+    }
+    NVME_ANSWER Answer;
+    RtlZeroMemory(&Answer, sizeof(Answer));
+    const ULONG ByteCount = NvmeSmaller(Ioctl->Routine(Device, &Answer), OutputByteCount);
+    RtlCopyMemory(Irp->AssociatedIrp.SystemBuffer, &Answer, ByteCount);
+    return NvmeCompleteIrp(Irp, STATUS_SUCCESS, ByteCount);
+}

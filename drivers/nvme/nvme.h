@@ -1,0 +1,155 @@
+// The NVMe driver's own state. One device object, the top of its stack, stands for one controller
+// and for the first of its namespaces that has plain blocks of 512 to 4096 bytes.
+//
+//   IRP --> io.c --> queue.c --> submission queue --> doorbell      nvme.c: entry, PnP
+//            |          ^                                |          controller.c: bring-up, end
+//        PRP list       +-- completion queue <-- controller
+//
+// Invariants:
+//   N1  Pages is freed only when the controller cannot reach it: it is disabled, or gone.
+//   N2  An IRP is completed only when the controller has done with its MDL. An IRP whose commands
+//       were not answered by a controller that does not even stop stays pending for ever, and a
+//       message says so.
+//   N3  Commands run in batches: a batch is filled, rung with one doorbell and drained before the
+//       next begins. The command id is the place in the batch, so an entry of the ring is never
+//       reused while its command runs.
+//   N4  Nothing is allocated per request.
+//
+// Locks and IRQL: IoLock serialises requests; it is held, at DISPATCH_LEVEL, from the first command
+// of a request to the last completion (the queue is polled). PnP requests come at PASSIVE_LEVEL,
+// one at a time, and with no other request under way; only they use the admin queue.
+#pragma once
+
+#include <ntddstor.h>
+#include <wdm.h>
+
+#include "nvmespec.h"
+
+#define NVME_QUEUE_ENTRIES 64  // of each queue, unless the controller offers fewer
+#define NVME_BATCH_COMMANDS 16 // of which at most so many are under way
+
+// The pages shared with the controller. Each is used alone, so they need not be contiguous.
+typedef enum _NVME_PAGE {
+    NvmePageAdminSubmission,
+    NvmePageAdminCompletion,
+    NvmePageIoSubmission,
+    NvmePageIoCompletion,
+    NvmePageIdentify,
+    NvmePageNamespaceList,
+    NvmePageFirstPrpList, // one for each command of a batch
+    NvmePageCount = NvmePageFirstPrpList + NVME_BATCH_COMMANDS,
+} NVME_PAGE;
+
+C_ASSERT(NVME_QUEUE_ENTRIES * sizeof(NVME_COMMAND) <= PAGE_SIZE);
+C_ASSERT(NVME_NAMESPACE_LIST_ENTRIES * sizeof(ULONG) == PAGE_SIZE);
+
+#define NVME_PRP_LIST_ENTRIES (PAGE_SIZE / sizeof(ULONG64))
+
+// What one list page describes: with the first page, which is not in the list, even from an odd
+// offset.
+#define NVME_MAXIMUM_COMMAND_BYTES ((ULONG)(NVME_PRP_LIST_ENTRIES * PAGE_SIZE))
+
+// Head, Tail and Phase are the driver's side of the two rings of one queue pair.
+typedef struct _NVME_QUEUE {
+    PNVME_COMMAND Submission;
+    volatile NVME_COMPLETION *Completion;
+    volatile ULONG *TailDoorbell;
+    volatile ULONG *HeadDoorbell;
+    USHORT Id;
+    USHORT EntryCount;
+    USHORT Tail;          // the next entry to fill
+    USHORT Head;          // the next completion to look at
+    USHORT Phase;         // what NVME_STATUS_PHASE of a new completion is
+    USHORT BatchStart;    // the entry of command id 0
+    USHORT BatchCount;    // commands in the batch
+    ULONG UnansweredIds;  // bit n: command n of the batch has no completion yet
+    NTSTATUS BatchStatus; // of the first command of the batch that failed
+} NVME_QUEUE, *PNVME_QUEUE;
+
+C_ASSERT(NVME_BATCH_COMMANDS <= 32);
+
+typedef enum _NVME_STATE {
+    NvmeStopped, // no resources
+    NvmeStarted, // ready for requests
+    NvmeFailed,  // given up: refuses requests until it is restarted
+} NVME_STATE;
+
+typedef struct _NVME_DEVICE {
+    PDEVICE_OBJECT Self;
+    PDEVICE_OBJECT Lower;
+    NVME_STATE State;
+    BOOLEAN Unstoppable; // it was told to stop, and may all the same touch memory (N1, N2)
+
+    volatile NVME_REGISTERS *Registers;
+    SIZE_T RegisterByteCount;
+    ULONG64 Capabilities;
+
+    PMDL PagesMdl;
+    PUCHAR Pages; // NvmePageCount pages
+
+    NVME_QUEUE AdminQueue;
+    NVME_QUEUE IoQueue; // EntryCount 0: the controller does not have it
+    KSPIN_LOCK IoLock;
+
+    ULONG NamespaceId;
+    ULONG BlockShift;
+    ULONG64 BlockCount;
+    ULONG MaximumTransferBytes; // per command; a power of two, at least a page
+    CHAR SerialNumber[20 + 1];
+    CHAR ModelNumber[40 + 1];
+    CHAR FirmwareRevision[8 + 1];
+} NVME_DEVICE, *PNVME_DEVICE;
+
+static inline ULONG NvmeSmaller(ULONG A, ULONG B)
+{
+    return A < B ? A : B;
+}
+
+// nvme.c
+
+DRIVER_INITIALIZE NvmeDriverEntry;
+
+// controller.c
+
+// Maps the registers that the translated resources name and makes the controller ready for
+// requests. On failure everything is undone.
+NTSTATUS NvmeStartDevice(PNVME_DEVICE Device, const CM_RESOURCE_LIST *Resources);
+
+// Undoes a start, whole or partial, in reverse order.
+VOID NvmeStopDevice(PNVME_DEVICE Device);
+
+PVOID NvmePageVa(const NVME_DEVICE *Device, ULONG Page);
+ULONG64 NvmePagePa(const NVME_DEVICE *Device, ULONG Page);
+
+// The value of the performance counter that Milliseconds from now are over.
+LONG64 NvmeDeadline(ULONG Milliseconds);
+BOOLEAN NvmeHasPassed(LONG64 Deadline);
+
+// STATUS_DEVICE_NOT_CONNECTED when the controller is gone, STATUS_DEVICE_HARDWARE_ERROR when it
+// reports a fatal error.
+NTSTATUS NvmeCheckHealth(const NVME_DEVICE *Device);
+
+// Gives the controller up because of Reason. Disables it, so that it can no longer touch memory; if
+// it does not let itself be disabled, sets Unstoppable.
+VOID NvmeFailController(PNVME_DEVICE Device, NTSTATUS Reason);
+
+// queue.c
+
+// Makes both rings empty. The pages SubmissionPage and SubmissionPage + 1 must be zero: a phase of
+// 0 means "old".
+VOID NvmeInitializeQueue(const NVME_DEVICE *Device, PNVME_QUEUE Queue, USHORT Id, USHORT EntryCount,
+                         ULONG SubmissionPage);
+
+// The next command of the batch, zero but for its id; NULL when the batch is full. The controller
+// sees it at NvmeRunBatch.
+PNVME_COMMAND NvmeAddCommand(PNVME_QUEUE Queue);
+
+// Hands the batch to the controller and waits for all of it. Returns the first failure. If commands
+// stay unanswered, the controller is given up (NvmeFailController).
+NTSTATUS NvmeRunBatch(PNVME_DEVICE Device, PNVME_QUEUE Queue);
+
+// io.c
+
+DRIVER_DISPATCH NvmeDispatchReadWrite;
+DRIVER_DISPATCH NvmeDispatchFlush;
+DRIVER_DISPATCH NvmeDispatchDeviceControl;
