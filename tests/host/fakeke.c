@@ -1,0 +1,179 @@
+// What mm asks of the rest of the kernel, for the build machine: one processor that is never interrupted.
+//
+// A lock is a bit in FakeHeldRanks, so that a wrong order is a failed check instead of a hang some day. A bug check
+// notes its code, its parameters and its sentence; a test that expects it goes on, any other has failed.
+#include "kernel/inc/ke.h"
+#include "kernel/inc/rtl.h"
+#include "tests/host/host.h"
+
+KIRQL FakeIrql;
+ULONG FakeHeldRanks;
+FAKE_BUG_CHECK FakeBugCheck;
+
+//
+// Locks and IRQL.
+//
+
+KIRQL KiAcquireLock(PKI_LOCK Lock)
+{
+    const KIRQL OldIrql = FakeIrql;
+    if (FakeIrql > DISPATCH_LEVEL) {
+        FAIL("%s is acquired at IRQL %u", Lock->Name, FakeIrql);
+    }
+    if (Lock->Word != 0 || FakeHeldRanks >> Lock->Rank != 0) {
+        FAIL("%s of rank %u is acquired while ranks 0x%x are held", Lock->Name, Lock->Rank, FakeHeldRanks);
+    }
+    Lock->Word = 1;
+    FakeHeldRanks |= 1u << Lock->Rank;
+    FakeIrql = DISPATCH_LEVEL;
+    return OldIrql;
+}
+
+VOID KiReleaseLock(PKI_LOCK Lock, KIRQL OldIrql)
+{
+    if (Lock->Word != 1 || FakeIrql != DISPATCH_LEVEL) {
+        FAIL("%s is released, but it is not held", Lock->Name);
+    }
+    Lock->Word = 0;
+    FakeHeldRanks &= ~(1u << Lock->Rank);
+    FakeIrql = OldIrql;
+}
+
+BOOLEAN KiIsLockHeld(const KI_LOCK *Lock)
+{
+    return Lock->Word != 0;
+}
+
+KIRQL NTAPI KeGetCurrentIrql(VOID)
+{
+    return FakeIrql;
+}
+
+//
+// Bug checks.
+//
+
+static DECLSPEC_NORETURN VOID StopMachine(VOID)
+{
+    if (!FakeBugCheck.IsExpected) {
+        FAIL("bug check 0x%x (0x%llx, 0x%llx, 0x%llx, 0x%llx): %s", FakeBugCheck.Code, FakeBugCheck.Parameters[0],
+             FakeBugCheck.Parameters[1], FakeBugCheck.Parameters[2], FakeBugCheck.Parameters[3], FakeBugCheck.Sentence);
+    }
+    FakeBugCheck.Happened = TRUE;
+    longjmp(FakeBugCheck.Return, 1);
+}
+
+DECLSPEC_NORETURN VOID NTAPI KiBugCheckSaying(ULONG Code, ULONG_PTR Parameter1, ULONG_PTR Parameter2,
+                                              ULONG_PTR Parameter3, ULONG_PTR Parameter4, PCSTR Format, ...)
+{
+    __builtin_ms_va_list Arguments;
+    FakeBugCheck.Code = Code;
+    FakeBugCheck.Parameters[0] = Parameter1;
+    FakeBugCheck.Parameters[1] = Parameter2;
+    FakeBugCheck.Parameters[2] = Parameter3;
+    FakeBugCheck.Parameters[3] = Parameter4;
+    __builtin_ms_va_start(Arguments, Format);
+    RtlFormatBufferArguments(FakeBugCheck.Sentence, sizeof(FakeBugCheck.Sentence), Format, Arguments);
+    __builtin_ms_va_end(Arguments);
+    StopMachine();
+}
+
+DECLSPEC_NORETURN VOID NTAPI KeBugCheckEx(ULONG Code, ULONG_PTR Parameter1, ULONG_PTR Parameter2,
+                                          ULONG_PTR Parameter3, ULONG_PTR Parameter4)
+{
+    KiBugCheckSaying(Code, Parameter1, Parameter2, Parameter3, Parameter4, "%s", "");
+}
+
+DECLSPEC_NORETURN VOID KiAssertionFailed(PCSTR Expression, PCSTR InvariantId, PCSTR File, ULONG Line)
+{
+    HostFail(File, (int)Line, "assertion %s failed: %s", InvariantId != NULL ? InvariantId : "", Expression);
+}
+
+VOID FakeExpectBugCheck(VOID)
+{
+    FakeBugCheck.IsExpected = TRUE;
+    FakeBugCheck.Happened = FALSE;
+}
+
+VOID FakeEndExpectation(const CHAR *File, int Line, const CHAR *Statement)
+{
+    if (!FakeBugCheck.Happened) {
+        HostFail(File, Line, "no bug check: %s", Statement);
+    }
+    FakeBugCheck.IsExpected = FALSE;
+    FakeHeldRanks = 0;
+    FakeIrql = PASSIVE_LEVEL;
+    WatchAbandonCall();
+}
+
+//
+// Symbols, boot options, printing.
+//
+
+PCSTR KiFindSymbol(ULONG_PTR Address, PULONG_PTR Offset)
+{
+    *Offset = 0;
+    return Address != 0 ? "HostCaller" : NULL;
+}
+
+#define MAXIMUM_OPTIONS 8
+
+static struct {
+    const CHAR *Name;
+    const CHAR *Value;
+} Options[MAXIMUM_OPTIONS];
+static ULONG OptionCount;
+
+VOID FakeSetBootOption(const CHAR *Name, const CHAR *Value)
+{
+    CHECK(OptionCount < MAXIMUM_OPTIONS);
+    Options[OptionCount].Name = Name;
+    Options[OptionCount].Value = Value;
+    OptionCount += 1;
+}
+
+BOOLEAN KeGetBootOption(PCSTR Name, PCHAR Value, SIZE_T ValueByteCount)
+{
+    for (ULONG Index = 0; Index < OptionCount; Index += 1) {
+        if (RtlStringsEqual(Options[Index].Name, Name)) {
+            if (Value != NULL) {
+                RtlCopyString(Value, ValueByteCount, Options[Index].Value);
+            }
+            return TRUE;
+        }
+    }
+    return FALSE;
+}
+
+static CHAR Printed[256 * 1024];
+static SIZE_T PrintedBytes;
+
+static VOID PrintSink(PVOID Context, const CHAR *Text, SIZE_T ByteCount)
+{
+    UNREFERENCED_PARAMETER(Context);
+    const SIZE_T Room = sizeof(Printed) - 1 - PrintedBytes;
+    const SIZE_T Bytes = ByteCount < Room ? ByteCount : Room;
+    memcpy(&Printed[PrintedBytes], Text, Bytes);
+    PrintedBytes += Bytes;
+    Printed[PrintedBytes] = '\0';
+}
+
+ULONG NTAPI DbgPrint(PCSTR Format, ...)
+{
+    __builtin_ms_va_list Arguments;
+    __builtin_ms_va_start(Arguments, Format);
+    RtlFormat(PrintSink, NULL, Format, Arguments);
+    __builtin_ms_va_end(Arguments);
+    return STATUS_SUCCESS;
+}
+
+const CHAR *HostPrinted(VOID)
+{
+    return Printed;
+}
+
+VOID HostForgetPrinted(VOID)
+{
+    PrintedBytes = 0;
+    Printed[0] = '\0';
+}

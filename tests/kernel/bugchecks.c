@@ -1,0 +1,987 @@
+// What a caller must never do: each test commits one misuse and must end in a bug check. One boot each, chosen by the
+// boot option `bugcheck=<name>`; the table of expected codes and parameters is tests/qemu/bugchecks.py.
+//
+// Parameters that only the running kernel can know (addresses, frames) are announced before the misuse, for the host
+// to compare:
+//
+//   # param 2 0xfffff88000001000
+#include "kernel/inc/ke.h"
+#include "kernel/inc/kearch.h"
+#include "kernel/inc/rtl.h"
+#include "tests/kernel/reference.h"
+#include "tests/kernel/tests.h"
+
+#define TAG 'kcuB'
+#define OTHER_TAG 'rhtO'
+
+typedef struct _BUG_CHECK_TEST {
+    PCSTR Name;
+    KT_ROUTINE *Routine;
+} BUG_CHECK_TEST;
+
+static VOID Announce(ULONG Number, ULONG64 Value)
+{
+    DbgPrint("# param %u 0x%llx\n", Number, Value);
+}
+
+static VOID AnnouncePointer(ULONG Number, const VOID *Value)
+{
+    Announce(Number, (ULONG64)Value);
+}
+
+// A mapping or an MDL that a test cannot do without. Without it the test returns, and the runner sees no bug check.
+#define NEED(Expression)                                                                           \
+    do {                                                                                           \
+        if (!(Expression)) {                                                                       \
+            DbgPrint("cannot be set up: %s\n", #Expression);                                       \
+            return;                                                                                \
+        }                                                                                          \
+    } while (0)
+
+//
+// Instructions whose place is known: one access each, and a call of which the return address is known.
+//
+
+extern const UCHAR KtReadInstruction[], KtWriteInstruction[], KtDivideInstruction[],
+    KtReturnFromCall[];
+ULONG64 KtReadAt(const VOID *Va);
+VOID KtWriteAt(PVOID Va);
+VOID KtDivideByZero(VOID);
+VOID KtOverflowStack(VOID);
+// Calls an exported routine with up to three arguments.
+ULONG64 KtCallRoutine(const VOID *Routine, ULONG64 First, ULONG64 Second, ULONG64 Third);
+
+__asm__(".text\n"
+        "KtReadAt:\n"
+        "KtReadInstruction: movq (%rdi), %rax\n"
+        "    ret\n"
+        "KtWriteAt:\n"
+        "KtWriteInstruction: movb $0, (%rdi)\n"
+        "    ret\n"
+        "KtDivideByZero:\n"
+        "    xorl %ecx, %ecx\n"
+        "    xorl %edx, %edx\n"
+        "KtDivideInstruction: divl %ecx\n"
+        "    ret\n"
+        "KtOverflowStack:\n"
+        "    pushq %rax\n"
+        "    jmp KtOverflowStack\n"
+        "KtCallRoutine:\n"
+        "    subq $40, %rsp\n"
+        "    movq %rdi, %rax\n"
+        "    movq %rcx, %r8\n"
+        "    movq %rsi, %rcx\n"
+        "    callq *%rax\n"
+        "KtReturnFromCall:\n"
+        "    addq $40, %rsp\n"
+        "    ret\n");
+
+//
+// What the tests misuse.
+//
+
+static PVOID MapGap(ULONG PageCount, ULONG Protect)
+{
+    return MmMapIoSpaceEx(KtPhysical(KtFindGap((ULONG64)PageCount * PAGE_SIZE, PAGE_SIZE)),
+                          (SIZE_T)PageCount * PAGE_SIZE, Protect);
+}
+
+static PVOID MapMdl(PMDL Mdl)
+{
+    return Mdl == NULL ? NULL : MmGetSystemAddressForMdlSafe(Mdl, NormalPagePriority);
+}
+
+static PVOID Reserve(ULONG PageCount)
+{
+    return MmAllocateMappingAddress((SIZE_T)PageCount * PAGE_SIZE, TAG);
+}
+
+static PVOID MapReserved(PVOID Base, PMDL Mdl)
+{
+    return Base == NULL || Mdl == NULL
+               ? NULL
+               : MmMapLockedPagesWithReservedMapping(Base, TAG, Mdl, MmCached);
+}
+
+//
+// 0xDA: MmUnmapIoSpace.
+//
+
+static VOID UnmapIoSpaceTwice(VOID)
+{
+    PVOID Va = MapGap(3, PAGE_READWRITE);
+    NEED(Va != NULL);
+    MmUnmapIoSpace(Va, 3 * PAGE_SIZE);
+    AnnouncePointer(2, Va);
+    MmUnmapIoSpace(Va, 3 * PAGE_SIZE);
+}
+
+static VOID UnmapIoSpaceUnknown(VOID)
+{
+    static UCHAR Object[16];
+    AnnouncePointer(2, Object);
+    MmUnmapIoSpace(Object, 1);
+}
+
+static VOID UnmapIoSpaceTooMuch(VOID)
+{
+    PVOID Va = MapGap(3, PAGE_READWRITE);
+    NEED(Va != NULL);
+    AnnouncePointer(2, Va);
+    MmUnmapIoSpace(Va, 4 * PAGE_SIZE);
+}
+
+static VOID UnmapIoSpaceTooLittle(VOID)
+{
+    PVOID Va = MapGap(3, PAGE_READWRITE);
+    NEED(Va != NULL);
+    AnnouncePointer(2, Va);
+    MmUnmapIoSpace(Va, 2 * PAGE_SIZE);
+}
+
+static VOID UnmapIoSpaceInside(VOID)
+{
+    PVOID Va = MapGap(3, PAGE_READWRITE);
+    NEED(Va != NULL);
+    AnnouncePointer(2, KtAdd(Va, PAGE_SIZE));
+    MmUnmapIoSpace(KtAdd(Va, PAGE_SIZE), 2 * PAGE_SIZE);
+}
+
+static VOID UnmapIoSpaceZeroBytes(VOID)
+{
+    PVOID Va = MapGap(1, PAGE_READWRITE);
+    NEED(Va != NULL);
+    AnnouncePointer(2, Va);
+    MmUnmapIoSpace(Va, 0);
+}
+
+static VOID UnmapIoSpaceOfAnMdl(VOID)
+{
+    PVOID Va = MapMdl(KtAllocatePages(1));
+    NEED(Va != NULL);
+    AnnouncePointer(2, Va);
+    MmUnmapIoSpace(Va, PAGE_SIZE);
+}
+
+static VOID UnmapIoSpaceOfAReservation(VOID)
+{
+    PVOID Base = Reserve(1);
+    NEED(Base != NULL);
+    AnnouncePointer(2, Base);
+    MmUnmapIoSpace(Base, PAGE_SIZE);
+}
+
+//
+// 0xDA: MmUnmapLockedPages.
+//
+
+static VOID UnmapMdlNotMapped(VOID)
+{
+    PMDL Mdl = KtAllocatePages(2);
+    PVOID Va = MapGap(2, PAGE_READWRITE);
+    NEED(Mdl != NULL && Va != NULL);
+    AnnouncePointer(2, Mdl);
+    AnnouncePointer(3, Va);
+    MmUnmapLockedPages(Va, Mdl);
+}
+
+static VOID UnmapMdlTwice(VOID)
+{
+    PMDL Mdl = KtAllocatePages(2);
+    PVOID Va = MapMdl(Mdl);
+    NEED(Va != NULL);
+    MmUnmapLockedPages(Va, Mdl);
+    AnnouncePointer(2, Mdl);
+    AnnouncePointer(3, Va);
+    MmUnmapLockedPages(Va, Mdl);
+}
+
+static VOID UnmapMdlOfAReservation(VOID)
+{
+    PMDL Mdl = KtAllocatePages(1);
+    PVOID Base = Reserve(1);
+    NEED(MapReserved(Base, Mdl) != NULL);
+    AnnouncePointer(2, Base);
+    MmUnmapLockedPages(Base, Mdl);
+}
+
+static VOID UnmapMdlChangedSize(VOID)
+{
+    PMDL Mdl = KtAllocatePages(3);
+    PVOID Va = MapMdl(Mdl);
+    NEED(Va != NULL);
+    Mdl->ByteCount = 2 * PAGE_SIZE;
+    MmUnmapLockedPages(Va, Mdl);
+}
+
+static VOID UnmapMdlWrongAddress(VOID)
+{
+    PMDL Mdl = KtAllocatePages(3);
+    PVOID Va = MapMdl(Mdl);
+    NEED(Va != NULL);
+    AnnouncePointer(3, Va);
+    AnnouncePointer(4, KtAdd(Va, PAGE_SIZE));
+    MmUnmapLockedPages(KtAdd(Va, PAGE_SIZE), Mdl);
+}
+
+static VOID UnmapMdlChangedFrame(VOID)
+{
+    PMDL Mdl = KtAllocatePages(2);
+    PVOID Va = MapMdl(Mdl);
+    NEED(Va != NULL);
+    Announce(3, MmGetMdlPfnArray(Mdl)[0]);
+    MmGetMdlPfnArray(Mdl)[0] += 1;
+    Announce(4, MmGetMdlPfnArray(Mdl)[0]);
+    MmUnmapLockedPages(Va, Mdl);
+}
+
+static VOID UnmapMdlChangedStartVa(VOID)
+{
+    PMDL Mdl = KtAllocatePages(2);
+    PVOID Va = MapMdl(Mdl);
+    NEED(Va != NULL);
+    Mdl->StartVa = (PVOID)(16 * PAGE_SIZE);
+    MmUnmapLockedPages(Va, Mdl);
+}
+
+//
+// 0xDA: reserved mappings.
+//
+
+static VOID ReserveZeroBytes(VOID)
+{
+    AnnouncePointer(4, KtReturnFromCall);
+    (VOID) KtCallRoutine(MmAllocateMappingAddress, 0, TAG, 0);
+}
+
+static VOID FreeReservationWrongTag(VOID)
+{
+    PVOID Base = Reserve(2);
+    NEED(Base != NULL);
+    AnnouncePointer(2, Base);
+    MmFreeMappingAddress(Base, OTHER_TAG);
+}
+
+static VOID FreeNoReservation(VOID)
+{
+    PVOID Va = MapGap(1, PAGE_READWRITE);
+    NEED(Va != NULL);
+    AnnouncePointer(2, Va);
+    MmFreeMappingAddress(Va, TAG);
+}
+
+static VOID FreeReservationTwice(VOID)
+{
+    PVOID Base = Reserve(2);
+    NEED(Base != NULL);
+    MmFreeMappingAddress(Base, TAG);
+    AnnouncePointer(2, Base);
+    MmFreeMappingAddress(Base, TAG);
+}
+
+static VOID FreeReservationWhileMapped(VOID)
+{
+    PVOID Base = Reserve(5);
+    NEED(MapReserved(Base, KtAllocatePages(2)) != NULL);
+    AnnouncePointer(2, Base);
+    MmFreeMappingAddress(Base, TAG);
+}
+
+static VOID MapReservationWrongTag(VOID)
+{
+    PMDL Mdl = KtAllocatePages(1);
+    PVOID Base = Reserve(1);
+    NEED(Mdl != NULL && Base != NULL);
+    AnnouncePointer(2, Base);
+    (VOID) !MmMapLockedPagesWithReservedMapping(Base, OTHER_TAG, Mdl, MmCached);
+}
+
+static VOID MapNoReservation(VOID)
+{
+    PMDL Mdl = KtAllocatePages(1);
+    PVOID Va = MapGap(1, PAGE_READWRITE);
+    NEED(Mdl != NULL && Va != NULL);
+    AnnouncePointer(2, Va);
+    (VOID) !MapReserved(Va, Mdl);
+}
+
+static VOID MapInsideReservation(VOID)
+{
+    PMDL Mdl = KtAllocatePages(1);
+    PVOID Base = Reserve(3);
+    NEED(Mdl != NULL && Base != NULL);
+    AnnouncePointer(2, KtAdd(Base, PAGE_SIZE));
+    (VOID) !MapReserved(KtAdd(Base, PAGE_SIZE), Mdl);
+}
+
+static VOID MapReservationTwice(VOID)
+{
+    PMDL Mdl = KtAllocatePages(2);
+    PVOID Base = Reserve(4);
+    NEED(Mdl != NULL && MapReserved(Base, KtAllocatePages(2)) != NULL);
+    AnnouncePointer(2, Base);
+    AnnouncePointer(3, Base);
+    AnnouncePointer(4, KtAdd(Base, 3 * PAGE_SIZE));
+    (VOID) !MapReserved(Base, Mdl);
+}
+
+static VOID UnmapReservationWrongTag(VOID)
+{
+    PMDL Mdl = KtAllocatePages(1);
+    PVOID Base = Reserve(1);
+    NEED(MapReserved(Base, Mdl) != NULL);
+    AnnouncePointer(2, Base);
+    MmUnmapReservedMapping(Base, OTHER_TAG, Mdl);
+}
+
+static VOID UnmapNoReservation(VOID)
+{
+    PMDL Mdl = KtAllocatePages(1);
+    PVOID Va = MapGap(1, PAGE_READWRITE);
+    NEED(Mdl != NULL && Va != NULL);
+    AnnouncePointer(2, Va);
+    MmUnmapReservedMapping(Va, TAG, Mdl);
+}
+
+static VOID UnmapReservationTooMany(VOID)
+{
+    PVOID Base = Reserve(3);
+    PMDL Large = KtAllocatePages(4);
+    NEED(Large != NULL && MapReserved(Base, KtAllocatePages(3)) != NULL);
+    AnnouncePointer(2, Base);
+    MmUnmapReservedMapping(Base, TAG, Large);
+}
+
+static VOID UnmapReservationNotMapped(VOID)
+{
+    PVOID Base = Reserve(3);
+    PMDL Mdl = KtAllocatePages(2);
+    NEED(Base != NULL && Mdl != NULL);
+    AnnouncePointer(2, Base);
+    MmUnmapReservedMapping(Base, TAG, Mdl);
+}
+
+static VOID UnmapReservationTwice(VOID)
+{
+    PVOID Base = Reserve(3);
+    PMDL Mdl = KtAllocatePages(2);
+    NEED(MapReserved(Base, Mdl) != NULL);
+    MmUnmapReservedMapping(Base, TAG, Mdl);
+    AnnouncePointer(2, Base);
+    MmUnmapReservedMapping(Base, TAG, Mdl);
+}
+
+static VOID UnmapReservationPartly(VOID)
+{
+    PVOID Base = Reserve(3);
+    PMDL Small = KtAllocatePages(1);
+    NEED(Small != NULL && MapReserved(Base, KtAllocatePages(3)) != NULL);
+    AnnouncePointer(2, Base);
+    MmUnmapReservedMapping(Base, TAG, Small);
+}
+
+static VOID UnmapReservationOtherMdl(VOID)
+{
+    PVOID Base = Reserve(3);
+    PMDL Other = KtAllocatePages(2);
+    NEED(Other != NULL && MapReserved(Base, KtAllocatePages(2)) != NULL);
+    AnnouncePointer(2, Other);
+    AnnouncePointer(3, Base);
+    MmUnmapReservedMapping(Base, TAG, Other);
+}
+
+//
+// 0x1A, 0x4E: frames.
+//
+
+// An MDL that calls itself locked, of a frame that is free again.
+static PMDL MakeMdlOfFreeFrame(VOID)
+{
+    PMDL Pages = KtAllocatePages(1);
+    PMDL Mdl = IoAllocateMdl(NULL, PAGE_SIZE, FALSE, FALSE, NULL);
+    if (Pages == NULL || Mdl == NULL) {
+        return NULL;
+    }
+    MmGetMdlPfnArray(Mdl)[0] = MmGetMdlPfnArray(Pages)[0];
+    Mdl->MdlFlags |= MDL_PAGES_LOCKED;
+    KtFreePages(Pages);
+    return Mdl;
+}
+
+static VOID AnnounceBadFrame(PMDL Mdl)
+{
+    AnnouncePointer(2, Mdl);
+    AnnouncePointer(3, MmGetMdlPfnArray(Mdl));
+    Announce(4, MmGetMdlPfnArray(Mdl)[0]);
+}
+
+static VOID MapFreeFrame(VOID)
+{
+    PMDL Mdl = MakeMdlOfFreeFrame();
+    NEED(Mdl != NULL);
+    AnnounceBadFrame(Mdl);
+    (VOID) !MapMdl(Mdl);
+}
+
+static VOID MapFreeFrameIntoReservation(VOID)
+{
+    PMDL Mdl = MakeMdlOfFreeFrame();
+    PVOID Base = Reserve(1);
+    NEED(Mdl != NULL && Base != NULL);
+    AnnounceBadFrame(Mdl);
+    (VOID) !MapReserved(Base, Mdl);
+}
+
+static VOID MapPageTableFrame(VOID)
+{
+    PMDL Mdl = MakeMdlOfFreeFrame();
+    NEED(Mdl != NULL);
+    MmGetMdlPfnArray(Mdl)[0] = (RefReadCr3() & REF_FRAME) >> PAGE_SHIFT;
+    AnnounceBadFrame(Mdl);
+    (VOID) !MapMdl(Mdl);
+}
+
+static VOID FreePagesTwice(VOID)
+{
+    PMDL Mdl = KtAllocatePages(2);
+    NEED(Mdl != NULL);
+    MmFreePagesFromMdl(Mdl);
+    AnnouncePointer(2, Mdl);
+    AnnouncePointer(3, MmGetMdlPfnArray(Mdl));
+    MmFreePagesFromMdl(Mdl);
+}
+
+static VOID FreePagesOfPool(VOID)
+{
+    PVOID Block = ExAllocatePool2(POOL_FLAG_NON_PAGED, PAGE_SIZE, TAG);
+    PMDL Mdl = IoAllocateMdl(Block, PAGE_SIZE, FALSE, FALSE, NULL);
+    NEED(Block != NULL && Mdl != NULL);
+    MmBuildMdlForNonPagedPool(Mdl);
+    AnnounceBadFrame(Mdl);
+    MmFreePagesFromMdl(Mdl);
+}
+
+static VOID FreePagesStillMapped(VOID)
+{
+    PMDL Mdl = KtAllocatePages(1);
+    NEED(Mdl != NULL &&
+         MmMapIoSpace(KtPhysical(KtPageAddress(Mdl, 0)), PAGE_SIZE, MmCached) != NULL);
+    Announce(2, MmGetMdlPfnArray(Mdl)[0]);
+    MmFreePagesFromMdl(Mdl);
+}
+
+static VOID BuildMdlOverNothing(VOID)
+{
+    PUCHAR Base = Reserve(1);
+    NEED(Base != NULL);
+    PMDL Mdl = IoAllocateMdl(Base, PAGE_SIZE, FALSE, FALSE, NULL);
+    NEED(Mdl != NULL);
+    AnnouncePointer(2, Mdl);
+    AnnouncePointer(3, Base);
+    MmBuildMdlForNonPagedPool(Mdl);
+}
+
+static VOID MapWithoutAddresses(VOID)
+{
+    PMDL Mdl = KtAllocatePages(3);
+    NEED(Mdl != NULL);
+    MmStartFailures(MM_FAIL_ADDRESSES, 0, MAXULONG);
+    (VOID) !MmMapLockedPagesSpecifyCache(Mdl, KernelMode, MmCached, NULL, TRUE, NormalPagePriority);
+}
+
+static VOID MapObsoleteWithoutAddresses(VOID)
+{
+    PMDL Mdl = KtAllocatePages(3);
+    NEED(Mdl != NULL);
+    MmStartFailures(MM_FAIL_ADDRESSES, 0, MAXULONG);
+    (VOID) !MmMapLockedPages(Mdl, KernelMode);
+}
+
+//
+// 0xC2, 0x19: pool.
+//
+
+static PVOID AllocateBlock(SIZE_T ByteCount)
+{
+    return ExAllocatePoolWithTag(NonPagedPoolNx, ByteCount, TAG);
+}
+
+static VOID FreeBlockTwice(VOID)
+{
+    // The neighbour keeps the page in the pool.
+    PVOID Neighbour = AllocateBlock(100);
+    PVOID Block = AllocateBlock(100);
+    NEED(Neighbour != NULL && Block != NULL);
+    ExFreePoolWithTag(Block, TAG);
+    AnnouncePointer(4, Block);
+    ExFreePoolWithTag(Block, TAG);
+}
+
+static VOID FreePagesOfPoolTwice(VOID)
+{
+    PVOID Block = AllocateBlock(3 * PAGE_SIZE);
+    NEED(Block != NULL);
+    ExFreePool(Block);
+    AnnouncePointer(2, Block);
+    ExFreePool(Block);
+}
+
+static VOID FreeBlockWrongTag(VOID)
+{
+    PVOID Block = AllocateBlock(100);
+    NEED(Block != NULL);
+    AnnouncePointer(2, Block);
+    ExFreePoolWithTag(Block, OTHER_TAG);
+}
+
+static VOID FreePagesOfPoolWrongTag(VOID)
+{
+    PVOID Block = AllocateBlock(5 * PAGE_SIZE);
+    NEED(Block != NULL);
+    AnnouncePointer(2, Block);
+    ExFreePoolWithTag(Block, OTHER_TAG);
+}
+
+static VOID FreeInsideBlock(VOID)
+{
+    PVOID Block = AllocateBlock(2 * PAGE_SIZE);
+    NEED(Block != NULL);
+    AnnouncePointer(2, KtAdd(Block, PAGE_SIZE));
+    ExFreePool(KtAdd(Block, PAGE_SIZE));
+}
+
+static VOID FreeKernelData(VOID)
+{
+    static UCHAR Object[PAGE_SIZE];
+    AnnouncePointer(2, Object);
+    ExFreePool(Object);
+}
+
+static VOID FreeUserAddress(VOID)
+{
+    ExFreePool((PVOID)0x10000);
+}
+
+static VOID FreeOverrunBlock(VOID)
+{
+    PUCHAR Block = AllocateBlock(100);
+    NEED(Block != NULL);
+    for (ULONG Index = 1; Index <= 16; Index += 1) {
+        Block[-(LONG)Index] = 0xFF;
+    }
+    AnnouncePointer(4, Block);
+    ExFreePool(Block);
+}
+
+static VOID AllocateAtHighLevel(VOID)
+{
+    KIRQL OldIrql;
+    KeRaiseIrql(HIGH_LEVEL, &OldIrql);
+    (VOID) !AllocateBlock(100);
+}
+
+static VOID FreeAtHighLevel(VOID)
+{
+    PVOID Block = AllocateBlock(100);
+    NEED(Block != NULL);
+    AnnouncePointer(4, Block);
+    KIRQL OldIrql;
+    KeRaiseIrql(HIGH_LEVEL, &OldIrql);
+    ExFreePool(Block);
+}
+
+static VOID AllocateWithTag(ULONG Tag)
+{
+    AnnouncePointer(4, KtReturnFromCall);
+    (VOID) KtCallRoutine(ExAllocatePoolWithTag, NonPagedPoolNx, 100, Tag);
+}
+
+static VOID AllocateWithTagZero(VOID)
+{
+    AllocateWithTag(0);
+}
+
+static VOID AllocateWithTagBig(VOID)
+{
+    AllocateWithTag(' GIB');
+}
+
+static VOID AllocateWithTagUnprintable(VOID)
+{
+    AllocateWithTag(0x01020304);
+}
+
+static VOID AllocateMustSucceed(VOID)
+{
+    (VOID) !ExAllocatePoolWithTag(NonPagedPoolMustSucceed, 100, TAG);
+}
+
+static VOID FreeMdlTwice(VOID)
+{
+    PMDL Neighbour = IoAllocateMdl(NULL, PAGE_SIZE, FALSE, FALSE, NULL);
+    PMDL Mdl = IoAllocateMdl(NULL, PAGE_SIZE, FALSE, FALSE, NULL);
+    NEED(Neighbour != NULL && Mdl != NULL);
+    IoFreeMdl(Mdl);
+    AnnouncePointer(2, Mdl);
+    IoFreeMdl(Mdl);
+}
+
+static VOID FreeForeignMdl(VOID)
+{
+    PMDL Mdl = KtAllocatePages(1);
+    NEED(Mdl != NULL);
+    AnnouncePointer(2, Mdl);
+    IoFreeMdl(Mdl);
+}
+
+//
+// 0x50, 0xBE, 0xFC, 0x0A: forbidden accesses.
+//
+
+static VOID ReadFault(const VOID *Va)
+{
+    AnnouncePointer(1, Va);
+    AnnouncePointer(3, KtReadInstruction);
+    (VOID) KtReadAt(Va);
+}
+
+static VOID WriteFault(PVOID Va)
+{
+    AnnouncePointer(1, Va);
+    AnnouncePointer(3, KtWriteInstruction);
+    KtWriteAt(Va);
+}
+
+static VOID Execute(const VOID *Va)
+{
+    typedef VOID CODE(VOID);
+    CODE *volatile Code = (CODE *)(ULONG_PTR)Va;
+    Code();
+}
+
+static VOID ReadReservation(VOID)
+{
+    PVOID Base = Reserve(2);
+    NEED(Base != NULL);
+    ReadFault(Base);
+}
+
+static VOID WriteReservation(VOID)
+{
+    PVOID Base = Reserve(2);
+    NEED(Base != NULL);
+    WriteFault(Base);
+}
+
+static VOID ExecuteReservation(VOID)
+{
+    PVOID Base = Reserve(2);
+    NEED(Base != NULL);
+    AnnouncePointer(1, Base);
+    AnnouncePointer(3, Base);
+    Execute(Base);
+}
+
+static VOID ReadGuardPage(VOID)
+{
+    PVOID Va = MapGap(2, PAGE_READWRITE);
+    NEED(Va != NULL);
+    ReadFault(KtAdd(Va, 2 * PAGE_SIZE));
+}
+
+static VOID WriteBeforeReservation(VOID)
+{
+    PVOID Base = Reserve(2);
+    NEED(Base != NULL);
+    WriteFault((PUCHAR)Base - 1);
+}
+
+static VOID ReadAfterUnmap(VOID)
+{
+    PVOID Va = MapGap(2, PAGE_READWRITE);
+    NEED(Va != NULL);
+    MmUnmapIoSpace(Va, 2 * PAGE_SIZE);
+    ReadFault(Va);
+}
+
+static VOID ReadNull(VOID)
+{
+    ReadFault(NULL);
+}
+
+static VOID ReadNowhere(VOID)
+{
+    ReadFault((PVOID)0xFFFFA00000001000);
+}
+
+static VOID ReadNonCanonical(VOID)
+{
+    ReadFault((PVOID)0x0000900000000000);
+}
+
+static VOID WriteNonCanonical(VOID)
+{
+    WriteFault((PVOID)0x0000900000000000);
+}
+
+static VOID AnnounceForbidden(const VOID *Va)
+{
+    AnnouncePointer(1, Va);
+    Announce(2, RefWalk(Va).Entry);
+}
+
+static VOID ReadExecuteOnly(VOID)
+{
+    PVOID Va = MapGap(1, PAGE_EXECUTE);
+    NEED(Va != NULL);
+    ReadFault(Va);
+}
+
+static VOID WriteReadOnlyMapping(VOID)
+{
+    PVOID Va = MapGap(1, PAGE_READONLY);
+    NEED(Va != NULL);
+    AnnounceForbidden(Va);
+    KtWriteAt(Va);
+}
+
+static VOID WriteReadOnlyLargeMapping(VOID)
+{
+    PVOID Va =
+        MmMapIoSpaceEx(KtPhysical(KtFindGap(2 * KT_MIB, 2 * KT_MIB)), 2 * KT_MIB, PAGE_READONLY);
+    NEED(Va != NULL);
+    AnnounceForbidden(KtAdd(Va, 0x12345));
+    KtWriteAt(KtAdd(Va, 0x12345));
+}
+
+static VOID WriteKernelText(VOID)
+{
+    AnnounceForbidden(KtReadInstruction);
+    KtWriteAt((PVOID)(ULONG_PTR)KtReadInstruction);
+}
+
+static VOID WriteSelfMap(VOID)
+{
+    AnnounceForbidden((PVOID)REF_PXE_BASE);
+    KtWriteAt((PVOID)REF_PXE_BASE);
+}
+
+static VOID ExecuteMapping(VOID)
+{
+    PVOID Va = MapGap(1, PAGE_READWRITE);
+    NEED(Va != NULL);
+    AnnounceForbidden(Va);
+    Execute(Va);
+}
+
+static VOID ExecutePool(VOID)
+{
+    PVOID Block = AllocateBlock(PAGE_SIZE);
+    NEED(Block != NULL);
+    AnnounceForbidden(Block);
+    Execute(Block);
+}
+
+static VOID ExecuteStack(VOID)
+{
+    volatile UCHAR Code = 0xC3;
+    AnnounceForbidden((const VOID *)&Code);
+    Execute((const VOID *)&Code);
+}
+
+static VOID FaultAtDispatch(PVOID Va, const UCHAR *Instruction)
+{
+    KIRQL OldIrql;
+    AnnouncePointer(1, Va);
+    AnnouncePointer(4, Instruction);
+    KeRaiseIrql(DISPATCH_LEVEL, &OldIrql);
+}
+
+static VOID ReadAtDispatch(VOID)
+{
+    PVOID Base = Reserve(1);
+    NEED(Base != NULL);
+    FaultAtDispatch(Base, KtReadInstruction);
+    (VOID) KtReadAt(Base);
+}
+
+static VOID WriteAtDispatch(VOID)
+{
+    PVOID Base = Reserve(1);
+    NEED(Base != NULL);
+    FaultAtDispatch(Base, KtWriteInstruction);
+    KtWriteAt(Base);
+}
+
+static VOID ExecuteAtDispatch(VOID)
+{
+    PVOID Base = Reserve(1);
+    NEED(Base != NULL);
+    FaultAtDispatch(Base, Base);
+    Execute(Base);
+}
+
+//
+// 0x7F, 0x1E, 0x09, 0x0A, 0x0F, 0x10: the processor, IRQL and locks.
+//
+
+static VOID OverflowStack(VOID)
+{
+    AnnouncePointer(3, KtOverflowStack);
+    KtOverflowStack();
+}
+
+static VOID DivideByZero(VOID)
+{
+    AnnouncePointer(2, KtDivideInstruction);
+    KtDivideByZero();
+}
+
+static VOID RaiseToLower(VOID)
+{
+    KIRQL OldIrql;
+    KeRaiseIrql(HIGH_LEVEL, &OldIrql);
+    AnnouncePointer(4, KtReturnFromCall);
+    (VOID) KtCallRoutine(KfRaiseIrql, DISPATCH_LEVEL, 0, 0);
+}
+
+static VOID LowerToHigher(VOID)
+{
+    AnnouncePointer(4, KtReturnFromCall);
+    (VOID) KtCallRoutine(KeLowerIrql, DISPATCH_LEVEL, 0, 0);
+}
+
+static KI_LOCK FirstLock = KI_LOCK_INITIALIZER(20, "FirstLock");
+static KI_LOCK SecondLock = KI_LOCK_INITIALIZER(21, "SecondLock");
+
+static VOID AcquireLockTwice(VOID)
+{
+    AnnouncePointer(1, &FirstLock);
+    (VOID) !KiAcquireLock(&FirstLock);
+    (VOID) !KiAcquireLock(&FirstLock);
+}
+
+static VOID ReleaseFreeLock(VOID)
+{
+    AnnouncePointer(1, &FirstLock);
+    KiReleaseLock(&FirstLock, PASSIVE_LEVEL);
+}
+
+static VOID AcquireLocksInWrongOrder(VOID)
+{
+    (VOID) !KiAcquireLock(&SecondLock);
+    (VOID) !KiAcquireLock(&FirstLock);
+}
+
+static VOID AcquireLockAtHighLevel(VOID)
+{
+    KIRQL OldIrql;
+    AnnouncePointer(1, &FirstLock);
+    KeRaiseIrql(HIGH_LEVEL, &OldIrql);
+    (VOID) !KiAcquireLock(&FirstLock);
+}
+
+#define TEST(Routine)                                                                              \
+    {                                                                                              \
+#Routine, Routine                                                                          \
+    }
+
+static const BUG_CHECK_TEST Tests[] = {
+    TEST(UnmapIoSpaceTwice),
+    TEST(UnmapIoSpaceUnknown),
+    TEST(UnmapIoSpaceTooMuch),
+    TEST(UnmapIoSpaceTooLittle),
+    TEST(UnmapIoSpaceInside),
+    TEST(UnmapIoSpaceZeroBytes),
+    TEST(UnmapIoSpaceOfAnMdl),
+    TEST(UnmapIoSpaceOfAReservation),
+    TEST(UnmapMdlNotMapped),
+    TEST(UnmapMdlTwice),
+    TEST(UnmapMdlOfAReservation),
+    TEST(UnmapMdlChangedSize),
+    TEST(UnmapMdlWrongAddress),
+    TEST(UnmapMdlChangedFrame),
+    TEST(UnmapMdlChangedStartVa),
+    TEST(ReserveZeroBytes),
+    TEST(FreeReservationWrongTag),
+    TEST(FreeNoReservation),
+    TEST(FreeReservationTwice),
+    TEST(FreeReservationWhileMapped),
+    TEST(MapReservationWrongTag),
+    TEST(MapNoReservation),
+    TEST(MapInsideReservation),
+    TEST(MapReservationTwice),
+    TEST(UnmapReservationWrongTag),
+    TEST(UnmapNoReservation),
+    TEST(UnmapReservationTooMany),
+    TEST(UnmapReservationNotMapped),
+    TEST(UnmapReservationTwice),
+    TEST(UnmapReservationPartly),
+    TEST(UnmapReservationOtherMdl),
+    TEST(MapFreeFrame),
+    TEST(MapFreeFrameIntoReservation),
+    TEST(MapPageTableFrame),
+    TEST(FreePagesTwice),
+    TEST(FreePagesOfPool),
+    TEST(FreePagesStillMapped),
+    TEST(BuildMdlOverNothing),
+    TEST(MapWithoutAddresses),
+    TEST(MapObsoleteWithoutAddresses),
+    TEST(FreeBlockTwice),
+    TEST(FreePagesOfPoolTwice),
+    TEST(FreeBlockWrongTag),
+    TEST(FreePagesOfPoolWrongTag),
+    TEST(FreeInsideBlock),
+    TEST(FreeKernelData),
+    TEST(FreeUserAddress),
+    TEST(FreeOverrunBlock),
+    TEST(AllocateAtHighLevel),
+    TEST(FreeAtHighLevel),
+    TEST(AllocateWithTagZero),
+    TEST(AllocateWithTagBig),
+    TEST(AllocateWithTagUnprintable),
+    TEST(AllocateMustSucceed),
+    TEST(FreeMdlTwice),
+    TEST(FreeForeignMdl),
+    TEST(ReadReservation),
+    TEST(WriteReservation),
+    TEST(ExecuteReservation),
+    TEST(ReadGuardPage),
+    TEST(WriteBeforeReservation),
+    TEST(ReadAfterUnmap),
+    TEST(ReadNull),
+    TEST(ReadNowhere),
+    TEST(ReadNonCanonical),
+    TEST(WriteNonCanonical),
+    TEST(ReadExecuteOnly),
+    TEST(WriteReadOnlyMapping),
+    TEST(WriteReadOnlyLargeMapping),
+    TEST(WriteKernelText),
+    TEST(WriteSelfMap),
+    TEST(ExecuteMapping),
+    TEST(ExecutePool),
+    TEST(ExecuteStack),
+    TEST(ReadAtDispatch),
+    TEST(WriteAtDispatch),
+    TEST(ExecuteAtDispatch),
+    TEST(OverflowStack),
+    TEST(DivideByZero),
+    TEST(RaiseToLower),
+    TEST(LowerToHigher),
+    TEST(AcquireLockTwice),
+    TEST(ReleaseFreeLock),
+    TEST(AcquireLocksInWrongOrder),
+    TEST(AcquireLockAtHighLevel),
+};
+
+VOID KiRunBugCheckTest(PCSTR Name)
+{
+    for (ULONG Index = 0; Index < ARRAYSIZE(Tests); Index += 1) {
+        if (RtlStringsEqual(Tests[Index].Name, Name)) {
+            Tests[Index].Routine();
+            DbgPrint("%s: the misuse went unnoticed\n", Name);
+            return;
+        }
+    }
+    DbgPrint("there is no bug-check test '%s'\n", Name);
+}

@@ -1,0 +1,186 @@
+// Runs the suites and reports them as KTAP version 1:
+//
+//   KTAP version 1
+//   1..2
+//       KTAP version 1
+//       # Subtest: cpu
+//       1..3
+//       ok 1 a sentence that names its clause
+//       # tests/kernel/t_cpu.c:40: failed: IsOn == 1 (0x0, 0x1)
+//       not ok 2 another sentence
+//       ok 3 a third # SKIP why
+//   not ok 1 cpu
+//   ok 2 tables
+//   # total: 14 tests, 13 passed, 1 failed, 0 skipped, 321 checks
+//
+// Boot options: `filter=<substr>` runs only the tests whose name, or whose suite's name, contains it; `nodevices`
+// skips what needs a device; `oracle` lets the last suite show its mappings to the host.
+#include "kernel/inc/ke.h"
+#include "kernel/inc/rtl.h"
+#include "tests/kernel/tests.h"
+
+#define KT_TEXT_BYTES 96
+#define KT_SUITE_INDENT "    "
+
+static const KT_SUITE *const KtSuites[] = {
+    &KtCpuSuite,     &KtTablesSuite, &KtPoolSuite,    &KtFailureSuite,  &KtPhysicalSuite,
+    &KtIoSpaceSuite, &KtMdlSuite,    &KtReserveSuite, &KtMdlPagesSuite, &KtStaleSuite,
+    &KtE1000Suite,   &KtNvmeSuite,   &KtDiskSuite,    &KtOracleSuite,
+};
+
+// Of the test that runs now.
+static struct {
+    ULONG FailedCheckCount;
+    PCSTR SkipReason;
+    CHAR Context[KT_TEXT_BYTES];
+} KtCurrent;
+
+static struct {
+    ULONG CheckCount;
+    ULONG TestCount;
+    ULONG FailedCount;
+    ULONG SkippedCount;
+} KtTotal;
+
+static CHAR KtFilter[KT_TEXT_BYTES];
+
+VOID NTAPI KtSetContext(PCSTR Format, ...)
+{
+    __builtin_ms_va_list Arguments;
+    __builtin_ms_va_start(Arguments, Format);
+    RtlFormatBufferArguments(KtCurrent.Context, sizeof(KtCurrent.Context), Format, Arguments);
+    __builtin_ms_va_end(Arguments);
+}
+
+static VOID KtReportFailure(PCSTR File, ULONG Line)
+{
+    KtCurrent.FailedCheckCount += 1;
+    DbgPrint(KT_SUITE_INDENT "# %s:%u: failed: ", File, Line);
+    if (KtCurrent.Context[0] != '\0') {
+        DbgPrint("[%s] ", KtCurrent.Context);
+    }
+}
+
+BOOLEAN KtCheck(BOOLEAN Holds, PCSTR Text, PCSTR File, ULONG Line)
+{
+    KtTotal.CheckCount += 1;
+    if (!Holds) {
+        KtReportFailure(File, Line);
+        DbgPrint("%s\n", Text);
+    }
+    return Holds;
+}
+
+BOOLEAN KtCheckEqual(ULONG64 Actual, ULONG64 Expected, PCSTR Text, PCSTR File, ULONG Line)
+{
+    KtTotal.CheckCount += 1;
+    if (Actual != Expected) {
+        KtReportFailure(File, Line);
+        DbgPrint("%s (0x%llx, 0x%llx)\n", Text, Actual, Expected);
+    }
+    return Actual == Expected;
+}
+
+VOID KtSkip(PCSTR Reason)
+{
+    KtCurrent.SkipReason = Reason;
+}
+
+// What must hold after every test, whatever it tested.
+static VOID KtCheckAftermath(const MM_MEMORY_USE *Before)
+{
+    KtSetContext("after the test");
+    if (!KT_EQUAL(KeGetCurrentIrql(), PASSIVE_LEVEL)) {
+        KeLowerIrql(PASSIVE_LEVEL);
+    }
+    KT_EQUAL(MmVerify(), 0);
+    KT_EQUAL(KtCountLeaks(Before), 0);
+}
+
+static VOID KtReportTest(ULONG Number, PCSTR Name)
+{
+    KtTotal.TestCount += 1;
+    if (KtCurrent.FailedCheckCount > 0) {
+        KtTotal.FailedCount += 1;
+        DbgPrint(KT_SUITE_INDENT "not ok %u %s\n", Number, Name);
+    } else if (KtCurrent.SkipReason != NULL) {
+        KtTotal.SkippedCount += 1;
+        DbgPrint(KT_SUITE_INDENT "ok %u %s # SKIP %s\n", Number, Name, KtCurrent.SkipReason);
+    } else {
+        DbgPrint(KT_SUITE_INDENT "ok %u %s\n", Number, Name);
+    }
+}
+
+static VOID KtRunTest(ULONG Number, const KT_TEST *Test)
+{
+    RtlZeroMemory(&KtCurrent, sizeof(KtCurrent));
+    MM_MEMORY_USE Before;
+    MmQueryMemoryUse(&Before);
+    Test->Routine();
+    KtCheckAftermath(&Before);
+    KtReportTest(Number, Test->Name);
+}
+
+static BOOLEAN KtIsWanted(const KT_SUITE *Suite, const KT_TEST *Test)
+{
+    return RtlFindSubstring(Suite->Name, KtFilter) != NULL ||
+           RtlFindSubstring(Test->Name, KtFilter) != NULL;
+}
+
+static ULONG KtCountWanted(const KT_SUITE *Suite)
+{
+    ULONG WantedCount = 0;
+    for (ULONG Index = 0; Index < Suite->TestCount; Index += 1) {
+        WantedCount += KtIsWanted(Suite, &Suite->Tests[Index]) ? 1 : 0;
+    }
+    return WantedCount;
+}
+
+static VOID KtRunSuite(ULONG Number, const KT_SUITE *Suite)
+{
+    if (Suite->Needs == KtNeedsDevices && KtHasOption("nodevices")) {
+        DbgPrint("ok %u %s # SKIP the boot option nodevices\n", Number, Suite->Name);
+        return;
+    }
+    DbgPrint(KT_SUITE_INDENT "KTAP version 1\n");
+    DbgPrint(KT_SUITE_INDENT "# Subtest: %s\n", Suite->Name);
+    DbgPrint(KT_SUITE_INDENT "1..%u\n", KtCountWanted(Suite));
+    const ULONG FailedBefore = KtTotal.FailedCount;
+    ULONG TestNumber = 0;
+    for (ULONG Index = 0; Index < Suite->TestCount; Index += 1) {
+        if (KtIsWanted(Suite, &Suite->Tests[Index])) {
+            TestNumber += 1;
+            KtRunTest(TestNumber, &Suite->Tests[Index]);
+        }
+    }
+    DbgPrint("%s %u %s\n", KtTotal.FailedCount == FailedBefore ? "ok" : "not ok", Number,
+             Suite->Name);
+}
+
+static VOID KtPrintTotal(VOID)
+{
+    DbgPrint("# total: %u tests, %u passed, %u failed, %u skipped, %u checks\n", KtTotal.TestCount,
+             KtTotal.TestCount - KtTotal.FailedCount - KtTotal.SkippedCount, KtTotal.FailedCount,
+             KtTotal.SkippedCount, KtTotal.CheckCount);
+}
+
+BOOLEAN KiRunSelfTests(VOID)
+{
+    if (!KeGetBootOption("filter", KtFilter, sizeof(KtFilter))) {
+        KtFilter[0] = '\0';
+    }
+    ULONG SuiteCount = 0;
+    for (ULONG Index = 0; Index < ARRAYSIZE(KtSuites); Index += 1) {
+        SuiteCount += KtCountWanted(KtSuites[Index]) > 0 ? 1 : 0;
+    }
+    DbgPrint("KTAP version 1\n1..%u\n", SuiteCount);
+    ULONG SuiteNumber = 0;
+    for (ULONG Index = 0; Index < ARRAYSIZE(KtSuites); Index += 1) {
+        if (KtCountWanted(KtSuites[Index]) > 0) {
+            SuiteNumber += 1;
+            KtRunSuite(SuiteNumber, KtSuites[Index]);
+        }
+    }
+    KtPrintTotal();
+    return KtTotal.TestCount > 0 && KtTotal.FailedCount == 0;
+}

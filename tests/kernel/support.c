@@ -1,0 +1,148 @@
+// What several suites need: places to map, pages of RAM, and the comparison of what mm holds.
+#include "kernel/inc/ke.h"
+#include "kernel/inc/kearch.h"
+#include "tests/kernel/tests.h"
+
+#define KT_DIRECT_MAP 0xFFFF800000000000ull
+
+PVOID KtDirectMap(ULONG64 PhysicalAddress)
+{
+    return (PVOID)(KT_DIRECT_MAP + PhysicalAddress);
+}
+
+BOOLEAN KtHasOption(PCSTR Name)
+{
+    return KeGetBootOption(Name, NULL, 0);
+}
+
+ULONG64 KtFindGap(ULONG64 ByteCount, ULONG64 Alignment)
+{
+    PHYSICAL_ADDRESS Base;
+    PMM_CLAIM Claim;
+    const NTSTATUS Status = MmPlacePhysicalRange(ByteCount, Alignment, KT_GAP_LOWEST,
+                                                 KT_GAP_HIGHEST, "tests", &Base, &Claim);
+    if (!NT_SUCCESS(Status)) {
+        return 0;
+    }
+    MmReleasePhysicalRange(Claim);
+    return (ULONG64)Base.QuadPart;
+}
+
+PMDL KtAllocatePages(ULONG PageCount)
+{
+    return MmAllocatePagesForMdlEx(KtPhysical(0), KtPhysical(MAXULONG64), KtPhysical(0),
+                                   (SIZE_T)PageCount * PAGE_SIZE, MmCached,
+                                   MM_ALLOCATE_FULLY_REQUIRED);
+}
+
+VOID KtFreePages(PMDL Mdl)
+{
+    MmFreePagesFromMdl(Mdl);
+    ExFreePool(Mdl);
+}
+
+ULONG64 KtPageAddress(PMDL Mdl, ULONG Index)
+{
+    return MmGetMdlPfnArray(Mdl)[Index] << PAGE_SHIFT;
+}
+
+PMDL KtAllocateGapMdl(ULONG PageCount)
+{
+    const ULONG64 Gap = KtFindGap((ULONG64)PageCount * PAGE_SIZE, PAGE_SIZE);
+    MM_PHYSICAL_ADDRESS_LIST List = {KtPhysical(Gap), (SIZE_T)PageCount * PAGE_SIZE};
+    PMDL Mdl;
+    if (Gap == 0 || !NT_SUCCESS(MmAllocateMdlForIoSpace(&List, 1, &Mdl))) {
+        return NULL;
+    }
+    return Mdl;
+}
+
+//
+// Device memory, found through the configuration ports: the tests ask the bus themselves, so that they do not depend
+// on the kernel's own enumeration.
+//
+
+#define KT_PCI_ADDRESS_PORT 0xCF8
+#define KT_PCI_DATA_PORT 0xCFC
+#define KT_PCI_ENABLE 0x80000000u
+#define KT_PCI_DEVICE_COUNT 32
+#define KT_PCI_NO_DEVICE 0xFFFFFFFFu
+#define KT_PCI_BAR0 0x10
+#define KT_PCI_BAR_IS_64BIT 0x4u
+#define KT_PCI_BAR_FLAGS 0xFu
+
+// Functions whose BAR is plain memory.
+static const struct {
+    ULONG Id; // device << 16 | vendor
+    UCHAR BarOffset;
+} KtMemoryDevices[] = {
+    {0x11101AF4, KT_PCI_BAR0 + 2 * sizeof(ULONG)}, // ivshmem, BAR 2
+    {0x11111234, KT_PCI_BAR0},                     // QEMU's and Bochs' standard video, BAR 0
+};
+
+static ULONG KtReadPciConfig(ULONG Device, ULONG Offset)
+{
+    KeArchWritePort32(KT_PCI_ADDRESS_PORT, KT_PCI_ENABLE | Device << 11 | Offset);
+    return KeArchReadPort32(KT_PCI_DATA_PORT);
+}
+
+static ULONG64 KtReadPciBar(ULONG Device, ULONG Offset)
+{
+    const ULONG Low = KtReadPciConfig(Device, Offset);
+    const ULONG High =
+        (Low & KT_PCI_BAR_IS_64BIT) != 0 ? KtReadPciConfig(Device, Offset + sizeof(ULONG)) : 0;
+    return (ULONG64)High << 32 | (Low & ~KT_PCI_BAR_FLAGS);
+}
+
+static ULONG64 KtFindMemoryBar(ULONG Id, UCHAR BarOffset)
+{
+    for (ULONG Device = 0; Device < KT_PCI_DEVICE_COUNT; Device += 1) {
+        if (KtReadPciConfig(Device, 0) == Id) {
+            return KtReadPciBar(Device, BarOffset);
+        }
+    }
+    return 0;
+}
+
+ULONG64 KtFindDeviceMemory(VOID)
+{
+    for (ULONG Row = 0; Row < ARRAYSIZE(KtMemoryDevices); Row += 1) {
+        const ULONG64 Base =
+            KtFindMemoryBar(KtMemoryDevices[Row].Id, KtMemoryDevices[Row].BarOffset);
+        if (Base != 0) {
+            return Base;
+        }
+    }
+    return 0;
+}
+
+//
+// Leaks.
+//
+
+static ULONG KtCountLeak(PCSTR Name, ULONG64 Before, ULONG64 After)
+{
+    if (After <= Before) {
+        return 0;
+    }
+    DbgPrint("    # leak: %s grew from %llu to %llu\n", Name, Before, After);
+    return 1;
+}
+
+ULONG KtCountLeaks(const MM_MEMORY_USE *Before)
+{
+    MM_MEMORY_USE After;
+    MmQueryMemoryUse(&After);
+    // A frame that became a page table is kept for reuse; any other that is no longer free is lost.
+    const ULONG64 AvailableBefore = Before->FreePages + Before->TablePages;
+    const ULONG64 AvailableAfter = After.FreePages + After.TablePages;
+    return KtCountLeak("used frames", 0,
+                       AvailableBefore > AvailableAfter ? AvailableBefore - AvailableAfter : 0) +
+           KtCountLeak("pool pages", Before->PoolPages, After.PoolPages) +
+           KtCountLeak("pool blocks", Before->PoolBlocks, After.PoolBlocks) +
+           KtCountLeak("MDL pages", Before->MdlPages, After.MdlPages) +
+           KtCountLeak("mappings", Before->Mappings, After.Mappings) +
+           KtCountLeak("system PTEs", Before->SystemPtes, After.SystemPtes) +
+           KtCountLeak("ledger entries", Before->LedgerEntries, After.LedgerEntries) +
+           KtCountLeak("claims", Before->Claims, After.Claims);
+}

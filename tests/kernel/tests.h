@@ -1,0 +1,148 @@
+// The framework of the tests that run inside the kernel.
+//
+// A suite is an array of tests, a test is a sentence and a routine. The sentence ends with the clause of the contract
+// that it proves, in brackets. An unlisted test is an error of the compiler (a static function that nobody uses).
+//
+//     static VOID ZeroBytesAreRefused(VOID)
+//     {
+//         KT_EQUAL(MmMapIoSpaceEx(KtPhysical(Gap), 0, PAGE_READWRITE), NULL);
+//     }
+//
+//     static const KT_TEST Tests[] = {
+//         {"MmMapIoSpaceEx refuses zero bytes [4.1]", ZeroBytesAreRefused},
+//     };
+//     const KT_SUITE KtIoSpaceSuite = {"iospace", KtNeedsNothing, Tests, ARRAYSIZE(Tests)};
+//
+// A failed check reports itself and the test goes on; KT_REQUIRE ends the test, for checks without which the rest
+// would make no sense. After every test the framework verifies all invariants of mm, compares what mm holds with what
+// it held before, and looks at the IRQL. Results go to the console as KTAP version 1.
+#pragma once
+
+#include <wdm.h>
+
+#include "kernel/inc/tests.h"
+#include "mm/mm.h"
+
+typedef VOID KT_ROUTINE(VOID);
+
+typedef struct _KT_TEST {
+    PCSTR Name;
+    KT_ROUTINE *Routine;
+} KT_TEST;
+
+typedef enum _KT_NEEDS {
+    KtNeedsNothing,
+    KtNeedsDevices, // skipped with the boot option `nodevices`
+} KT_NEEDS;
+
+typedef struct _KT_SUITE {
+    PCSTR Name;
+    KT_NEEDS Needs;
+    const KT_TEST *Tests;
+    ULONG TestCount;
+} KT_SUITE;
+
+extern const KT_SUITE KtCpuSuite;
+extern const KT_SUITE KtTablesSuite;
+extern const KT_SUITE KtPoolSuite;
+extern const KT_SUITE KtPhysicalSuite;
+extern const KT_SUITE KtIoSpaceSuite;
+extern const KT_SUITE KtMdlSuite;
+extern const KT_SUITE KtMdlPagesSuite;
+extern const KT_SUITE KtReserveSuite;
+extern const KT_SUITE KtStaleSuite;
+extern const KT_SUITE KtFailureSuite;
+extern const KT_SUITE KtE1000Suite;
+extern const KT_SUITE KtNvmeSuite;
+extern const KT_SUITE KtDiskSuite;
+extern const KT_SUITE KtOracleSuite;
+
+//
+// Checks (selftest.c). Each returns whether it held.
+//
+
+BOOLEAN KtCheck(BOOLEAN Holds, PCSTR Text, PCSTR File, ULONG Line);
+BOOLEAN KtCheckEqual(ULONG64 Actual, ULONG64 Expected, PCSTR Text, PCSTR File, ULONG Line);
+VOID KtSkip(PCSTR Reason);
+
+// Reports of checks that follow carry this, for tests that go through a table: "row 3" alone says little.
+VOID NTAPI KtSetContext(PCSTR Format, ...);
+
+#define KT_CHECK(Expression) KtCheck((Expression) ? TRUE : FALSE, #Expression, __FILE__, __LINE__)
+#define KT_EQUAL(Actual, Expected)                                                                 \
+    KtCheckEqual((ULONG64)(Actual), (ULONG64)(Expected), #Actual " == " #Expected, __FILE__,       \
+                 __LINE__)
+
+#define KT_REQUIRE(Expression)                                                                     \
+    do {                                                                                           \
+        if (!KT_CHECK(Expression)) {                                                               \
+            return;                                                                                \
+        }                                                                                          \
+    } while (0)
+
+#define KT_SKIP(Reason)                                                                            \
+    do {                                                                                           \
+        KtSkip(Reason);                                                                            \
+        return;                                                                                    \
+    } while (0)
+
+//
+// Addresses (support.c).
+//
+
+static inline PHYSICAL_ADDRESS KtPhysical(ULONG64 Address)
+{
+    PHYSICAL_ADDRESS Result;
+    Result.QuadPart = (LONG64)Address;
+    return Result;
+}
+
+static inline PVOID KtAdd(const VOID *Base, ULONG64 ByteCount)
+{
+    return (PVOID)((ULONG_PTR)Base + ByteCount);
+}
+
+static inline ULONG64 KtPhysicalOf(const VOID *Va)
+{
+    return (ULONG64)MmGetPhysicalAddress((PVOID)(ULONG_PTR)Va).QuadPart;
+}
+
+#define KT_TAG 'tseT'
+#define KT_KIB 1024ull
+#define KT_MIB (1024 * KT_KIB)
+#define KT_GIB (1024 * KT_MIB)
+
+// The window far above RAM in which nothing answers: its ranges are mapped and never touched.
+#define KT_GAP_LOWEST (64 * KT_GIB)
+#define KT_GAP_HIGHEST (512 * KT_GIB - 1)
+
+// Free I/O space that nobody owns, for mappings that are never touched. 0: there is none.
+ULONG64 KtFindGap(ULONG64 ByteCount, ULONG64 Alignment);
+
+// Real device memory that can be read, written and executed (a video or a shared-memory BAR) and that no driver
+// uses. 0: the machine has none of it.
+ULONG64 KtFindDeviceMemory(VOID);
+
+// The registers of the local APIC, which every machine has; 32-bit accesses only. Version is a constant register.
+#define KT_APIC_BASE 0xFEE00000ull
+#define KT_APIC_VERSION 0x30
+
+// Frames of locked RAM, out by MmAllocatePagesForMdl, and their way back.
+PMDL KtAllocatePages(ULONG PageCount);
+VOID KtFreePages(PMDL Mdl);
+ULONG64 KtPageAddress(PMDL Mdl, ULONG Index);
+
+// A described, unmapped MDL of free I/O space that nobody touches. NULL: there is none.
+PMDL KtAllocateGapMdl(ULONG PageCount);
+
+// Where the direct map shows a physical address of RAM.
+PVOID KtDirectMap(ULONG64 PhysicalAddress);
+
+BOOLEAN KtHasOption(PCSTR Name);
+
+//
+// Memory: what is held now, to see whether something grew.
+//
+
+// Prints each quantity that grew beyond Before, and returns how many did. Page tables may grow.
+ULONG KtCountLeaks(const MM_MEMORY_USE *Before);

@@ -1,0 +1,237 @@
+"""One guest, from start to end: QEMU or Bochs as a child process with a deadline, its serial lines
+as they come.
+
+QEMU's serial port and its monitor are socket pairs handed down as file descriptors: no paths,
+nothing to clean up, and no byte is lost before somebody listens. A child is ended by its own
+process id and always waited for.
+"""
+
+import json
+import os
+import pty
+import re
+import select
+import socket
+import subprocess
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# How a guest leaves: isa-debug-exit turns the code c into the status 2c + 1.
+PASSED = 33
+FAILED = 35
+BUG_CHECK = 37
+BOCHS_SHUTDOWN = 1  # however the guest fared: its results tell
+STATUS_NAMES = {PASSED: "passed", FAILED: "failed", BUG_CHECK: "bug check"}
+
+FIRMWARE_FILES = {"seabios": None, "ovmf": "/usr/share/ovmf/OVMF.fd"}
+CONSOLE_ESCAPES = re.compile(r"\x1b(\[[0-9;=?]*[A-Za-z]|[()][A-Z0-9])|[\x00-\x08\x0b-\x1f]")
+SECONDS_TO_EXIT = 5
+
+# QEMU 7.2 leaves a guest's memory barriers out when there can be no second processor, although its
+# devices run in threads of their own.
+SMP = "1,maxcpus=2"
+
+
+@dataclass
+class Outcome:
+    lines: list = field(default_factory=list)  # serial output, escape codes of firmware removed
+    status: int = None  # None: it did not end by itself in time
+    seconds: float = 0.0
+    device_log: list = field(default_factory=list)  # what the guest did wrong to devices
+    errors: str = ""  # what the emulator itself said
+
+    @property
+    def timed_out(self):
+        return self.status is None
+
+
+class Monitor:
+    """QEMU's monitor, over QMP. Its greeting waits in the channel until the first question."""
+
+    def __init__(self, channel):
+        self.file = channel.makefile("rw")
+        self.ready = False
+
+    def ask(self, command):
+        """The answer of a human monitor command."""
+        if not self.ready:
+            self._read("QMP")
+            self._execute("qmp_capabilities")
+            self.ready = True
+        return self._execute("human-monitor-command", {"command-line": command})
+
+    def _execute(self, name, arguments=None):
+        json.dump({"execute": name, "arguments": arguments or {}}, self.file)
+        self.file.flush()
+        return self._read("return")
+
+    def _read(self, key):
+        for line in self.file:
+            message = json.loads(line)
+            if "error" in message:
+                raise RuntimeError(f"QEMU's monitor: {message['error']['desc']}")
+            if key in message:
+                return message[key]
+        raise RuntimeError("QEMU's monitor went away")
+
+
+def end_child(child):
+    if child.poll() is None:
+        child.kill()
+    child.wait()
+
+
+class LineSplitter:
+    """Bytes in, whole lines out, in order, to one listener; keeps them all."""
+
+    def __init__(self, listener):
+        self.listener = listener
+        self.rest = ""
+        self.lines = []
+
+    def feed(self, data):
+        *whole, self.rest = (self.rest + data.decode("latin-1")).split("\n")
+        for line in whole:
+            self._emit(line)
+
+    def finish(self):
+        if self.rest:
+            self._emit(self.rest)
+
+    def _emit(self, line):
+        line = CONSOLE_ESCAPES.sub("", line)
+        self.lines.append(line)
+        if self.listener:
+            self.listener(line)
+
+
+def qemu_command(machine, image, devices):
+    """The command line without the channels. `image` is (door, path), `devices` arguments."""
+    door, path = image
+    command = ["qemu-system-x86_64", "-accel", "tcg", "-M", machine.machine, "-cpu", machine.cpu,
+               "-m", machine.ram, "-display", "none", "-vga", "none", "-no-reboot", "-nodefaults",
+               "-smp", SMP, "-device", "isa-debug-exit,iobase=0xf4,iosize=1"]
+    firmware = FIRMWARE_FILES[machine.firmware]
+    if firmware:
+        command += ["-bios", firmware]
+    command += ["-boot", "d", "-cdrom", str(path)] if door == "iso" else ["-kernel", str(path)]
+    return command + devices + list(machine.arguments)
+
+
+def run_qemu(command, timeout, log_path, listener=None):
+    """Runs a command to its end or the deadline; `listener(line, send, monitor)` sees each line."""
+    serial, guest_serial = socket.socketpair()
+    control, guest_control = socket.socketpair()
+    control.settimeout(timeout)
+    errors_path = log_path.with_suffix(".devices")
+    errors_path.unlink(missing_ok=True)
+    command = command + [
+        "-chardev", f"socket,id=serial,fd={guest_serial.fileno()}", "-serial", "chardev:serial",
+        "-chardev", f"socket,id=control,fd={guest_control.fileno()}",
+        "-mon", "chardev=control,mode=control",
+        "-d", "guest_errors,trace:pci_nvme_ub_*", "-D", str(errors_path)]
+    started = time.monotonic()
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                             stderr=subprocess.PIPE, text=True,
+                             pass_fds=(guest_serial.fileno(), guest_control.fileno()))
+    guest_serial.close()
+    guest_control.close()
+    monitor = Monitor(control)
+    splitter = LineSplitter(listener and (lambda line: listener(line, serial.sendall, monitor)))
+    outcome = Outcome(splitter.lines)
+    try:
+        deadline = started + timeout
+        while collect(serial, splitter, deadline):
+            pass
+        splitter.finish()
+        outcome.status = child.wait(max(SECONDS_TO_EXIT, 0) if time.monotonic() < deadline else 0)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        end_child(child)
+        serial.close()
+        control.close()
+    outcome.seconds = time.monotonic() - started
+    outcome.errors = child.stderr.read().strip()
+    child.stderr.close()
+    if errors_path.exists():
+        outcome.device_log = errors_path.read_text(errors="replace").splitlines()
+    log_path.write_text("\n".join(splitter.lines) + "\n")
+    return outcome
+
+
+def collect(channel, splitter, deadline):
+    """One read from the serial port. False: the guest is gone, or its time is up."""
+    left = deadline - time.monotonic()
+    if left <= 0 or not select.select([channel], [], [], left)[0]:
+        return False
+    try:
+        data = channel.recv(65536)
+    except ConnectionResetError:
+        return False
+    splitter.feed(data)
+    return bool(data)
+
+
+BOCHS_CONFIGURATION = """
+megs: 256
+cpu: model=tigerlake, count=1, ips=50000000, reset_on_triple_fault=0, ignore_bad_msrs=0
+romimage: file=/usr/share/bochs/BIOS-bochs-latest
+vgaromimage: file=/usr/share/vgabios/vgabios.bin
+ata0-master: type=cdrom, path={image}, status=inserted
+boot: cdrom
+com1: enabled=1, mode=file, dev={serial}
+display_library: term
+clock: sync=none
+panic: action=fatal
+plugin_ctrl: unmapped=1
+log: {log}
+"""
+
+
+def run_bochs(image, timeout, log_path):
+    """The ISO under Bochs, on a terminal that nobody looks at; port 0x8900 ends it."""
+    folder = log_path.parent
+    serial = log_path.with_suffix(".serial")
+    configuration = log_path.with_suffix(".bochsrc")
+    commands = log_path.with_suffix(".commands")
+    configuration.write_text(BOCHS_CONFIGURATION.format(
+        image=Path(image).resolve(), serial=serial.resolve(),
+        log=log_path.with_suffix(".bochs").resolve()))
+    commands.write_text("c\n")  # Debian's Bochs has a debugger that waits for this at the start
+    serial.unlink(missing_ok=True)
+    terminal, child_terminal = pty.openpty()
+    started = time.monotonic()
+    child = subprocess.Popen(
+        ["bochs", "-q", "-f", str(configuration.resolve()), "-rc", str(commands.resolve())],
+        stdin=child_terminal, stdout=child_terminal, stderr=child_terminal, cwd=folder,
+        env=dict(os.environ, TERM="xterm"), start_new_session=True)
+    os.close(child_terminal)
+    drain = threading.Thread(target=drain_terminal, args=(terminal,), daemon=True)
+    drain.start()
+    outcome = Outcome()
+    try:
+        outcome.status = child.wait(timeout)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        end_child(child)
+        drain.join(SECONDS_TO_EXIT)
+        os.close(terminal)
+    outcome.seconds = time.monotonic() - started
+    splitter = LineSplitter(None)
+    splitter.feed(serial.read_bytes() if serial.exists() else b"")
+    splitter.finish()
+    outcome.lines = splitter.lines
+    log_path.write_text("\n".join(splitter.lines) + "\n")
+    return outcome
+
+
+def drain_terminal(terminal):
+    try:
+        while os.read(terminal, 65536):
+            pass
+    except OSError:
+        pass  # the child's side was closed

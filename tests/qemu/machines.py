@@ -1,0 +1,146 @@
+"""The table of machines that the tests boot. One row, one boot; `run.py --list` prints their names.
+
+A row fails when the guest does not end in time, says nothing, ends with another status than
+expected, reports a failed check or fewer checks than the floor, lacks a line that it must print,
+prints a bug check that was not expected, or does something to a device that QEMU calls a guest
+error.
+"""
+
+from dataclasses import dataclass
+
+from bugchecks import ANY, ROWS
+from guest import BOCHS_SHUTDOWN, BUG_CHECK, FAILED, PASSED
+
+# --------------------------------------------------------------------------------------------------
+# Devices. {disk} is the image that tests/tools/mkdisk.py makes; the guest's writes to it are thrown
+# away.
+
+DISK = ("-drive", "file={disk},if=none,id=disk,format=raw,snapshot=on",
+        "-device", "nvme,drive=disk,serial=IOSPACE0001")
+NETWORK = ("-netdev", "user,id=net", "-device", "e1000,netdev=net")
+ALL_DEVICES = DISK + NETWORK
+
+# Every read of sector 2048 fails with an I/O error.
+FAILING_DISK = (
+    "-blockdev",
+    '{{"driver":"blkdebug","node-name":"disk","read-only":true,'
+    '"image":{{"driver":"file","filename":"{disk}","read-only":true,"locking":"off"}},'
+    '"inject-error":[{{"event":"none","iotype":"read","errno":5,"sector":2048,"once":false}}]}}',
+    "-device", "nvme,drive=disk,serial=IOSPACE0001")
+
+# A second controller with what the first one lacks: no namespace 1, blocks of 4 KiB, long transfers;
+# and its serial number allows the tests to write.
+SECOND_DISK = (
+    "-drive", "file={disk},if=none,id=scratch,format=raw,snapshot=on",
+    "-device", "nvme,id=second,serial=SCRATCH0002,mdts=10,max_ioqpairs=1",
+    "-device", "nvme-ns,drive=scratch,bus=second,nsid=5,logical_block_size=4096,"
+               "physical_block_size=4096")
+
+# Answers a read only after the driver has given the controller up.
+SILENT_DISK = (
+    "-blockdev", '{{"driver":"null-co","node-name":"disk","size":67108864,'
+                 '"latency-ns":16000000000}}',
+    "-device", "nvme,drive=disk,serial=IOSPACE0001")
+
+# OVMF looks for a TPM before it starts the boot loader, and QEMU counts every poll as the guest's
+# error.
+OVMF_TPM_PROBES = (r"at addr 0xFED400",)
+
+# --------------------------------------------------------------------------------------------------
+# Rows.
+
+
+@dataclass(frozen=True)
+class Stop:
+    """An expected bug check: code and four parameters, each a number, ANY or ANNOUNCED."""
+    code: int
+    parameters: tuple
+
+
+@dataclass(frozen=True)
+class Machine:
+    name: str
+    machine: str = "q35"
+    cpu: str = "max"
+    ram: str = "512M"
+    firmware: str = "seabios"  # or ovmf
+    door: str = "core"  # or iso, or efi: see images.py
+    devices: tuple = ALL_DEVICES
+    arguments: tuple = ()  # more of QEMU's command line
+    options: str = "mode=test"  # the kernel's command line
+    timeout: int = 120  # seconds
+    status: int = PASSED
+    floor: int = 1  # the least number of passed checks; 0: the guest runs no self-tests
+    patterns: tuple = ()  # regular expressions, each must match a line; {crc} is the disk's CRC-32
+    allowed: tuple = ()  # regular expressions for guest errors that are meant
+    stop: Stop = None  # the bug check that must happen
+    oracle: bool = False  # compare the guest's report of its mappings with QEMU's MMU
+    emulator: str = "qemu"  # or bochs
+
+    @property
+    def command_line(self):
+        return self.options + (" oracle" if self.oracle else "")
+
+
+SELF_TESTS = 100  # the floor for a machine with all devices
+DEVICE_FREE = 80  # ... and without any
+
+MACHINES = (
+    # Processors, chipsets and sizes of RAM, through the quick door.
+    Machine("q35-max", floor=SELF_TESTS, oracle=True),
+    Machine("q35-qemu64", cpu="qemu64", floor=SELF_TESTS, oracle=True),
+    Machine("pc-max", machine="pc", floor=SELF_TESTS, oracle=True),
+    Machine("pc-qemu64-128M", machine="pc", cpu="qemu64", ram="128M", floor=SELF_TESTS),
+    Machine("q35-max-128M", ram="128M", floor=SELF_TESTS),
+    Machine("q35-max-1G", ram="1G", floor=SELF_TESTS),
+    Machine("q35-max-5G", ram="5G", floor=SELF_TESTS, oracle=True),
+    Machine("pc-qemu64-5G", machine="pc", cpu="qemu64", ram="5G", floor=SELF_TESTS),
+
+    # 4 KiB leaves only: QEMU's INVLPG is precise then, so stale translations show.
+    Machine("q35-max-leaf4k", options="mode=test leaf4k", floor=SELF_TESTS, oracle=True),
+    Machine("pc-qemu64-leaf4k", machine="pc", cpu="qemu64", options="mode=test leaf4k",
+            floor=SELF_TESTS),
+
+    # UEFI firmware puts 64-bit BARs far above RAM.
+    Machine("q35-max-ovmf", firmware="ovmf", door="iso", floor=SELF_TESTS, allowed=OVMF_TPM_PROBES,
+            oracle=True),
+    Machine("q35-max-ovmf-5G", firmware="ovmf", door="iso", ram="5G", floor=SELF_TESTS,
+            allowed=OVMF_TPM_PROBES),
+    Machine("pc-qemu64-ovmf", machine="pc", cpu="qemu64", firmware="ovmf", door="iso",
+            floor=SELF_TESTS, allowed=OVMF_TPM_PROBES),
+
+    # The ISO, as users boot it.
+    Machine("pc-max-iso", machine="pc", door="iso", floor=SELF_TESTS),
+    Machine("q35-max-iso-demo", door="iso", options="mode=demo",
+            floor=SELF_TESTS, patterns=("disk: crc32 of the first 64 MiB: {crc}",)),
+
+    # Another implementation of the processor.
+    Machine("bochs", emulator="bochs", door="iso", options="mode=test nodevices",
+            status=BOCHS_SHUTDOWN, floor=DEVICE_FREE),
+
+    # Two controllers of different kinds.
+    Machine("q35-max-two-disks", devices=DISK + SECOND_DISK, options="mode=test filter=disk",
+            floor=7, patterns=("namespace 5, [0-9]+ blocks of 4096 bytes, 2048 KiB per command",)),
+
+    # Less than there should be.
+    Machine("q35-max-no-devices", devices=(), floor=DEVICE_FREE),
+    Machine("q35-max-failing-disk", devices=FAILING_DISK + NETWORK, options="mode=demo filter=given",
+            status=FAILED, patterns=("0x281|unrecovered read",)),
+    Machine("q35-max-silent-disk", devices=SILENT_DISK, options="mode=demo filter=given", floor=1,
+            status=FAILED, patterns=("the controller is given up: status 0xc00000b5",)),
+    Machine("q35-max-8M", ram="8M", devices=(), status=BUG_CHECK, floor=0,
+            stop=Stop(0x7D, (ANY,) * 4)),
+    Machine("pc-qemu32", machine="pc", cpu="qemu32", devices=(), status=FAILED, floor=0,
+            patterns=("this processor has no 64-bit mode",)),
+)
+
+
+def bug_check(name, code, *parameters, **columns):
+    return Machine(f"bugcheck-{name}", devices=(), options=f"mode=bugcheck bugcheck={name}",
+                   status=BUG_CHECK, floor=0, stop=Stop(code, parameters), **columns)
+
+
+# What a caller must never do: one boot each, by the name of the guest's test.
+BUG_CHECKS = tuple(bug_check(*row) for row in ROWS)
+
+ALL_MACHINES = MACHINES + BUG_CHECKS

@@ -1,0 +1,164 @@
+#!/usr/bin/env python3
+"""Runs everything that proves the tree: host tests, the table of machines, mutations. The last line
+is the sum.
+
+  run.py --build FOLDER             everything
+  run.py --build FOLDER --only RE   only what has a name that RE matches
+  run.py --list                     the names
+
+Logs, one for each row, go to FOLDER/logs.
+"""
+
+import argparse
+import os
+import re
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+import guest
+import mutations
+from images import ImageStore
+from machines import ALL_MACHINES
+from oracle import Oracle
+from verdict import Verdict, judge
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
+from mkdisk import ensure_disk  # noqa: E402
+
+WORKERS = 2
+FAILURES_SHOWN = 12
+HOST_SUM = re.compile(r"^host: (\d+) passed, (\d+) failed")
+HOST_LINES_SHOWN = 20
+
+
+class Runner:
+    def __init__(self, build):
+        self.build = Path(build).resolve()
+        self.logs = self.build / "logs"
+        self.logs.mkdir(parents=True, exist_ok=True)
+        self.disk = self.build / "disk.img"
+        self.crc = ensure_disk(self.disk)
+        self.images = ImageStore(self.build / "iospace", self.build / "images")
+        self.mutant_lock = {}
+        self.mutant_tree = {}
+
+    def run_machine(self, row, images=None, log_name=None):
+        image = (images or self.images).get(row.door, row.command_line)
+        log = self.logs / f"{log_name or row.name}.log"
+        if row.emulator == "bochs":
+            return judge(row, guest.run_bochs(image, row.timeout, log), self.crc)
+        oracle = Oracle() if row.oracle else None
+        devices = [argument.format(disk=self.disk) for argument in row.devices]
+        command = guest.qemu_command(row, (row.door, image), devices)
+        outcome = guest.run_qemu(command, row.timeout, log, oracle and oracle.listen)
+        verdict = judge(row, outcome, self.crc)
+        if oracle:
+            verdict.add(oracle.finish())
+        return verdict
+
+    def run_host_tests(self):
+        """The host tests are a program of their own; its last line is a sum like ours."""
+        good, output = mutations.run_make(mutations.ROOT, self.build, "host-test")
+        (self.logs / "host.log").write_text(output)
+        sums = [match for match in map(HOST_SUM.match, output.splitlines()) if match]
+        verdict = Verdict()
+        if sums:
+            verdict.passed = int(sums[-1][1])
+        if not good or not sums or int(sums[-1][2]):
+            what = "did not pass" if sums else "gave no sum"
+            verdict.failures.append(f"the host tests {what}")
+            verdict.tail = output.splitlines()[-HOST_LINES_SHOWN:]
+        return verdict
+
+    def run_mutation(self, mutation):
+        """Mutations of one kind share a tree, so they wait for each other."""
+        kind = "host" if mutation.suite == mutations.HOST else "guest"
+        with self.mutant_lock.setdefault(kind, threading.Lock()):
+            if kind not in self.mutant_tree:
+                self.mutant_tree[kind] = mutations.MutantTree(self.build / "mutants" / kind)
+            complaint = mutations.try_mutation(self.mutant_tree[kind], mutation, self.suite_fails)
+        verdict = Verdict()
+        verdict.check(complaint is None, complaint)
+        return verdict
+
+    def suite_fails(self, tree, mutation):
+        if mutation.suite == mutations.HOST:
+            return not tree.run_host_tests(mutation.filter)
+        row = next(row for row in ALL_MACHINES if row.name == mutation.suite)
+        name = re.sub(r"\W+", "-", mutation.name)
+        images = ImageStore(tree.kernel, tree.folder / mutations.BUILD / "images")
+        return bool(self.run_machine(row, images, f"mutant-{name}").failures)
+
+
+def all_tasks(runner):
+    """(name, function) of everything there is, the longest first. Only calling needs a runner."""
+    tasks = []
+    if (mutations.ROOT / "tests" / "host" / "Makefile").exists():
+        tasks.append(("host tests", lambda: runner.run_host_tests()))
+    slow_first = sorted(ALL_MACHINES, key=lambda row: row.firmware != "ovmf")
+    tasks += [(row.name, lambda row=row: runner.run_machine(row)) for row in slow_first]
+    for mutation in mutations.MUTATIONS:
+        tasks.append((f"mutation: {mutation.name}",
+                      lambda mutation=mutation: runner.run_mutation(mutation)))
+    return tasks
+
+
+def timed(function):
+    started = time.monotonic()
+    try:
+        verdict = function()
+    except Exception as error:  # a broken row must not take the others with it
+        verdict = Verdict(failures=[f"{type(error).__name__}: {error}"])
+    return verdict, time.monotonic() - started
+
+
+def print_result(name, verdict, seconds):
+    skipped = f", {verdict.skipped} skipped" if verdict.skipped else ""
+    state = "FAIL" if verdict.failures else "pass"
+    print(f"{state}  {name:<44} {seconds:6.1f} s  {verdict.passed} passed, "
+          f"{len(verdict.failures)} failed{skipped}")
+    for failure in verdict.failures[:FAILURES_SHOWN]:
+        print(f"      {failure}")
+    if len(verdict.failures) > FAILURES_SHOWN:
+        print(f"      ... and {len(verdict.failures) - FAILURES_SHOWN} more")
+    for line in verdict.tail:
+        print(f"      | {line}")
+    sys.stdout.flush()
+
+
+def run_all(tasks):
+    passed = failed = 0
+    with ThreadPoolExecutor(WORKERS) as pool:
+        names = {pool.submit(timed, function): name for name, function in tasks}
+        for future in as_completed(names):
+            verdict, seconds = future.result()
+            print_result(names[future], verdict, seconds)
+            passed += verdict.passed
+            failed += len(verdict.failures)
+    return passed, failed
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--build", default="build")
+    parser.add_argument("--only", default="", help="a regular expression of names")
+    parser.add_argument("--list", action="store_true", help="print the names and end")
+    arguments = parser.parse_args()
+    if arguments.list:
+        print("\n".join(name for name, _ in all_tasks(None)))
+        return
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
+    started = time.monotonic()
+    runner = Runner(arguments.build)
+    tasks = [task for task in all_tasks(runner) if re.search(arguments.only, task[0])]
+    passed, failed = run_all(tasks)
+    print(f"{time.monotonic() - started:.0f} s; logs are in {runner.logs}")
+    print(f"{passed} passed, {failed} failed")
+    sys.exit(1 if failed or not passed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+"""`make check`: every check that needs no machine. One line per step, the findings below it.
+
+Takes the compiler and its flags from the environment (CC, CFLAGS), as make has them.
+"""
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+INCLUDES = ["-I.", "-Ikernel/ddk", "-Iarch/x64/inc"]
+FOLDERS = ("arch", "boot", "drivers", "kernel", "mm", "tests/kernel", "tests/host")
+FINDINGS_SHOWN = 40
+TIDY_CHECKS = "-*,bugprone-*,clang-analyzer-*,-bugprone-easily-swappable-parameters," \
+              "-bugprone-reserved-identifier,-bugprone-narrowing-conversions," \
+              "-bugprone-assignment-in-if-condition," \
+              "-clang-analyzer-security.insecureAPI.DeprecatedOrUnsafeBufferHandling"
+
+
+def sources(suffixes, folders=FOLDERS):
+    return sorted(str(path) for folder in folders for path in Path(folder).rglob("*")
+                  if path.suffix in suffixes)
+
+
+def run(command, environment=None):
+    """(good, what it printed)"""
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          env=dict(os.environ, **(environment or {})))
+    return done.returncode == 0, done.stdout
+
+
+def run_each(commands):
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = list(pool.map(run, commands))
+    return all(good for good, _ in results), "".join(output for good, output in results if not good)
+
+
+def check_format(_):
+    return run(["clang-format", "--dry-run", "--Werror", *sources((".c", ".h"))])
+
+
+def check_includes(_):
+    return run([sys.executable, "tests/tools/check_includes.py"])
+
+
+def kernel_flags(path):
+    own = ["-Ikernel/ddk", f"-I{Path(path).parent}"] if path.startswith("drivers/") else INCLUDES
+    return shlex.split(os.environ["CFLAGS"]) + own
+
+
+def check_headers(_):
+    """Each header must compile alone."""
+    compiler = shlex.split(os.environ["CC"])
+    headers = sources((".h",), [folder for folder in FOLDERS if folder != "tests/host"])
+    alone = ["-Wno-unused-function", "-fsyntax-only", "-x", "c"]
+    return run_each([compiler + kernel_flags(header) + alone + ["-include", header, "/dev/null"]
+                     for header in headers])
+
+
+def check_compiler(build, compiler):
+    good, output = run(["make", "--no-print-directory", "--keep-going", f"-j{os.cpu_count()}",
+                        f"BUILD={build}/{compiler}", f"CC={compiler}", "all"], {"MAKEFLAGS": ""})
+    return good, "\n".join(line for line in output.splitlines() if not line.startswith("  "))
+
+
+def check_gcc(build):
+    return check_compiler(build, "gcc")
+
+
+def check_clang(build):
+    return check_compiler(build, "clang")
+
+
+def check_cppcheck(_):
+    hide_abi = "-UNTAPI"  # cppcheck does not see `noreturn` in front of another attribute
+    return run(["cppcheck", "--quiet", "--std=c11", "--enable=warning,portability,performance",
+                "--inline-suppr", "--suppress=missingInclude", "--suppress=*:kernel/ddk/*",
+                "--error-exitcode=1", "-D__x86_64__", hide_abi, *INCLUDES,
+                *sources((".c",), ("mm",))])
+
+
+def check_tidy(_):
+    flags = [flag for flag in shlex.split(os.environ["CFLAGS"]) if not flag.startswith("-Werror")]
+    tidy = ["clang-tidy", "--quiet", f"--checks={TIDY_CHECKS}", "--warnings-as-errors=*"]
+    return run_each([[*tidy, path, "--", *flags, *INCLUDES] for path in sources((".c",), ("mm",))])
+
+
+STEPS = (
+    ("format (clang-format)", check_format),
+    ("includes by floor", check_includes),
+    ("each header alone", check_headers),
+    ("gcc, warnings as errors", check_gcc),
+    ("clang, warnings as errors", check_clang),
+    ("cppcheck on mm", check_cppcheck),
+    ("clang-tidy on mm", check_tidy),
+)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--build", default="build")
+    build = parser.parse_args().build
+    failed = 0
+    for name, step in STEPS:
+        good, output = step(build)
+        print(f"{'pass' if good else 'FAIL'}  {name}", flush=True)
+        if not good:
+            failed += 1
+            lines = output.splitlines()
+            print("\n".join(f"      {line}" for line in lines[:FINDINGS_SHOWN]))
+            if len(lines) > FINDINGS_SHOWN:
+                print(f"      ... and {len(lines) - FINDINGS_SHOWN} lines more")
+    print(f"{len(STEPS) - failed} passed, {failed} failed")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

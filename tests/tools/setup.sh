@@ -1,0 +1,70 @@
+#!/bin/sh
+# Makes sure that what a target needs is installed: setup.sh test|check Nothing missing: says
+# nothing. As root on Debian or Ubuntu: installs it. Otherwise: prints the one line to run.
+set -eu
+
+PATH=$PATH:/usr/sbin:/sbin # sgdisk and mkfs.fat live there
+
+# One row for each need: what proves it (a command, or a file), and the package that has it.
+test_needs='
+python3 python3
+qemu-system-x86_64 qemu-system-x86
+/usr/lib/grub/i386-pc/lnxboot.img grub-pc-bin
+/usr/lib/grub/x86_64-efi/modinfo.sh grub-efi-amd64-bin
+grub-mkrescue grub-common
+xorriso xorriso
+mformat mtools
+mkfs.fat dosfstools
+sgdisk gdisk
+/usr/share/ovmf/OVMF.fd ovmf
+bochs bochs
+/usr/lib/x86_64-linux-gnu/bochs/plugins/libbx_term_gui.so bochs-term
+/usr/share/bochs/BIOS-bochs-latest bochsbios
+/usr/share/bochs/VGABIOS-lgpl-latest vgabios
+gdb gdb
+/usr/include/stdio.h libc6-dev
+'
+check_needs='
+python3 python3
+clang clang
+clang-format clang-format
+clang-tidy clang-tidy
+cppcheck cppcheck
+'
+
+exists() {
+    case $1 in
+    /*) [ -e "$1" ] ;;
+    *) command -v "$1" >/dev/null 2>&1 ;;
+    esac
+}
+
+case ${1:-} in
+test) needs=$test_needs ;;
+check) needs=$check_needs ;;
+*)
+    echo "usage: setup.sh test|check" >&2
+    exit 2
+    ;;
+esac
+
+missing=$(echo "$needs" | while read -r proof package; do
+    [ -z "$proof" ] || exists "$proof" || printf ' %s' "$package"
+done)
+[ -n "$missing" ] || exit 0
+
+install="apt-get install --no-install-recommends -y$missing"
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    echo "Installing what is missing: $install"
+    export DEBIAN_FRONTEND=noninteractive
+    # shellcheck disable=SC2086 # a list of words on purpose
+    log=$(mktemp)
+    { apt-get update -q && $install; } >"$log" 2>&1 || {
+        tail -n 20 "$log" >&2
+        echo "Could not install the packages; run: $install" >&2
+        exit 1
+    }
+    exit 0
+fi
+echo "Missing tools. Run: sudo $install" >&2
+exit 1
