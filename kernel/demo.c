@@ -159,13 +159,37 @@ static BOOLEAN KiShowPci(VOID)
 // The disk.
 //
 
+static VOID KiPrintPartition(const KI_PARTITION *Partition)
+{
+    CHAR Size[KI_SIZE_CHARS];
+    DbgPrint("disk: partition %u at byte 0x%llx, %s, %s, \"%s\"\n", Partition->Number,
+             Partition->FirstByte, KiFormatSize(Partition->ByteCount, Size), Partition->TypeName,
+             Partition->Name);
+}
+
+static NTSTATUS KiShowVolume(PKI_DISK Disk, const KI_PARTITION *Partition)
+{
+    KI_FAT_VOLUME Volume;
+    CHAR Size[KI_SIZE_CHARS];
+    const NTSTATUS Status = KiReadFatVolume(Disk, Partition, &Volume);
+    if (Status == STATUS_UNRECOGNIZED_MEDIA) {
+        DbgPrint("disk: partition %u does not hold a FAT file system\n", Partition->Number);
+        return STATUS_SUCCESS;
+    }
+    if (NT_SUCCESS(Status)) {
+        DbgPrint("disk: partition %u is FAT%u, volume label \"%s\", %llu clusters of %s\n",
+                 Partition->Number, Volume.Bits, Volume.Label, Volume.ClusterCount,
+                 KiFormatSize(Volume.ClusterBytes, Size));
+    }
+    return Status;
+}
+
+// A disk without partitions is no failure.
 static NTSTATUS KiShowPartitions(PKI_DISK Disk)
 {
     KI_PARTITION Partitions[KI_MAXIMUM_PARTITIONS];
-    KI_FAT_VOLUME Volume;
-    CHAR Size[KI_SIZE_CHARS];
     ULONG Count;
-    NTSTATUS Status = KiReadPartitions(Disk, Partitions, ARRAYSIZE(Partitions), &Count);
+    const NTSTATUS Status = KiReadPartitions(Disk, Partitions, ARRAYSIZE(Partitions), &Count);
     if (Status == STATUS_DISK_CORRUPT_ERROR) {
         DbgPrint("disk: no GUID partition table\n");
         return STATUS_SUCCESS;
@@ -174,26 +198,13 @@ static NTSTATUS KiShowPartitions(PKI_DISK Disk)
         return Status;
     }
     for (ULONG Index = 0; Index < Count; Index++) {
-        const KI_PARTITION *Partition = &Partitions[Index];
-        DbgPrint("disk: partition %u at byte 0x%llx, %s, %s, \"%s\"\n", Partition->Number,
-                 Partition->FirstByte, KiFormatSize(Partition->ByteCount, Size),
-                 Partition->TypeName, Partition->Name);
+        KiPrintPartition(&Partitions[Index]);
     }
     if (Count == 0) {
         DbgPrint("disk: the partition table is empty\n");
         return STATUS_SUCCESS;
     }
-    Status = KiReadFatVolume(Disk, &Partitions[0], &Volume);
-    if (Status == STATUS_UNRECOGNIZED_MEDIA) {
-        DbgPrint("disk: partition %u does not hold a FAT file system\n", Partitions[0].Number);
-        return STATUS_SUCCESS;
-    }
-    if (NT_SUCCESS(Status)) {
-        DbgPrint("disk: partition %u is FAT%u, volume label \"%s\", %llu clusters of %s\n",
-                 Partitions[0].Number, Volume.Bits, Volume.Label, Volume.ClusterCount,
-                 KiFormatSize(Volume.ClusterBytes, Size));
-    }
-    return Status;
+    return KiShowVolume(Disk, &Partitions[0]);
 }
 
 // Reads through the driver, with all that takes: requests, frames of an MDL, a mapping.
@@ -214,10 +225,18 @@ static NTSTATUS KiShowChecksum(PKI_DISK Disk)
     return Status;
 }
 
+static NTSTATUS KiShowOpenDisk(PKI_DISK Disk)
+{
+    CHAR Size[KI_SIZE_CHARS];
+    DbgPrint("disk: \"%s\", serial \"%s\", %s in sectors of %u bytes\n", Disk->Model, Disk->Serial,
+             KiFormatSize(Disk->ByteCount, Size), Disk->SectorBytes);
+    const NTSTATUS Status = KiShowPartitions(Disk);
+    return NT_SUCCESS(Status) ? KiShowChecksum(Disk) : Status;
+}
+
 static BOOLEAN KiShowDisk(VOID)
 {
     KI_DISK Disk;
-    CHAR Size[KI_SIZE_CHARS];
     KiPrintHeading("Disk");
     PDEVICE_OBJECT Device = IoFindDevice(FILE_DEVICE_DISK, 0);
     if (Device == NULL) {
@@ -226,12 +245,7 @@ static BOOLEAN KiShowDisk(VOID)
     }
     NTSTATUS Status = KiOpenDisk(Device, &Disk);
     if (NT_SUCCESS(Status)) {
-        DbgPrint("disk: \"%s\", serial \"%s\", %s in sectors of %u bytes\n", Disk.Model,
-                 Disk.Serial, KiFormatSize(Disk.ByteCount, Size), Disk.SectorBytes);
-        Status = KiShowPartitions(&Disk);
-        if (NT_SUCCESS(Status)) {
-            Status = KiShowChecksum(&Disk);
-        }
+        Status = KiShowOpenDisk(&Disk);
         KiCloseDisk(&Disk);
     }
     if (!NT_SUCCESS(Status)) {

@@ -74,6 +74,7 @@ static VOID KiStartProcessor(const LOADER_BLOCK *LoaderBlock)
     KeSetBootCommandLine(LoaderBlock->CommandLine);
     DbgPrint("\nIoSpace, x86-64; boot options: \"%s\"\n", LoaderBlock->CommandLine);
     KiInitializeSymbols(LoaderBlock);
+    KePrintProcessor();
     KeInitializeClock();
 }
 

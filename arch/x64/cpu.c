@@ -181,31 +181,7 @@ VOID KeArchInitializeProcessor(ULONG Number)
     KiRequireNoExecute();
     KiEnableProtections();
     MiArchInitializeCacheTypes();
-    X64WriteCr8(PASSIVE_LEVEL);
-}
-
-PKPCR KeArchGetPcr(VOID)
-{
-    PKPCR Pcr;
-    __asm__ volatile("movq %%gs:%c1, %0" : "=r"(Pcr) : "i"(FIELD_OFFSET(KPCR, Self)));
-    return Pcr;
-}
-
-KIRQL KeArchReadIrql(VOID)
-{
-    return (KIRQL)X64ReadCr8();
-}
-
-VOID KeArchWriteIrql(KIRQL Irql)
-{
-    X64WriteCr8(Irql);
-}
-
-KIRQL KeArchExchangeIrql(KIRQL Irql)
-{
-    const KIRQL OldIrql = (KIRQL)X64ReadCr8();
-    X64WriteCr8(Irql);
-    return OldIrql;
+    KeArchWriteIrql(PASSIVE_LEVEL);
 }
 
 BOOLEAN KeArchDisableInterrupts(VOID)
@@ -220,11 +196,6 @@ VOID KeArchRestoreInterrupts(BOOLEAN WereOn)
     if (WereOn) {
         __asm__ volatile("sti" : : : "memory");
     }
-}
-
-VOID KeArchPause(VOID)
-{
-    __asm__ volatile("pause" : : : "memory");
 }
 
 DECLSPEC_NORETURN VOID KeArchHalt(VOID)

@@ -72,8 +72,8 @@ static VOID KiPrintAddress(PCSTR Label, ULONG64 Address)
     KiPrintNamed(Label, Address, Address);
 }
 
-// A call that never returns may be the last instruction of its function: the return address then lies
-// in the next one, but the byte before it never does.
+// A call that never returns may be the last instruction of its function: the return address then
+// lies in the next one, but the byte before it never does.
 static VOID KiPrintReturnAddress(PCSTR Label, ULONG64 Address)
 {
     KiPrintNamed(Label, Address, Address - 1);
@@ -158,7 +158,8 @@ static VOID KiPrintStack(ULONG64 FramePointer)
     KiPrintRepeats(Repeats);
 }
 
-// A call to a wrong address leaves no frame; what it left is the return address on top of the stack.
+// A call to a wrong address leaves no frame; what it left is the return address on top of the
+// stack.
 static VOID KiPrintCallerOfBadCode(const KTRAP_FRAME *Frame)
 {
     ULONG64 ReturnAddress;

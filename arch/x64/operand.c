@@ -259,7 +259,8 @@ static VOID KiDecodeReturn(const KTRAP_FRAME *Frame, PKI_OPERAND Operand)
         Unreadable ? (KI_OPERAND){Frame->Rsp, KiFaultRead} : (KI_OPERAND){Target, KiFaultExecute};
 }
 
-// [x64] Moves between rAX and a 64-bit address in the instruction itself: 0xA0-0xA1 read, 0xA2-0xA3 write.
+// [x64] Moves between rAX and a 64-bit address in the instruction itself: 0xA0-0xA1 read, 0xA2-0xA3
+// write.
 static BOOLEAN KiDecodeAbsolute(PKI_INSTRUCTION Instruction, PKI_OPERAND Operand)
 {
     if (Instruction->TwoByte || Instruction->Opcode < 0xA0 || Instruction->Opcode > 0xA3) {

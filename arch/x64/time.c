@@ -1,9 +1,10 @@
 // The speed of the time-stamp counter.
 //
 // It is measured against the one clock that every PC has, channel 2 of the 8254 timer. What the
-// processor (CPUID leaf 0x15) or a hypervisor states is more exact, but only believed when it agrees:
-// an emulator may state the speed of the processor that it poses as. All waits are bounded: a machine
-// without the timer gets what was stated, or an assumption that says so, instead of a hang.
+// processor (CPUID leaf 0x15) or a hypervisor states is more exact, but only believed when it
+// agrees: an emulator may state the speed of the processor that it poses as. All waits are bounded:
+// a machine without the timer gets what was stated, or an assumption that says so, instead of a
+// hang.
 
 #include "arch/x64/x64.h"
 

@@ -152,18 +152,6 @@ static inline VOID X64WriteCr4(ULONG64 Value)
     __asm__ volatile("mov %0, %%cr4" : : "r"(Value) : "memory");
 }
 
-static inline ULONG64 X64ReadCr8(VOID)
-{
-    ULONG64 Value;
-    __asm__ volatile("mov %%cr8, %0" : "=r"(Value) : : "memory");
-    return Value;
-}
-
-static inline VOID X64WriteCr8(ULONG64 Value)
-{
-    __asm__ volatile("mov %0, %%cr8" : : "r"(Value) : "memory");
-}
-
 static inline ULONG64 X64ReadFlags(VOID)
 {
     ULONG64 Value;

@@ -272,8 +272,8 @@ typedef ULONG64 POOL_FLAGS;
 
 // A block of NumberOfBytes, zeroed unless POOL_FLAG_UNINITIALIZED; the caller frees it with
 // ExFreePool(WithTag). Flags below 2^32 are required (an unknown one fails), those above optional.
-// NULL: no memory, no bytes, tag 0, a required flag that does not exist, or paged pool (ours: there
-// is none yet).
+// NULL: no memory, no bytes, tag 0, or a required flag that does not exist. Paged pool does not page
+// (ours).
 _Must_inspect_result_ _Ret_maybenull_ _IRQL_requires_max_(DISPATCH_LEVEL)
 PVOID NTAPI ExAllocatePool2(_In_ POOL_FLAGS Flags, _In_ SIZE_T NumberOfBytes, _In_ ULONG Tag);
 

@@ -54,22 +54,14 @@ C_ASSERT(FIELD_OFFSET(KPCR, Self) == 0x18);
 C_ASSERT(FIELD_OFFSET(KPCR, Number) == 0x184);
 C_ASSERT(FIELD_OFFSET(KPCR, CurrentThread) == 0x188);
 
-PKPCR KeArchGetPcr(VOID);
-
 // -------------------------------------------------------------------------------------------------
 // One processor.
 
 // Descriptor tables, KPCR, control registers, cache types. Interrupts stay off.
 VOID KeArchInitializeProcessor(ULONG Number);
 
-// IRQL is the task-priority register and nothing else.
-KIRQL KeArchReadIrql(VOID);
-VOID KeArchWriteIrql(KIRQL Irql);
-KIRQL KeArchExchangeIrql(KIRQL Irql); // both in one call: every lock takes this way
-
 BOOLEAN KeArchDisableInterrupts(VOID); // returns whether they were on
 VOID KeArchRestoreInterrupts(BOOLEAN WereOn);
-VOID KeArchPause(VOID);
 DECLSPEC_NORETURN VOID KeArchHalt(VOID);
 
 ULONG64 KeArchReadMsr(ULONG Msr);
@@ -138,3 +130,14 @@ typedef struct _KI_EXCEPTION {
 } KI_EXCEPTION, *PKI_EXCEPTION;
 
 DECLSPEC_NORETURN VOID KiDispatchException(const KI_EXCEPTION *Exception);
+
+// -------------------------------------------------------------------------------------------------
+// On the way of every spin lock, therefore inline. The architecture defines them in a header of this
+// name, which the build finds in its folder:
+//
+//   KIRQL KeArchReadIrql(VOID)         IRQL is the task-priority register and nothing else
+//   VOID KeArchWriteIrql(KIRQL Irql)
+//   PKPCR KeArchGetPcr(VOID)
+//   VOID KeArchPause(VOID)             in every loop that waits
+//
+#include <kearchinline.h>

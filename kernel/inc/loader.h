@@ -82,7 +82,7 @@ typedef struct _LOADER_FRAMEBUFFER {
     LOADER_FRAMEBUFFER_TYPE Type;
     ULONG64 BaseAddress;
     ULONG BytesPerRow;
-    ULONG Width;  // in pixels, or in characters for text
+    ULONG Width; // in pixels, or in characters for text
     ULONG Height;
     ULONG BitsPerPixel;
 } LOADER_FRAMEBUFFER, *PLOADER_FRAMEBUFFER;

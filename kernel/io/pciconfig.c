@@ -13,11 +13,16 @@
 
 #define PCI_ADDRESS_PORT ((PULONG)0xCF8)
 #define PCI_DATA_PORT 0xCFC
-#define PCI_ADDRESS_ENABLE 0x80000000u
+#define PCI_ADDRESS_ENABLE 0x80000000u // what goes to the address port, with the bits below
+#define PCI_ADDRESS_BUS_SHIFT 16
+#define PCI_ADDRESS_DEVICE_SHIFT 11
+#define PCI_ADDRESS_FUNCTION_SHIFT 8
 
 #define PCI_PORT_CONFIG_BYTES 256
 #define PCI_ECAM_CONFIG_BYTES 4096
-#define PCI_BUS_SHIFT_ECAM 20
+#define PCI_ECAM_BUS_SHIFT 20
+#define PCI_ECAM_DEVICE_SHIFT 15
+#define PCI_ECAM_FUNCTION_SHIFT 12
 
 #define IOP_MAXIMUM_ECAM_WINDOWS 4
 
@@ -63,10 +68,10 @@ static VOID IopSayWindowRefused(const ACPI_MCFG_ENTRY *Entry)
 
 static VOID IopMapWindow(const ACPI_MCFG_ENTRY *Entry)
 {
-    const ULONG64 ByteCount = ((ULONG64)Entry->LastBus - Entry->FirstBus + 1) << PCI_BUS_SHIFT_ECAM;
+    const ULONG64 ByteCount = ((ULONG64)Entry->LastBus - Entry->FirstBus + 1) << PCI_ECAM_BUS_SHIFT;
     PHYSICAL_ADDRESS Base;
     Base.QuadPart =
-        (LONGLONG)(Entry->BaseAddress + ((ULONG64)Entry->FirstBus << PCI_BUS_SHIFT_ECAM));
+        (LONGLONG)(Entry->BaseAddress + ((ULONG64)Entry->FirstBus << PCI_ECAM_BUS_SHIFT));
     PMM_CLAIM Claim;
     if (!NT_SUCCESS(
             MmClaimPhysicalRange(Base, ByteCount, MmClaimFirmware, "PCI configuration", &Claim))) {
@@ -137,57 +142,65 @@ static PUCHAR IopFindInWindow(IOP_PCI_ADDRESS Address, ULONG Offset)
         const IOP_ECAM_WINDOW *Window = &IopWindows[Index];
         if (Window->Segment == Address.Segment && Address.Bus >= Window->FirstBus &&
             Address.Bus <= Window->LastBus) {
-            return Window->Va + ((SIZE_T)(Address.Bus - Window->FirstBus) << PCI_BUS_SHIFT_ECAM) +
-                   (Address.Device << 15) + (Address.Function << 12) + Offset;
+            return Window->Va + ((SIZE_T)(Address.Bus - Window->FirstBus) << PCI_ECAM_BUS_SHIFT) +
+                   ((SIZE_T)Address.Device << PCI_ECAM_DEVICE_SHIFT) +
+                   ((SIZE_T)Address.Function << PCI_ECAM_FUNCTION_SHIFT) + Offset;
         }
     }
     return NULL;
 }
 
-static VOID IopAccessWindow(PUCHAR Register, ULONG Width, IOP_DIRECTION Direction, PULONG Value)
+// Width is 1, 2 or 4; nothing else reaches these four.
+static ULONG IopReadWindow(PUCHAR Register, ULONG Width)
 {
-    switch (Width | (Direction == IopWrite ? 0x10 : 0)) {
-    case 0x01:
-        *Value = READ_REGISTER_UCHAR(Register);
+    switch (Width) {
+    case sizeof(UCHAR):
+        return READ_REGISTER_UCHAR(Register);
+    case sizeof(USHORT):
+        return READ_REGISTER_USHORT((PUSHORT)Register);
+    default:
+        return READ_REGISTER_ULONG((PULONG)Register);
+    }
+}
+
+static VOID IopWriteWindow(PUCHAR Register, ULONG Width, ULONG Value)
+{
+    switch (Width) {
+    case sizeof(UCHAR):
+        WRITE_REGISTER_UCHAR(Register, (UCHAR)Value);
         break;
-    case 0x02:
-        *Value = READ_REGISTER_USHORT((PUSHORT)Register);
+    case sizeof(USHORT):
+        WRITE_REGISTER_USHORT((PUSHORT)Register, (USHORT)Value);
         break;
-    case 0x04:
-        *Value = READ_REGISTER_ULONG((PULONG)Register);
-        break;
-    case 0x11:
-        WRITE_REGISTER_UCHAR(Register, (UCHAR)*Value);
-        break;
-    case 0x12:
-        WRITE_REGISTER_USHORT((PUSHORT)Register, (USHORT)*Value);
-        break;
-    case 0x14:
-        WRITE_REGISTER_ULONG((PULONG)Register, *Value);
+    default:
+        WRITE_REGISTER_ULONG((PULONG)Register, Value);
         break;
     }
 }
 
-static VOID IopAccessDataPort(ULONG_PTR Port, ULONG Width, IOP_DIRECTION Direction, PULONG Value)
+static ULONG IopReadDataPort(ULONG_PTR Port, ULONG Width)
 {
-    switch (Width | (Direction == IopWrite ? 0x10 : 0)) {
-    case 0x01:
-        *Value = READ_PORT_UCHAR((PUCHAR)Port);
+    switch (Width) {
+    case sizeof(UCHAR):
+        return READ_PORT_UCHAR((PUCHAR)Port);
+    case sizeof(USHORT):
+        return READ_PORT_USHORT((PUSHORT)Port);
+    default:
+        return READ_PORT_ULONG((PULONG)Port);
+    }
+}
+
+static VOID IopWriteDataPort(ULONG_PTR Port, ULONG Width, ULONG Value)
+{
+    switch (Width) {
+    case sizeof(UCHAR):
+        WRITE_PORT_UCHAR((PUCHAR)Port, (UCHAR)Value);
         break;
-    case 0x02:
-        *Value = READ_PORT_USHORT((PUSHORT)Port);
+    case sizeof(USHORT):
+        WRITE_PORT_USHORT((PUSHORT)Port, (USHORT)Value);
         break;
-    case 0x04:
-        *Value = READ_PORT_ULONG((PULONG)Port);
-        break;
-    case 0x11:
-        WRITE_PORT_UCHAR((PUCHAR)Port, (UCHAR)*Value);
-        break;
-    case 0x12:
-        WRITE_PORT_USHORT((PUSHORT)Port, (USHORT)*Value);
-        break;
-    case 0x14:
-        WRITE_PORT_ULONG((PULONG)Port, *Value);
+    default:
+        WRITE_PORT_ULONG((PULONG)Port, Value);
         break;
     }
 }
@@ -195,13 +208,17 @@ static VOID IopAccessDataPort(ULONG_PTR Port, ULONG Width, IOP_DIRECTION Directi
 static VOID IopAccessPorts(IOP_PCI_ADDRESS Address, ULONG Offset, ULONG Width,
                            IOP_DIRECTION Direction, PULONG Value)
 {
-    const ULONG Selector = PCI_ADDRESS_ENABLE | ((ULONG)Address.Bus << 16) |
-                           ((ULONG)Address.Device << 11) | ((ULONG)Address.Function << 8) |
-                           (Offset & ~3u);
+    const ULONG Selector = PCI_ADDRESS_ENABLE | ((ULONG)Address.Bus << PCI_ADDRESS_BUS_SHIFT) |
+                           ((ULONG)Address.Device << PCI_ADDRESS_DEVICE_SHIFT) |
+                           ((ULONG)Address.Function << PCI_ADDRESS_FUNCTION_SHIFT) | (Offset & ~3u);
     const KIRQL OldIrql = KfRaiseIrql(HIGH_LEVEL);
     KeAcquireSpinLockAtDpcLevel(&IopPortLock);
     WRITE_PORT_ULONG(PCI_ADDRESS_PORT, Selector);
-    IopAccessDataPort(PCI_DATA_PORT + (Offset & 3), Width, Direction, Value);
+    if (Direction == IopRead) {
+        *Value = IopReadDataPort(PCI_DATA_PORT + (Offset & 3), Width);
+    } else {
+        IopWriteDataPort(PCI_DATA_PORT + (Offset & 3), Width, *Value);
+    }
     KeReleaseSpinLockFromDpcLevel(&IopPortLock);
     KeLowerIrql(OldIrql);
 }
@@ -210,10 +227,12 @@ static VOID IopAccessConfig(IOP_PCI_ADDRESS Address, ULONG Offset, ULONG Width,
                             IOP_DIRECTION Direction, PULONG Value)
 {
     PUCHAR Register = IopFindInWindow(Address, Offset);
-    if (Register != NULL) {
-        IopAccessWindow(Register, Width, Direction, Value);
-    } else {
+    if (Register == NULL) {
         IopAccessPorts(Address, Offset, Width, Direction, Value);
+    } else if (Direction == IopRead) {
+        *Value = IopReadWindow(Register, Width);
+    } else {
+        IopWriteWindow(Register, Width, *Value);
     }
 }
 

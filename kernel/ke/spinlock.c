@@ -99,8 +99,9 @@ BOOLEAN KiIsLockHeld(const KI_LOCK *Lock)
 // The analysis follows calls that acquire, not the exchange that does it.
 _No_lock_analysis_ KIRQL KiAcquireLock(PKI_LOCK Lock)
 {
-    const KIRQL OldIrql = KeArchExchangeIrql(DISPATCH_LEVEL);
+    const KIRQL OldIrql = KeArchReadIrql();
     KiCheckAcquire(Lock, OldIrql);
+    KeArchWriteIrql(DISPATCH_LEVEL);
     KiSpin(&Lock->Word);
     KiNoteAcquired(Lock);
     return OldIrql;

@@ -1,7 +1,7 @@
 // Names for addresses, from the symbol table of the kernel image that the boot loader hands over.
 //
-// A look-up is a scan over the table as it lies in the image: no lock, no allocation, nothing built in
-// advance, so it also works in the middle of a crash.
+// A look-up is a scan over the table as it lies in the image: no lock, no allocation, nothing built
+// in advance, so it also works in the middle of a crash.
 
 #include "kernel/inc/loader.h"
 #include "kernel/inc/ke.h"

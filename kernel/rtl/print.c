@@ -178,8 +178,8 @@ static PCSTR RtlpParseFlags(PCSTR Cursor, PRINT_FIELD *Field)
     }
 }
 
-// In a structure of its own and passed by pointer: a list that is passed by value does not move on for
-// the caller.
+// In a structure of its own and passed by pointer: a list that is passed by value does not move on
+// for the caller.
 typedef struct _PRINT_ARGUMENTS {
     __builtin_ms_va_list List;
 } PRINT_ARGUMENTS;

@@ -2,6 +2,8 @@
 // header only; the rest of the format is in "arch/x64/mm/mmx64.h".
 #pragma once
 
+#include "mm/miarch.h"
+
 #define PTE_PRESENT (1ull << 0)
 #define PTE_LARGE (1ull << 7) // at levels 2 and 3; at level 1 the same bit is the PAT bit
 #define PTE_PAT_LARGE (1ull << 12)

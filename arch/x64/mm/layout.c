@@ -15,7 +15,7 @@ const MI_VIRTUAL_REGION MiArchLayout[MiRegionCount] = {
     [MiRegionSelfMap] = {0xFFFFF68000000000, 512 * GIB, "self-map"},
     [MiRegionSystemPtes] = {0xFFFFF88000000000, 16 * GIB, "system PTEs"},
     [MiRegionLargeSystemPtes] = {0xFFFFF90000000000, 4 * TIB, "large system PTEs"},
-    [MiRegionPool] = {0xFFFFF8A000000000, 64 * GIB, "pool"},
+    [MiRegionPool] = {0xFFFFF8A000000000, 16 * GIB, "pool"},
     [MiRegionKernelImage] = {IMAGE_BASE_VA, 1 * GIB, "kernel image"},
 };
 

@@ -19,44 +19,49 @@
 #define PAT_WRITE_BACK 0x06
 #define PAT_UNCACHED_MINUS 0x07 // uncached, but an MTRR may say write-combined
 
-#define PAT_SLOT_WRITE_BACK 0u
-#define PAT_SLOT_WRITE_COMBINED 1u
-#define PAT_SLOT_UNCACHED_MINUS 2u
-#define PAT_SLOT_UNCACHED 3u
+// The table: slot, what it holds, which cache type of mm that is, its name. No entry of this kernel
+// uses slot 2, whose type an MTRR may change; those of firmware may.
+#define PAT_SLOTS(Row)                                                                             \
+    Row(0, PAT_WRITE_BACK, MiCacheWriteBack, "WB")                                                 \
+        Row(1, PAT_WRITE_COMBINED, MiCacheWriteCombined, "WC")                                     \
+            Row(2, PAT_UNCACHED_MINUS, MiCacheUndecided, "UC-")                                    \
+                Row(3, PAT_UNCACHED, MiCacheUncached, "UC")
+#define PAT_SLOT_COUNT 4
 
-#define PAT_HALF                                                                                   \
-    ((ULONG64)PAT_WRITE_BACK << (8 * PAT_SLOT_WRITE_BACK) |                                        \
-     (ULONG64)PAT_WRITE_COMBINED << (8 * PAT_SLOT_WRITE_COMBINED) |                                \
-     (ULONG64)PAT_UNCACHED_MINUS << (8 * PAT_SLOT_UNCACHED_MINUS) |                                \
-     (ULONG64)PAT_UNCACHED << (8 * PAT_SLOT_UNCACHED))
+#define SLOT_REGISTER_BITS(Slot, Encoding, Type, Name) | (ULONG64)(Encoding) << (8 * (Slot))
+#define PAT_HALF (0 PAT_SLOTS(SLOT_REGISTER_BITS))
 #define PAT_VALUE (PAT_HALF << 32 | PAT_HALF)
 
 C_ASSERT(PAT_VALUE == 0x0007010600070106ull);
 
-// The entry bits of a slot below 4.
-#define SLOT_BITS(Slot) (((Slot)&1 ? PTE_PWT : 0) | ((Slot)&2 ? PTE_PCD : 0))
+#define SLOT_ENTRY_BITS(Slot, Encoding, Type, Name)                                                \
+    [Type] = ((Slot)&1 ? PTE_PWT : 0) | ((Slot)&2 ? PTE_PCD : 0),
+#define SLOT_TYPE(Slot, Encoding, Type, Name) [Slot] = Type,
+#define SLOT_NAME(Slot, Encoding, Type, Name) [Slot] = Name,
 
-static const KI_CACHE_ROW KiCacheTable[MiCacheTypeCount] = {
-    [MiCacheWriteBack] = {SLOT_BITS(PAT_SLOT_WRITE_BACK), "WB"},
-    [MiCacheWriteCombined] = {SLOT_BITS(PAT_SLOT_WRITE_COMBINED), "WC"},
-    [MiCacheUncached] = {SLOT_BITS(PAT_SLOT_UNCACHED), "UC"},
-};
+static const ULONG64 KiBitsOfType[MiCacheTypeCount + 1] = {PAT_SLOTS(SLOT_ENTRY_BITS)};
+static const MI_CACHE_TYPE KiTypeOfSlot[PAT_SLOT_COUNT] = {PAT_SLOTS(SLOT_TYPE)};
+static const PCSTR KiNameOfSlot[PAT_SLOT_COUNT] = {PAT_SLOTS(SLOT_NAME)};
 
-const KI_CACHE_ROW *KiCacheRow(MI_CACHE_TYPE CacheType)
+ULONG64 KiCacheBits(MI_CACHE_TYPE CacheType)
 {
     NT_ASSERT((ULONG)CacheType < MiCacheTypeCount);
-    return &KiCacheTable[CacheType];
+    return KiBitsOfType[CacheType];
+}
+
+static ULONG KiSlotOfEntry(ULONG64 Entry)
+{
+    return (Entry & PTE_PWT ? 1 : 0) | (Entry & PTE_PCD ? 2 : 0);
 }
 
 MI_CACHE_TYPE KiCacheTypeOfEntry(ULONG64 Entry)
 {
-    for (ULONG Type = 0; Type < MiCacheTypeCount; ++Type) {
-        if (KiCacheTable[Type].Bits == (Entry & PTE_CACHE_BITS)) {
-            return (MI_CACHE_TYPE)Type;
-        }
-    }
-    // The slot of "UC-", which no entry of this kernel uses; firmware's entries may.
-    return MiCacheUncached;
+    return KiTypeOfSlot[KiSlotOfEntry(Entry)];
+}
+
+PCSTR KiCacheNameOfEntry(ULONG64 Entry)
+{
+    return KiNameOfSlot[KiSlotOfEntry(Entry)];
 }
 
 static VOID KiWriteBackCaches(VOID)

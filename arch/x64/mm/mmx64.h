@@ -1,6 +1,5 @@
-// The bits of an x64 page-table entry (those that the inline part of the contract needs are in
-// <miarchinline.h>), and what the files of arch/x64/mm share. No other file tests
-// a bit.
+// The bits of an x64 page-table entry, and what the files of arch/x64/mm share. The bits that the
+// inline part of the contract needs are in <miarchinline.h>; no other file tests one.
 #pragma once
 
 #include "arch/x64/x64.h"
@@ -17,17 +16,13 @@
 #define PTE_KEY_SHIFT 59
 #define PTE_KEY (0xFull << PTE_KEY_SHIFT) // ignored by the processor without protection keys
 #define PTE_NO_EXECUTE (1ull << 63)
-#define PTE_CACHE_BITS (PTE_PWT | PTE_PCD)
 
 #define TOP_LEVEL 4u
 
-typedef struct _KI_CACHE_ROW {
-    ULONG64 Bits; // in an entry of any level
-    PCSTR Name;
-} KI_CACHE_ROW;
-
-const KI_CACHE_ROW *KiCacheRow(MI_CACHE_TYPE CacheType);
+// memtype.c: the bits that stand for a cache type in an entry of any level, and back.
+ULONG64 KiCacheBits(MI_CACHE_TYPE CacheType);
 MI_CACHE_TYPE KiCacheTypeOfEntry(ULONG64 Entry);
+PCSTR KiCacheNameOfEntry(ULONG64 Entry);
 
 // The index of Va's entry in a table of this level.
 static inline ULONG KiPteIndex(ULONG64 Va, ULONG Level)

@@ -25,12 +25,24 @@
 #include "kernel/inc/ke.h"
 
 #define KEY_EXECUTE_ONLY ((ULONG64)PKEY_EXECUTE_ONLY << PTE_KEY_SHIFT)
-#define ACCESS_BITS (PTE_WRITE | PTE_NO_EXECUTE | PTE_KEY)
 
 static const ULONG64 KiAccessTable[MiAccessCount] = {
     [MiAccessRead] = PTE_NO_EXECUTE,        [MiAccessReadWrite] = PTE_NO_EXECUTE | PTE_WRITE,
     [MiAccessExecute] = KEY_EXECUTE_ONLY,   [MiAccessExecuteRead] = 0,
     [MiAccessExecuteReadWrite] = PTE_WRITE,
+};
+
+// The way back: indexed by the three bits that tell the rows above apart.
+#define ACCESS_INDEX(Entry)                                                                        \
+    (((Entry)&PTE_WRITE ? 1u : 0) | ((Entry)&PTE_NO_EXECUTE ? 2u : 0) |                            \
+     ((Entry)&KEY_EXECUTE_ONLY ? 4u : 0))
+
+static const UCHAR KiAccessOfIndex[] = {
+    [ACCESS_INDEX(PTE_NO_EXECUTE)] = MiAccessRead,
+    [ACCESS_INDEX(PTE_NO_EXECUTE | PTE_WRITE)] = MiAccessReadWrite,
+    [ACCESS_INDEX(KEY_EXECUTE_ONLY)] = MiAccessExecute,
+    [ACCESS_INDEX(0)] = MiAccessExecuteRead,
+    [ACCESS_INDEX(PTE_WRITE)] = MiAccessExecuteReadWrite,
 };
 
 ULONG MiArchTopLevel(VOID)
@@ -60,7 +72,7 @@ MMPTE MiArchMakeLeaf(ULONG Level, PFN_NUMBER Pfn, MI_PROTECTION Protection)
     NT_ASSERT((Pfn & ((1ull << (MI_PTE_INDEX_BITS * (Level - 1))) - 1)) == 0);
     NT_ASSERT(((Pfn << PAGE_SHIFT) & ~PTE_FRAME) == 0);
     ULONG64 Value = PTE_PRESENT | PTE_ACCESSED | Pfn << PAGE_SHIFT;
-    Value |= KiAccessTable[Protection.Access] | KiCacheRow(Protection.CacheType)->Bits;
+    Value |= KiAccessTable[Protection.Access] | KiCacheBits(Protection.CacheType);
     if (Value & PTE_WRITE) {
         Value |= PTE_DIRTY;
     }
@@ -86,12 +98,9 @@ MMPTE MiArchMakeSelfMap(PFN_NUMBER RootPfn)
 MI_PROTECTION MiArchPteProtection(MMPTE Pte, ULONG Level)
 {
     NT_ASSERT(MiArchPteKind(Pte, Level) == MiPteLeaf);
-    ULONG Access = 0;
-    while (Access < MiAccessCount && KiAccessTable[Access] != (Pte.Value & ACCESS_BITS)) {
-        ++Access;
-    }
-    NT_ASSERT_INVARIANT("E1", Access < MiAccessCount);
-    return (MI_PROTECTION){(MI_ACCESS)Access, KiCacheTypeOfEntry(Pte.Value)};
+    const ULONG Index = ACCESS_INDEX(Pte.Value);
+    NT_ASSERT_INVARIANT("E1", Index < ARRAYSIZE(KiAccessOfIndex));
+    return (MI_PROTECTION){(MI_ACCESS)KiAccessOfIndex[Index], KiCacheTypeOfEntry(Pte.Value)};
 }
 
 // x64 keeps stores in order, and one aligned 64-bit access cannot be torn.

@@ -88,7 +88,7 @@ static VOID KiPrintEntry(ULONG Level, ULONG64 EntryPa, ULONG64 Entry, MI_PTE_KIN
     if (Kind == MiPteLeaf) {
         static const PCSTR LeafNames[] = {NULL, "4 KiB", "2 MiB", "1 GiB"};
         DbgPrint("%s leaf, frame 0x%llx, %s,", LeafNames[Level], MiArchPtePfn(Pte, Level),
-                 KiCacheRow(KiCacheTypeOfEntry(Entry))->Name);
+                 KiCacheNameOfEntry(Entry));
     } else {
         DbgPrint("table in frame 0x%llx,", MiArchPtePfn(Pte, Level));
     }

@@ -1,0 +1,30 @@
+// The inline part of "kernel/inc/kearch.h" for x64: what every spin lock needs. Included by that
+// header only.
+#pragma once
+
+#include "kernel/inc/kearch.h"
+
+// [x64] CR8 is the task-priority register: interrupts whose vector / 16 is not higher wait.
+static inline KIRQL KeArchReadIrql(VOID)
+{
+    ULONG64 Irql;
+    __asm__ volatile("movq %%cr8, %0" : "=r"(Irql) : : "memory");
+    return (KIRQL)Irql;
+}
+
+static inline VOID KeArchWriteIrql(KIRQL Irql)
+{
+    __asm__ volatile("movq %0, %%cr8" : : "r"((ULONG64)Irql) : "memory");
+}
+
+static inline PKPCR KeArchGetPcr(VOID)
+{
+    PKPCR Pcr;
+    __asm__ volatile("movq %%gs:%c1, %0" : "=r"(Pcr) : "i"(FIELD_OFFSET(KPCR, Self)));
+    return Pcr;
+}
+
+static inline VOID KeArchPause(VOID)
+{
+    __asm__ volatile("pause" : : : "memory");
+}
