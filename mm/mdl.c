@@ -20,8 +20,8 @@
 #include "mm/mi.h"
 
 typedef struct _MI_MDL_HEADER {
-    ULONG Signature;
     ULONG PageCount; // room in the frame array
+    ULONG Signature; // not first: there the pool keeps a link when the block is free
     BOOLEAN HoldsFrames;
 } MI_MDL_HEADER, *PMI_MDL_HEADER;
 

@@ -21,6 +21,7 @@
 
 // Geometry: every table is one frame of MI_PTES_PER_TABLE entries.
 #define MI_PTE_INDEX_BITS 9
+#define MI_MAXIMUM_LEVEL 5u // of any format that this contract could serve
 #define MI_PTES_PER_TABLE (1u << MI_PTE_INDEX_BITS)
 
 // An entry of a page table, at whatever level. Opaque to mm.

@@ -248,8 +248,10 @@ VOID MiInitializePfnDatabase(const LOADER_BLOCK *LoaderBlock)
         RamPageCount < MI_MINIMUM_PAGES ? MI_NO_PFN : MiFindBootRun(LoaderBlock, DatabasePages);
     if (DatabasePfn == MI_NO_PFN) {
         MiBugCheck(INSTALL_MORE_MEMORY, RamPageCount, MI_MINIMUM_PAGES, MiPfnDatabaseEnd, 0,
-                   "this machine has %llu KiB of usable RAM; IoSpace needs %llu KiB",
-                   RamPageCount << (PAGE_SHIFT - 10), MI_MINIMUM_PAGES << (PAGE_SHIFT - 10));
+                   "this machine has %llu KiB of usable RAM; IoSpace needs %llu KiB, and %llu KiB "
+                   "in one piece below 4 GiB",
+                   RamPageCount << (PAGE_SHIFT - 10), MI_MINIMUM_PAGES << (PAGE_SHIFT - 10),
+                   DatabasePages << (PAGE_SHIFT - 10));
     }
     MiPfnDatabase = MiFrameToVa(DatabasePfn);
     RtlZeroMemory(MiPfnDatabase, DatabasePages << PAGE_SHIFT);

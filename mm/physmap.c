@@ -88,6 +88,14 @@ typedef struct _MI_DESCRIPTION {
     MI_PHYSICAL_KIND Kind;
 } MI_DESCRIPTION;
 
+// RAM behind this frame is left alone: the direct map does not reach it, or the links of the PFN
+// database, which have 32 bits.
+static PFN_NUMBER MiLastUsablePfn(VOID)
+{
+    const PFN_NUMBER DirectMapPages = MiArchLayout[MiRegionDirectMap].ByteCount >> PAGE_SHIFT;
+    return DirectMapPages - 1 < MAXULONG ? DirectMapPages - 1 : MAXULONG;
+}
+
 static BOOLEAN MiDescribe(const LOADER_MEMORY_DESCRIPTOR *Descriptor, MI_DESCRIPTION *Description)
 {
     const MI_PHYSICAL_KIND Kind = (ULONG)Descriptor->Type < ARRAYSIZE(MiKindOfLoaderType)
@@ -107,10 +115,12 @@ static BOOLEAN MiDescribe(const LOADER_MEMORY_DESCRIPTOR *Descriptor, MI_DESCRIP
     } else {
         EndPfn += (EndAddress & (PAGE_SIZE - 1)) != 0;
     }
-    if (FirstPfn >= EndPfn || FirstPfn > MiTopPfn) {
+    const PFN_NUMBER UsablePfn = Kind == MiPhysicalRam ? MiLastUsablePfn() : MiTopPfn;
+    const PFN_NUMBER LimitPfn = UsablePfn < MiTopPfn ? UsablePfn : MiTopPfn;
+    if (FirstPfn >= EndPfn || FirstPfn > LimitPfn) {
         return FALSE;
     }
-    const PFN_NUMBER LastPfn = EndPfn - 1 < MiTopPfn ? EndPfn - 1 : MiTopPfn;
+    const PFN_NUMBER LastPfn = EndPfn - 1 < LimitPfn ? EndPfn - 1 : LimitPfn;
     *Description = (MI_DESCRIPTION){{FirstPfn, LastPfn}, Kind};
     return TRUE;
 }

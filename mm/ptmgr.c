@@ -36,6 +36,7 @@ VOID MmLimitLeafSize(VOID)
 
 ULONG64 MiPagesPerLeaf(ULONG Level)
 {
+    NT_ASSERT(Level >= 1 && Level <= MI_MAXIMUM_LEVEL);
     return 1ull << (MI_PTE_INDEX_BITS * (Level - 1));
 }
 
@@ -339,13 +340,15 @@ static BOOLEAN MiWalkTable(PFN_NUMBER TablePfn, ULONG Level, ULONG_PTR BaseVa,
                            MI_LEAF_ROUTINE *Routine, PVOID Context)
 {
     const MMPTE *Table = MiFrameToVa(TablePfn);
+    const ULONG SkippedIndex = Level == MiArchTopLevel() ? MiArchSelfMapSlot() : MI_PTES_PER_TABLE;
+    const ULONG64 LeafBytes = MiPagesPerLeaf(Level) << PAGE_SHIFT;
     for (ULONG Index = 0; Index < MI_PTES_PER_TABLE; Index += 1) {
-        if (Level == MiArchTopLevel() && Index == MiArchSelfMapSlot()) {
+        if (Index == SkippedIndex) {
             continue;
         }
         const MMPTE Entry = MiArchLoadPte(&Table[Index]);
         const MI_PTE_KIND Kind = MiArchPteKind(Entry, Level);
-        const ULONG_PTR Va = MiSignExtend(BaseVa + Index * (MiPagesPerLeaf(Level) << PAGE_SHIFT));
+        const ULONG_PTR Va = MiSignExtend(BaseVa + Index * LeafBytes);
         if (Kind == MiPteLeaf && !Routine(Va, Level, Entry, Context)) {
             return FALSE;
         }

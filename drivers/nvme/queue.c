@@ -125,11 +125,12 @@ static VOID NvmeCompleteCommand(PNVME_QUEUE Queue, USHORT CommandId, USHORT Stat
     NvmeRecordFailure(Queue, Meaning->Status);
 }
 
-// Consumes every completion that has arrived, then tells the controller once.
+// Consumes every completion that has arrived, but no more than the ring holds, so that nothing that
+// a controller writes can keep it here; then tells the controller once.
 static VOID NvmeConsumeCompletions(PNVME_QUEUE Queue)
 {
-    const USHORT OldHead = Queue->Head;
-    for (;;) {
+    ULONG ConsumedCount = 0;
+    for (; ConsumedCount < Queue->EntryCount; ConsumedCount++) {
         const volatile NVME_COMPLETION *Completion = &Queue->Completion[Queue->Head];
         const USHORT Status = Completion->Status;
         if ((Status & NVME_STATUS_PHASE) != Queue->Phase) {
@@ -143,7 +144,7 @@ static VOID NvmeConsumeCompletions(PNVME_QUEUE Queue)
             Queue->Phase ^= NVME_STATUS_PHASE;
         }
     }
-    if (Queue->Head != OldHead) {
+    if (ConsumedCount != 0) {
         WRITE_REGISTER_ULONG(Queue->HeadDoorbell, Queue->Head);
     }
 }
