@@ -17,8 +17,8 @@ endif
 CFLAGS := -std=gnu11 -O2 -g -DDBG=$(DBG) \
     -ffreestanding -fno-pie -fno-pic -mcmodel=kernel -mno-red-zone -mno-mmx -mno-sse -mno-sse2 \
     -fno-stack-protector -fcf-protection=none -fno-asynchronous-unwind-tables \
-    -fno-omit-frame-pointer -Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes \
-    -Wswitch-enum -Wshadow -Wno-multichar # pool tags are written as 'abcd'
+    -fno-omit-frame-pointer -fno-strict-aliasing -Wall -Wextra -Werror -Wstrict-prototypes \
+    -Wmissing-prototypes -Wswitch-enum -Wshadow -Wno-multichar # pool tags are written as 'abcd'
 LDFLAGS := -nostdlib -static -Wl,--build-id=none,-z,max-page-size=4096,-z,noexecstack
 
 SOURCES := $(wildcard boot/*.S boot/*.c arch/x64/*.S arch/x64/*.c arch/x64/mm/*.c kernel/*.c \

@@ -38,22 +38,19 @@ VOID MiShowAlias(PFN_NUMBER Pfn)
                   (MI_PROTECTION){MiAccessReadWrite, MiCacheWriteBack});
 }
 
-MI_CACHE_TYPE MiDecideFrameCacheType(PFN_NUMBER Pfn, MI_CACHE_TYPE Requested)
+MI_CACHE_TYPE MiDecideRamCacheType(PFN_NUMBER Pfn, MI_CACHE_TYPE Requested)
 {
     PMMPFN Element = MiPfnElement(Pfn);
-    if (Element->State != MiPfnMdl) {
-        return MiCacheWriteBack;
-    }
-    if (Element->CacheType == MiCacheUndecided) {
+    if (MiRamCacheType(Element) == MiCacheUndecided) {
         Element->CacheType = (UCHAR)Requested;
         if (Requested != MiCacheWriteBack) {
             MiHideAlias(Pfn);
         }
     }
-    return (MI_CACHE_TYPE)Element->CacheType;
+    return MiRamCacheType(Element);
 }
 
-VOID MiForgetFrameCacheType(PFN_NUMBER Pfn)
+VOID MiForgetRamCacheType(PFN_NUMBER Pfn)
 {
     PMMPFN Element = MiPfnElement(Pfn);
     if (Element->CacheType != MiCacheUndecided && Element->CacheType != MiCacheWriteBack) {

@@ -4,9 +4,9 @@
 //
 //   decide   MiDecodePageProtection   what may be done with the pages
 //            MiRangeFromBytes         which frames
-//            MiHoldFrames             whether they may be mapped, and with which cache type
-//            MiReserveSystemVa        where
-//            MiPrepareRange           tables: the last step that may fail
+//            MiMayMapFrames           whether these may be mapped
+//            MiPrepareAddresses       where: system addresses, and their tables
+//            MiHoldFrames             the cache type: the last step that may fail
 //   do       MiCommitRange            leaves
 //            MiInsertMapping          the record by which unmap will know it
 //
@@ -20,14 +20,12 @@
 // Decide.
 //
 
-// Counts one more mapping in each frame; those of an MDL may not be freed while there are any.
+// Counts mappings in each frame, which may not be freed while there are any.
 static VOID MiCountFrames(MI_PFN_RANGE Range, LONG Change)
 {
     for (PFN_NUMBER Pfn = Range.FirstPfn; Pfn <= Range.LastPfn; Pfn += 1) {
         PMMPFN Element = MiPfnElement(Pfn);
-        if (Element->State == MiPfnMdl) {
-            Element->MapCount += (ULONG)Change;
-        }
+        Element->MapCount += (ULONG)Change;
     }
 }
 
@@ -71,7 +69,7 @@ static BOOLEAN MiHoldFrames(const CHAR *Routine, PMI_MAPPING Mapping, MI_PFN_RAN
         return TRUE;
     }
     const NTSTATUS Status =
-        MiAcquireCacheRange(Range, Mapping->Protection.CacheType, Mapping->Caller, Mapping);
+        MiAcquireCacheRange(Range, Mapping->Protection.CacheType, Mapping->Caller);
     if (Status == STATUS_CONFLICTING_ADDRESSES) {
         MiRefuseCacheConflict(Routine, Range, Mapping->Protection.CacheType);
     } else if (!NT_SUCCESS(Status)) {
@@ -123,7 +121,7 @@ static VOID MiCommitRam(const MI_MAPPING *Mapping)
     MI_PROTECTION Protection = Mapping->Protection;
     for (PFN_NUMBER Page = 0; Page < Mapping->PageCount; Page += 1) {
         const PFN_NUMBER Pfn = Mapping->Io.FirstPfn + Page;
-        Protection.CacheType = MiDecideFrameCacheType(Pfn, Mapping->Protection.CacheType);
+        Protection.CacheType = MiDecideRamCacheType(Pfn, Mapping->Protection.CacheType);
         MiCommitPages(NULL, Mapping->Va + (Page << PAGE_SHIFT), &Pfn, 1, Protection);
     }
     MiCountFrames(MiRangeOfMapping(Mapping), 1);
@@ -162,22 +160,19 @@ static PVOID MiMapIoSpace(const CHAR *Routine, PHYSICAL_ADDRESS PhysicalAddress,
     Mapping->Protection = Protection;
     Mapping->Io.FirstPfn = Range.FirstPfn;
     Mapping->Io.IsRam = IsRam;
-    if (!MiHoldFrames(Routine, Mapping, Range)) {
-        goto FreeMapping;
-    }
     if (!MiPrepareAddresses(Mapping)) {
         MiRefuse(Routine, MiReasonResources, Range, NULL);
-        goto ReleaseFrames;
+        goto FreeMapping;
+    }
+    // The last question: an MDL of these frames learns the answer, so it must not be asked in vain.
+    if (!MiHoldFrames(Routine, Mapping, Range)) {
+        goto ReleaseVa;
     }
     MiCommitMapping(Mapping);
     return (PVOID)(Mapping->Va + BYTE_OFFSET(PhysicalAddress.QuadPart));
 
-ReleaseFrames:
-    if (!IsRam) {
-        // An MDL may hold the same range: it must not keep a type that nobody has used.
-        MiRevertCacheRange(Range, Mapping);
-        MiReleaseCacheRange(Range);
-    }
+ReleaseVa:
+    MiReleaseSystemVa(Mapping->Region, Mapping->Va, Mapping->PageCount, 0);
 FreeMapping:
     MiFreeMapping(Mapping);
     return NULL;
@@ -216,7 +211,10 @@ PVOID NTAPI MmMapIoSpace(PHYSICAL_ADDRESS PhysicalAddress, SIZE_T NumberOfBytes,
 static PMI_MAPPING MiFindIoMapping(PVOID BaseAddress, SIZE_T NumberOfBytes)
 {
     const ULONG_PTR Base = (ULONG_PTR)BaseAddress;
-    const PFN_NUMBER PageCount = ADDRESS_AND_SIZE_TO_SPAN_PAGES(BaseAddress, NumberOfBytes);
+    // Not ADDRESS_AND_SIZE_TO_SPAN_PAGES, which cuts the count to 32 bits: a wrong size might pass.
+    const PFN_NUMBER PageCount =
+        (NumberOfBytes >> PAGE_SHIFT) +
+        ((BYTE_OFFSET(Base) + BYTE_OFFSET(NumberOfBytes) + PAGE_SIZE - 1) >> PAGE_SHIFT);
     const PMI_MAPPING Mapping = MiFindMapping(BaseAddress);
     if (Mapping == NULL && MiFindMappingAround(BaseAddress) != NULL) {
         MiBugCheck(
@@ -269,5 +267,5 @@ LOGICAL NTAPI MmIsIoSpaceActive(PHYSICAL_ADDRESS StartAddress, SIZE_T NumberOfBy
     MI_PFN_RANGE Range;
     MI_REASON Reason;
     return MiRangeFromBytes((ULONG64)StartAddress.QuadPart, NumberOfBytes, &Range, &Reason) &&
-           MiIsCacheRangeDecided(Range);
+           MiIsIoRangeMapped(Range);
 }

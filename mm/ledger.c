@@ -1,21 +1,22 @@
 // The ledger: the cache type of every I/O frame that is in use, and who was first to ask for it.
 //
-// An entry is a range of frames with one type, and the number of those who hold exactly this range:
-// live mappings, and MDLs that describe device memory. Entries may overlap, as mappings do; then
-// they agree.
+// An entry is a range of frames, and the number of those who hold exactly this range: live mappings,
+// and MDLs that describe device memory. Entries may overlap, as mappings do; then they agree.
 //
-//   MmAllocateMdlForIoSpace, 1 MiB   |----------- undecided -----------|
-//   MmMapIoSpaceEx, registers        |-UC-|
-//   mapping the MDL now              |------------- UC ----------------|   the existing type wins
+//   MmAllocateMdlForIoSpace, 8 pages   | -- | -- | -- | -- | -- | -- | -- | -- |   undecided
+//   MmMapIoSpaceEx, two pages                   | UC   UC |
+//   mapping the MDL, asking for WC     | WC | WC | UC | UC | WC | WC | WC | WC |
 //
-// An MDL's entry has no type until something maps it; from then on the type stays until the MDL is
-// freed, so that a mapping into a reservation needs no record of its own, and nothing to allocate.
+// The rule: the first mapping of a frame decides its type, which stays until nobody holds the frame.
+//
+// A mapping of I/O space gives all of its frames one type. An MDL takes over what is decided when it
+// is made, and leaves its other frames open, one by one; a decision is written down in every entry
+// that leaves the frame open. So mapping an MDL into a reservation has nothing to allocate.
 //
 // Invariants (checked by MmVerify):
 //   C1  No entry contains a frame of RAM that the operating system owns.
-//   C2  Entries that share a frame and are decided have the same cache type; the direct map reaches
-//       no I/O frame.
-//       So no frame is ever mapped with two cache types (SDM, "Programming the PAT").
+//   C2  Entries that have decided a frame give it the same cache type, and the direct map reaches no
+//       I/O frame. So no frame is ever mapped with two cache types (SDM, "Programming the PAT").
 //   C3  HolderCount is the number of mappings and MDLs that hold exactly this range; zero frees the
 //       entry.
 // Lock: MiLedgerLock.
@@ -23,10 +24,10 @@
 
 typedef struct _MI_LEDGER_ENTRY {
     RTL_INTERVAL_NODE Node; // frames; first member
-    MI_CACHE_TYPE CacheType;
-    const VOID *Decider; // who decided the type, while nobody else relies on it; or NULL
     ULONG64 HolderCount;
-    PVOID Caller; // who was first to hold it
+    PVOID Caller;            // who was first to hold it
+    MI_CACHE_TYPE CacheType; // of every frame, unless FrameTypes tells them one by one
+    PUCHAR FrameTypes;       // MI_CACHE_TYPE, which may be undecided; or NULL
 } MI_LEDGER_ENTRY, *PMI_LEDGER_ENTRY;
 
 static KI_LOCK MiLedgerLock = KI_LOCK_INITIALIZER(MI_RANK_LEDGER, "MiLedgerLock");
@@ -37,68 +38,133 @@ static PMI_LEDGER_ENTRY MiEntryOf(PRTL_INTERVAL_NODE Node)
     return CONTAINING_RECORD(Node, MI_LEDGER_ENTRY, Node);
 }
 
-// The type that decided entries give to frames of Range, undecided when none does.
-// FALSE: they give two.
-static BOOLEAN MiTypeInLedger(MI_PFN_RANGE Range, MI_CACHE_TYPE *CacheType)
+static MI_CACHE_TYPE MiTypeInEntry(const MI_LEDGER_ENTRY *Entry, PFN_NUMBER Pfn)
 {
-    *CacheType = MiCacheUndecided;
+    return Entry->FrameTypes != NULL ? (MI_CACHE_TYPE)Entry->FrameTypes[Pfn - Entry->Node.First]
+                                     : Entry->CacheType;
+}
+
+// The frames of an entry that overlaps Range which are also in Range.
+static MI_PFN_RANGE MiSharedRange(const MI_LEDGER_ENTRY *Entry, MI_PFN_RANGE Range)
+{
+    return (MI_PFN_RANGE){
+        Range.FirstPfn > Entry->Node.First ? Range.FirstPfn : Entry->Node.First,
+        Range.LastPfn < Entry->Node.Last ? Range.LastPfn : Entry->Node.Last,
+    };
+}
+
+// Whether the entry has decided a frame of Range for another type than CacheType.
+static BOOLEAN MiIsEntryAgainst(const MI_LEDGER_ENTRY *Entry, MI_PFN_RANGE Range,
+                                MI_CACHE_TYPE CacheType)
+{
+    if (Entry->FrameTypes == NULL) {
+        return Entry->CacheType != CacheType;
+    }
+    const MI_PFN_RANGE Shared = MiSharedRange(Entry, Range);
+    for (PFN_NUMBER Pfn = Shared.FirstPfn; Pfn <= Shared.LastPfn; Pfn += 1) {
+        const MI_CACHE_TYPE Held = MiTypeInEntry(Entry, Pfn);
+        if (Held != MiCacheUndecided && Held != CacheType) {
+            return TRUE;
+        }
+    }
+    return FALSE;
+}
+
+// The first entry that has decided a frame of Range for another type than CacheType, or NULL.
+static PMI_LEDGER_ENTRY MiFindOpponent(MI_PFN_RANGE Range, MI_CACHE_TYPE CacheType)
+{
     PRTL_INTERVAL_NODE Node = RtlFirstOverlap(&MiLedger, Range.FirstPfn, Range.LastPfn);
-    for (; Node != NULL; Node = RtlNextOverlap(Node, Range.FirstPfn, Range.LastPfn)) {
-        const MI_CACHE_TYPE Held = MiEntryOf(Node)->CacheType;
-        if (Held == MiCacheUndecided) {
-            continue;
-        }
-        if (*CacheType != MiCacheUndecided && *CacheType != Held) {
-            return FALSE;
-        }
-        *CacheType = Held;
+    while (Node != NULL && !MiIsEntryAgainst(MiEntryOf(Node), Range, CacheType)) {
+        Node = RtlNextOverlap(Node, Range.FirstPfn, Range.LastPfn);
     }
-    return TRUE;
+    return Node != NULL ? MiEntryOf(Node) : NULL;
 }
 
-// Whether frames of Range may get CacheType.
-static BOOLEAN MiIsTypeFree(MI_PFN_RANGE Range, MI_CACHE_TYPE CacheType)
+//
+// Hold and release.
+//
+
+static VOID MiFreeEntry(PMI_LEDGER_ENTRY Entry)
 {
-    MI_CACHE_TYPE Held;
-    return CacheType == MiCacheUndecided ||
-           (MiTypeInLedger(Range, &Held) && (Held == MiCacheUndecided || Held == CacheType));
+    if (Entry->FrameTypes != NULL) {
+        MiFreePool(Entry->FrameTypes);
+    }
+    MiFreePool(Entry);
 }
 
-// Adds a holder to the entry of exactly this range, using Spare where there is none yet. Returns
-// TRUE if Spare was used.
-static BOOLEAN MiHoldRange(MI_PFN_RANGE Range, MI_CACHE_TYPE CacheType, const VOID *Decider,
-                           PMI_LEDGER_ENTRY Spare)
+// An entry that nobody holds yet. With MiCacheUndecided its frames are open, one by one.
+static PMI_LEDGER_ENTRY MiNewEntry(MI_PFN_RANGE Range, MI_CACHE_TYPE CacheType, PVOID Caller)
 {
-    PRTL_INTERVAL_NODE Node = RtlFindInterval(&MiLedger, Range.FirstPfn, Range.LastPfn);
-    PMI_LEDGER_ENTRY Entry = Node != NULL ? MiEntryOf(Node) : Spare;
+    PMI_LEDGER_ENTRY Entry = MiAllocatePool(sizeof(MI_LEDGER_ENTRY), 'gdLM');
+    if (Entry == NULL) {
+        return NULL;
+    }
+    Entry->Node.First = Range.FirstPfn;
+    Entry->Node.Last = Range.LastPfn;
+    Entry->CacheType = CacheType;
+    Entry->Caller = Caller;
+    if (CacheType == MiCacheUndecided) {
+        Entry->FrameTypes = MiAllocatePool(MiRangePageCount(Range), 'tdLM');
+        if (Entry->FrameTypes == NULL) {
+            MiFreePool(Entry);
+            return NULL;
+        }
+        RtlFillMemory(Entry->FrameTypes, MiRangePageCount(Range), MiCacheUndecided);
+    }
+    return Entry;
+}
+
+// Writes what From has decided down in To, an overlapping entry, where To leaves it open.
+static VOID MiCopyDecisions(PMI_LEDGER_ENTRY To, const MI_LEDGER_ENTRY *From)
+{
+    if (To->FrameTypes == NULL) {
+        return;
+    }
+    const MI_PFN_RANGE Shared = MiSharedRange(From, (MI_PFN_RANGE){To->Node.First, To->Node.Last});
+    for (PFN_NUMBER Pfn = Shared.FirstPfn; Pfn <= Shared.LastPfn; Pfn += 1) {
+        const MI_CACHE_TYPE Decided = MiTypeInEntry(From, Pfn);
+        if (Decided != MiCacheUndecided) {
+            To->FrameTypes[Pfn - To->Node.First] = (UCHAR)Decided;
+        }
+    }
+}
+
+// Makes New and the entries that it overlaps know each other's decisions.
+static VOID MiShareDecisions(PMI_LEDGER_ENTRY New)
+{
+    PRTL_INTERVAL_NODE Node = RtlFirstOverlap(&MiLedger, New->Node.First, New->Node.Last);
+    for (; Node != NULL; Node = RtlNextOverlap(Node, New->Node.First, New->Node.Last)) {
+        MiCopyDecisions(New, MiEntryOf(Node));
+        MiCopyDecisions(MiEntryOf(Node), New);
+    }
+}
+
+// Adds a holder to the entry of New's range: to New where there is none yet. Returns the entry.
+static PMI_LEDGER_ENTRY MiHoldEntry(PMI_LEDGER_ENTRY New)
+{
+    PRTL_INTERVAL_NODE Node = RtlFindInterval(&MiLedger, New->Node.First, New->Node.Last);
+    PMI_LEDGER_ENTRY Entry = Node != NULL ? MiEntryOf(Node) : New;
+    MiShareDecisions(New);
     if (Node == NULL) {
-        Entry->Node.First = Range.FirstPfn;
-        Entry->Node.Last = Range.LastPfn;
-        Entry->CacheType = MiCacheUndecided;
-        RtlInsertInterval(&MiLedger, &Entry->Node);
-    }
-    if (CacheType != MiCacheUndecided) {
-        Entry->Decider = Entry->CacheType == MiCacheUndecided ? Decider : NULL;
-        Entry->CacheType = CacheType;
+        RtlInsertInterval(&MiLedger, &New->Node);
     }
     Entry->HolderCount += 1;
-    return Entry == Spare;
+    return Entry;
 }
 
-NTSTATUS MiAcquireCacheRange(MI_PFN_RANGE Range, MI_CACHE_TYPE CacheType, PVOID Caller,
-                             const VOID *Decider)
+NTSTATUS MiAcquireCacheRange(MI_PFN_RANGE Range, MI_CACHE_TYPE CacheType, PVOID Caller)
 {
-    PMI_LEDGER_ENTRY Spare = MiAllocatePool(sizeof(MI_LEDGER_ENTRY), 'gdLM');
-    if (Spare == NULL) {
+    PMI_LEDGER_ENTRY New = MiNewEntry(Range, CacheType, Caller);
+    if (New == NULL) {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
-    Spare->Caller = Caller;
     const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
-    const BOOLEAN Agreed = MiIsTypeFree(Range, CacheType);
-    const BOOLEAN SpareUsed = Agreed && MiHoldRange(Range, CacheType, Decider, Spare);
+    const BOOLEAN Agreed =
+        CacheType == MiCacheUndecided || MiFindOpponent(Range, CacheType) == NULL;
+    const BOOLEAN IsNewUsed = Agreed && MiHoldEntry(New) == New;
     KiReleaseLock(&MiLedgerLock, OldIrql);
-    if (!SpareUsed) {
-        MiFreePool(Spare);
+    if (!IsNewUsed) {
+        MiFreeEntry(New);
     }
     return Agreed ? STATUS_SUCCESS : STATUS_CONFLICTING_ADDRESSES;
 }
@@ -121,72 +187,58 @@ VOID MiReleaseCacheRange(MI_PFN_RANGE Range)
     }
     KiReleaseLock(&MiLedgerLock, OldIrql);
     if (Unused != NULL) {
-        MiFreePool(Unused);
+        MiFreeEntry(Unused);
     }
 }
 
-static NTSTATUS MiDecideEntry(PMI_LEDGER_ENTRY Entry, MI_PFN_RANGE Range, MI_CACHE_TYPE Requested,
-                              const VOID *Decider)
-{
-    MI_CACHE_TYPE Held;
-    if (Entry->CacheType != MiCacheUndecided) {
-        Entry->Decider = Entry->Decider == Decider ? Decider : NULL;
-        return STATUS_SUCCESS;
-    }
-    if (!MiTypeInLedger(Range, &Held)) {
-        return STATUS_CONFLICTING_ADDRESSES;
-    }
-    Entry->CacheType = Held != MiCacheUndecided ? Held : Requested;
-    Entry->Decider = Decider;
-    return STATUS_SUCCESS;
-}
+//
+// Ask and decide.
+//
 
-NTSTATUS MiDecideCacheRange(MI_PFN_RANGE Range, MI_CACHE_TYPE Requested, const VOID *Decider,
-                            MI_CACHE_TYPE *CacheType)
-{
-    NTSTATUS Status = STATUS_NOT_FOUND;
-    const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
-    PRTL_INTERVAL_NODE Node = RtlFindInterval(&MiLedger, Range.FirstPfn, Range.LastPfn);
-    if (Node != NULL) {
-        Status = MiDecideEntry(MiEntryOf(Node), Range, Requested, Decider);
-        *CacheType = MiEntryOf(Node)->CacheType;
-    }
-    KiReleaseLock(&MiLedgerLock, OldIrql);
-    return Status;
-}
-
-VOID MiRevertCacheRange(MI_PFN_RANGE Range, const VOID *Decider)
+BOOLEAN MiIsFrameHeld(PFN_NUMBER Pfn)
 {
     const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
-    PRTL_INTERVAL_NODE Node = RtlFindInterval(&MiLedger, Range.FirstPfn, Range.LastPfn);
-    if (Node != NULL && MiEntryOf(Node)->Decider == Decider) {
-        MiEntryOf(Node)->CacheType = MiCacheUndecided;
-        MiEntryOf(Node)->Decider = NULL;
-    }
+    const BOOLEAN IsHeld = RtlFirstOverlap(&MiLedger, Pfn, Pfn) != NULL;
     KiReleaseLock(&MiLedgerLock, OldIrql);
+    return IsHeld;
 }
 
-BOOLEAN MiIsCacheRangeDecided(MI_PFN_RANGE Range)
+// The type that some entry has decided for a frame, or MiCacheUndecided.
+static MI_CACHE_TYPE MiTypeInLedger(PFN_NUMBER Pfn)
 {
-    MI_CACHE_TYPE CacheType;
+    MI_CACHE_TYPE CacheType = MiCacheUndecided;
+    PRTL_INTERVAL_NODE Node = RtlFirstOverlap(&MiLedger, Pfn, Pfn);
+    for (; Node != NULL && CacheType == MiCacheUndecided; Node = RtlNextOverlap(Node, Pfn, Pfn)) {
+        CacheType = MiTypeInEntry(MiEntryOf(Node), Pfn);
+    }
+    return CacheType;
+}
+
+static VOID MiWriteDown(PFN_NUMBER Pfn, MI_CACHE_TYPE CacheType)
+{
+    PRTL_INTERVAL_NODE Node = RtlFirstOverlap(&MiLedger, Pfn, Pfn);
+    for (; Node != NULL; Node = RtlNextOverlap(Node, Pfn, Pfn)) {
+        if (MiEntryOf(Node)->FrameTypes != NULL) {
+            MiEntryOf(Node)->FrameTypes[Pfn - Node->First] = (UCHAR)CacheType;
+        }
+    }
+}
+
+MI_CACHE_TYPE MiDecideIoCacheType(PFN_NUMBER Pfn, MI_CACHE_TYPE Requested)
+{
     const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
-    const BOOLEAN Agreed = MiTypeInLedger(Range, &CacheType);
+    const MI_CACHE_TYPE Held = MiTypeInLedger(Pfn);
+    const MI_CACHE_TYPE CacheType = Held != MiCacheUndecided ? Held : Requested;
+    MiWriteDown(Pfn, CacheType);
     KiReleaseLock(&MiLedgerLock, OldIrql);
-    return !Agreed || CacheType != MiCacheUndecided;
+    return CacheType;
 }
 
 PVOID MiFindCacheOwner(MI_PFN_RANGE Range, MI_CACHE_TYPE Except)
 {
-    PVOID Caller = NULL;
     const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
-    PRTL_INTERVAL_NODE Node = RtlFirstOverlap(&MiLedger, Range.FirstPfn, Range.LastPfn);
-    for (; Node != NULL && Caller == NULL;
-         Node = RtlNextOverlap(Node, Range.FirstPfn, Range.LastPfn)) {
-        const MI_CACHE_TYPE Held = MiEntryOf(Node)->CacheType;
-        if (Held != MiCacheUndecided && Held != Except) {
-            Caller = MiEntryOf(Node)->Caller;
-        }
-    }
+    const PMI_LEDGER_ENTRY Opponent = MiFindOpponent(Range, Except);
+    PVOID Caller = Opponent != NULL ? Opponent->Caller : NULL;
     KiReleaseLock(&MiLedgerLock, OldIrql);
     return Caller;
 }
@@ -194,6 +246,22 @@ PVOID MiFindCacheOwner(MI_PFN_RANGE Range, MI_CACHE_TYPE Except)
 ULONG64 MiLedgerEntryCount(VOID)
 {
     return MiLedger.NodeCount;
+}
+
+// Whether every overlapping entry agrees with what this one has decided.
+static BOOLEAN MiIsEntryAgreedOn(const MI_LEDGER_ENTRY *Entry)
+{
+    if (Entry->FrameTypes == NULL) {
+        const MI_PFN_RANGE Range = {Entry->Node.First, Entry->Node.Last};
+        return MiFindOpponent(Range, Entry->CacheType) == NULL;
+    }
+    for (PFN_NUMBER Pfn = Entry->Node.First; Pfn <= Entry->Node.Last; Pfn += 1) {
+        const MI_CACHE_TYPE Held = MiTypeInEntry(Entry, Pfn);
+        if (Held != MiCacheUndecided && MiFindOpponent((MI_PFN_RANGE){Pfn, Pfn}, Held) != NULL) {
+            return FALSE;
+        }
+    }
+    return TRUE;
 }
 
 BOOLEAN MiIsLedgerConsistent(ULONG64 *HolderCount)
@@ -205,11 +273,10 @@ BOOLEAN MiIsLedgerConsistent(ULONG64 *HolderCount)
     for (PRTL_INTERVAL_NODE Node = RtlFirstInterval(&MiLedger); Node != NULL;
          Node = RtlNextInterval(Node)) {
         const PMI_LEDGER_ENTRY Entry = MiEntryOf(Node);
-        MI_CACHE_TYPE CacheType;
         MI_REASON Reason;
         if (Entry->HolderCount == 0 ||
-            !MiTypeInLedger((MI_PFN_RANGE){Node->First, Node->First}, &CacheType) ||
-            !MiIsIoSpace((MI_PFN_RANGE){Node->First, Node->Last}, &Reason)) {
+            !MiIsIoSpace((MI_PFN_RANGE){Node->First, Node->Last}, &Reason) ||
+            !MiIsEntryAgreedOn(Entry)) {
             return FALSE;
         }
         *HolderCount += Entry->HolderCount;

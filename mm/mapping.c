@@ -102,6 +102,51 @@ PMI_MAPPING MiFindMappingAround(const VOID *Va)
     return Around.Found;
 }
 
+static BOOLEAN MiIsIoFrameIn(MI_PFN_RANGE Range, PFN_NUMBER Pfn)
+{
+    return Pfn >= Range.FirstPfn && Pfn <= Range.LastPfn && MiPfnElement(Pfn) == NULL;
+}
+
+static BOOLEAN MiDoesMdlShow(MI_PFN_RANGE Range, PMDL Mdl)
+{
+    const PFN_NUMBER *Pfns = MmGetMdlPfnArray(Mdl);
+    const PFN_NUMBER PageCount = MiMdlPageCount(Mdl);
+    PFN_NUMBER Page = 0;
+    while (Page < PageCount && !MiIsIoFrameIn(Range, Pfns[Page])) {
+        Page += 1;
+    }
+    return Page < PageCount;
+}
+
+static BOOLEAN MiDoesMappingShow(MI_PFN_RANGE Range, const MI_MAPPING *Mapping)
+{
+    switch (Mapping->Kind) {
+    case MiMappingIo:
+        return !Mapping->Io.IsRam && Mapping->Io.FirstPfn <= Range.LastPfn &&
+               Range.FirstPfn <= Mapping->Io.FirstPfn + Mapping->PageCount - 1;
+    case MiMappingMdl:
+        return MiDoesMdlShow(Range, Mapping->Locked.Mdl);
+    case MiMappingReserved:
+        return Mapping->Reserved.Mdl != NULL && MiDoesMdlShow(Range, Mapping->Reserved.Mdl);
+    }
+    return FALSE;
+}
+
+BOOLEAN MiIsIoRangeMapped(MI_PFN_RANGE Range)
+{
+    BOOLEAN IsMapped = FALSE;
+    const KIRQL OldIrql = KiAcquireLock(&MiMappingLock);
+    for (ULONG Index = 0; Index < MI_MAPPING_BUCKETS && !IsMapped; Index += 1) {
+        const MI_MAPPING *Mapping = MiBuckets[Index];
+        while (Mapping != NULL && !MiDoesMappingShow(Range, Mapping)) {
+            Mapping = Mapping->NextInBucket;
+        }
+        IsMapped = Mapping != NULL;
+    }
+    KiReleaseLock(&MiMappingLock, OldIrql);
+    return IsMapped;
+}
+
 ULONG64 MiMappingCount(VOID)
 {
     return MiCountOfMappings;

@@ -101,10 +101,20 @@ PMDL NTAPI IoAllocateMdl(PVOID VirtualAddress, ULONG Length, BOOLEAN SecondaryBu
     return Mdl;
 }
 
+// What stands in the header of an MDL that may not be ours, and so may have none; 0: no header.
+static ULONG MiSignatureOfMdl(PMDL Mdl)
+{
+    PFN_NUMBER Pfn;
+    return BYTE_OFFSET(Mdl) >= MI_MDL_HEADER_BYTES && MiTranslate((ULONG_PTR)Mdl, &Pfn)
+               ? MiHeaderOfMdl(Mdl)->Signature
+               : 0;
+}
+
 VOID NTAPI IoFreeMdl(PMDL Mdl)
 {
-    if (Mdl == NULL || MiHeaderOfMdl(Mdl)->Signature != MI_MDL_SIGNATURE) {
-        const BOOLEAN WasFreed = Mdl != NULL && MiHeaderOfMdl(Mdl)->Signature == MI_MDL_FREED;
+    const ULONG Signature = MiSignatureOfMdl(Mdl);
+    if (Signature != MI_MDL_SIGNATURE) {
+        const BOOLEAN WasFreed = Signature == MI_MDL_FREED;
         MiBugCheck(BAD_POOL_CALLER, WasFreed ? 0x07 : 0x99, (ULONG_PTR)Mdl, 0, 0,
                    "IoFreeMdl: the MDL at 0x%p %s", Mdl,
                    WasFreed ? "was freed already"
@@ -127,7 +137,7 @@ VOID NTAPI MmBuildMdlForNonPagedPool(PMDL MemoryDescriptorList)
         const ULONG_PTR Va = FirstVa + (Page << PAGE_SHIFT);
         if (!MiTranslate(Va, &Pfns[Page])) {
             MiBugCheck(
-                MEMORY_MANAGEMENT, 0x1240, (ULONG_PTR)MemoryDescriptorList, Va, 0,
+                MEMORY_MANAGEMENT, 0x1240, (ULONG_PTR)MemoryDescriptorList, MiPteAddress(Va), 0,
                 "MmBuildMdlForNonPagedPool: nothing is mapped at 0x%p, a page of the MDL's buffer",
                 (PVOID)Va);
         }
@@ -143,6 +153,29 @@ VOID NTAPI MmBuildMdlForNonPagedPool(PMDL MemoryDescriptorList)
 //
 // Frames of an MDL.
 //
+
+#define MI_UNMAPPABLE_FLAGS                                                                        \
+    (MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL | MDL_PARTIAL_HAS_BEEN_MAPPED)
+
+BOOLEAN MiIsMdlMappable(const MDL *Mdl)
+{
+    return (Mdl->MdlFlags & (MDL_PAGES_LOCKED | MDL_PARTIAL)) != 0 &&
+           (Mdl->MdlFlags & MI_UNMAPPABLE_FLAGS) == 0 && Mdl->ByteCount != 0;
+}
+
+VOID MiSetMdlMapped(PMDL Mdl, ULONG_PTR SystemVa)
+{
+    Mdl->MappedSystemVa = (PVOID)SystemVa;
+    Mdl->MdlFlags |= MDL_MAPPED_TO_SYSTEM_VA;
+    if ((Mdl->MdlFlags & MDL_PARTIAL) != 0) {
+        Mdl->MdlFlags |= MDL_PARTIAL_HAS_BEEN_MAPPED;
+    }
+}
+
+VOID MiSetMdlUnmapped(PMDL Mdl)
+{
+    Mdl->MdlFlags &= ~(MDL_MAPPED_TO_SYSTEM_VA | MDL_PARTIAL_HAS_BEEN_MAPPED);
+}
 
 static BOOLEAN MiIsMappableIoFrame(PFN_NUMBER Pfn)
 {
@@ -184,6 +217,14 @@ PFN_NUMBER MiFrameRun(const PFN_NUMBER *Pfns, PFN_NUMBER PageCount, PBOOLEAN IsR
     return Count;
 }
 
+// For C3: the holds that MDLs and their mappings have in the ledger.
+static ULONG64 MiIoRunsHeld;
+
+ULONG64 MiIoRunsHeldByMdls(VOID)
+{
+    return MiIoRunsHeld;
+}
+
 NTSTATUS MiHoldIoFrames(const PFN_NUMBER *Pfns, PFN_NUMBER PageCount, PVOID Caller)
 {
     PFN_NUMBER Held = 0;
@@ -192,11 +233,12 @@ NTSTATUS MiHoldIoFrames(const PFN_NUMBER *Pfns, PFN_NUMBER PageCount, PVOID Call
         const PFN_NUMBER Run = MiFrameRun(&Pfns[Held], PageCount - Held, &IsRam);
         const MI_PFN_RANGE Range = {Pfns[Held], Pfns[Held] + Run - 1};
         const NTSTATUS Status =
-            IsRam ? STATUS_SUCCESS : MiAcquireCacheRange(Range, MiCacheUndecided, Caller, NULL);
+            IsRam ? STATUS_SUCCESS : MiAcquireCacheRange(Range, MiCacheUndecided, Caller);
         if (!NT_SUCCESS(Status)) {
             MiReleaseIoFrames(Pfns, Held);
             return Status;
         }
+        MiIoRunsHeld += !IsRam;
         Held += Run;
     }
     return STATUS_SUCCESS;
@@ -210,6 +252,7 @@ VOID MiReleaseIoFrames(const PFN_NUMBER *Pfns, PFN_NUMBER PageCount)
         const PFN_NUMBER Run = MiFrameRun(&Pfns[Released], PageCount - Released, &IsRam);
         if (!IsRam) {
             MiReleaseCacheRange((MI_PFN_RANGE){Pfns[Released], Pfns[Released] + Run - 1});
+            MiIoRunsHeld -= 1;
         }
         Released += Run;
     }

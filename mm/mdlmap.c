@@ -7,88 +7,43 @@
 //
 // Invariant (checked by MmVerify):
 //   D1  An MDL with a mapping of its own has MDL_MAPPED_TO_SYSTEM_VA, and MappedSystemVa lies in
-//       the mapping's first
-//       page: with the byte offset after MmMapLockedPagesSpecifyCache, without it in a reservation.
+//       the mapping's first page: with the byte offset after MmMapLockedPagesSpecifyCache, without
+//       it in a reservation.
 #include "mm/mi.h"
 
 //
 // Cache types, page by page.
 //
 
-// Takes back the decisions about the I/O frames among the leading pages of an array.
-static VOID MiRevertIo(const PFN_NUMBER *Pfns, PFN_NUMBER PageCount)
+// The cache type of a mapping's page: the one that its frame has; where it has none, Requested's.
+static MI_CACHE_TYPE MiDecideCacheType(PFN_NUMBER Pfn, const MMPFN *Element,
+                                       MI_CACHE_TYPE Requested)
 {
-    PFN_NUMBER Page = 0;
-    while (Page < PageCount) {
-        BOOLEAN IsRam;
-        const PFN_NUMBER Run = MiFrameRun(&Pfns[Page], PageCount - Page, &IsRam);
-        if (!IsRam) {
-            MiRevertCacheRange((MI_PFN_RANGE){Pfns[Page], Pfns[Page] + Run - 1}, Pfns);
-        }
-        Page += Run;
+    if (Element == NULL) {
+        return MiDecideIoCacheType(Pfn, Requested);
     }
+    const MI_CACHE_TYPE CacheType = MiRamCacheType(Element);
+    return CacheType != MiCacheUndecided ? CacheType : MiDecideRamCacheType(Pfn, Requested);
 }
 
-// Decides the leading pages, which are adjacent I/O frames. Returns how many they are.
-static PFN_NUMBER MiDecideIoRun(const PFN_NUMBER *Pfns, PFN_NUMBER PageCount,
-                                MI_CACHE_TYPE Requested, const VOID *Decider,
-                                MI_CACHE_TYPE *CacheType, NTSTATUS *Status)
-{
-    BOOLEAN IsRam;
-    const PFN_NUMBER Run = MiFrameRun(Pfns, PageCount, &IsRam);
-    const MI_PFN_RANGE Range = {Pfns[0], Pfns[0] + Run - 1};
-    *Status = MiDecideCacheRange(Range, Requested, Decider, CacheType);
-    return Run;
-}
-
-NTSTATUS MiDecideIoFrames(const PFN_NUMBER *Pfns, PFN_NUMBER PageCount, MI_CACHE_TYPE Requested)
-{
-    PFN_NUMBER Page = 0;
-    while (Page < PageCount) {
-        if (MiPfnElement(Pfns[Page]) != NULL) {
-            Page += 1;
-            continue;
-        }
-        MI_CACHE_TYPE CacheType;
-        NTSTATUS Status;
-        const PFN_NUMBER Run =
-            MiDecideIoRun(&Pfns[Page], PageCount - Page, Requested, Pfns, &CacheType, &Status);
-        if (!NT_SUCCESS(Status)) {
-            MiRevertIo(Pfns, Page);
-            return Status;
-        }
-        Page += Run;
-    }
-    return STATUS_SUCCESS;
-}
-
-// The cache type of a frame of RAM; one that has none gets Requested.
-static MI_CACHE_TYPE MiTypeOfRam(PFN_NUMBER Pfn, const MMPFN *Element, MI_CACHE_TYPE Requested)
-{
-    if (Element->State != MiPfnMdl) {
-        return MiCacheWriteBack;
-    }
-    return Element->CacheType != MiCacheUndecided ? (MI_CACHE_TYPE)Element->CacheType
-                                                  : MiDecideFrameCacheType(Pfn, Requested);
-}
-
-// The leading pages that share one cache type, which goes to *CacheType. Frames of an MDL's own may
-// not be freed while something maps them, so each of them counts one mapping more.
+// The leading pages that share one cache type, which goes to *CacheType. Frames of RAM may not be
+// freed while something maps them, so each of them counts one mapping more.
 static PFN_NUMBER MiCountTypedRun(const PFN_NUMBER *Pfns, PFN_NUMBER PageCount,
                                   MI_CACHE_TYPE Requested, MI_CACHE_TYPE *CacheType)
 {
-    PMMPFN Element = MiPfnElement(Pfns[0]);
-    if (Element == NULL) {
-        NTSTATUS Status;
-        return MiDecideIoRun(Pfns, PageCount, Requested, NULL, CacheType, &Status);
-    }
     PFN_NUMBER Page = 0;
-    *CacheType = MiTypeOfRam(Pfns[0], Element, Requested);
+    PMMPFN Element = MiPfnElement(Pfns[0]);
+    *CacheType = MiDecideCacheType(Pfns[0], Element, Requested);
     do {
-        Element->MapCount += Element->State == MiPfnMdl;
+        if (Element != NULL) {
+            Element->MapCount += 1;
+        }
         Page += 1;
-        Element = Page < PageCount ? MiPfnElement(Pfns[Page]) : NULL;
-    } while (Element != NULL && MiTypeOfRam(Pfns[Page], Element, Requested) == *CacheType);
+        if (Page == PageCount) {
+            break;
+        }
+        Element = MiPfnElement(Pfns[Page]);
+    } while (MiDecideCacheType(Pfns[Page], Element, Requested) == *CacheType);
     return Page;
 }
 
@@ -110,7 +65,7 @@ static VOID MiUncountFrames(const MMPTE *Pte, ULONG EntryCount)
 {
     for (ULONG Index = 0; Index < EntryCount; Index += 1) {
         const PMMPFN Element = MiPfnElement(MiArchPtePfn(MiArchLoadPte(&Pte[Index]), 1));
-        if (Element != NULL && Element->State == MiPfnMdl) {
+        if (Element != NULL) {
             Element->MapCount -= 1;
         }
     }
@@ -138,7 +93,6 @@ VOID MiUncommitFrames(PMMPTE KnownPte, ULONG_PTR Va, PFN_NUMBER PageCount)
 //
 
 #define MI_PRIORITY_MASK 0xFFFF
-#define MI_UNMAPPABLE_FLAGS (MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL)
 
 // How much of the system PTEs must be free, in percent, for a request of a priority.
 static const struct {
@@ -164,14 +118,6 @@ static BOOLEAN MiIsPriorityMet(ULONG Priority)
     return (Total - Used) * 100 >= Total * FreePercent;
 }
 
-// Whether the MDL's state allows a mapping: locked (or part of a locked one), not empty, not
-// mapped.
-static BOOLEAN MiIsMdlMappable(const MDL *Mdl)
-{
-    return (Mdl->MdlFlags & (MDL_PAGES_LOCKED | MDL_PARTIAL)) != 0 &&
-           (Mdl->MdlFlags & MI_UNMAPPABLE_FLAGS) == 0 && Mdl->ByteCount != 0;
-}
-
 static BOOLEAN MiReserveForMdl(PMI_MAPPING Mapping)
 {
     Mapping->Va =
@@ -187,23 +133,11 @@ static BOOLEAN MiReserveForMdl(PMI_MAPPING Mapping)
     return TRUE;
 }
 
-static VOID MiSetMapped(PMDL Mdl, PVOID SystemVa)
+// Maps an MDL whose state is in order. NULL: there is not enough of something.
+static PVOID MiMapMdl(PMDL Mdl, MI_CACHE_TYPE CacheType, ULONG Priority, PVOID Caller)
 {
-    Mdl->MappedSystemVa = SystemVa;
-    Mdl->MdlFlags |= MDL_MAPPED_TO_SYSTEM_VA;
-    if ((Mdl->MdlFlags & MDL_PARTIAL) != 0) {
-        Mdl->MdlFlags |= MDL_PARTIAL_HAS_BEEN_MAPPED;
-    }
-}
-
-// Maps an MDL whose state and frames are in order. NULL: not enough of something, or types that
-// exclude each other.
-static PVOID MiMapMdl(PMDL Mdl, MI_CACHE_TYPE CacheType, ULONG Priority, PVOID Caller,
-                      MI_REASON *Reason)
-{
-    const BOOLEAN IsAllRam = MiCheckMdlFrames(Mdl);
     const PPFN_NUMBER Pfns = MmGetMdlPfnArray(Mdl);
-    *Reason = MiReasonResources;
+    (VOID) MiCheckMdlFrames(Mdl);
     PMI_MAPPING Mapping = MiAllocateMapping(MiMappingMdl, Caller);
     if (Mapping == NULL) {
         return NULL;
@@ -223,18 +157,11 @@ static PVOID MiMapMdl(PMDL Mdl, MI_CACHE_TYPE CacheType, ULONG Priority, PVOID C
     if (!MiReserveForMdl(Mapping)) {
         goto ReleaseFrames;
     }
-    // Last of the questions: a type stays for as long as the MDL holds its frames.
-    if (!IsAllRam && !NT_SUCCESS(MiDecideIoFrames(Pfns, Mapping->PageCount, CacheType))) {
-        *Reason = MiReasonCacheConflict;
-        goto ReleaseVa;
-    }
     MiCommitFrames(NULL, Mapping->Va, Pfns, Mapping->PageCount, Mapping->Protection);
     MiInsertMapping(Mapping);
-    MiSetMapped(Mdl, (PVOID)(Mapping->Va + Mdl->ByteOffset));
+    MiSetMdlMapped(Mdl, Mapping->Va + Mdl->ByteOffset);
     return Mdl->MappedSystemVa;
 
-ReleaseVa:
-    MiReleaseSystemVa(Mapping->Region, Mapping->Va, Mapping->PageCount, Mapping->LeadingGuardPages);
 ReleaseFrames:
     MiReleaseIoFrames(Pfns, Mapping->PageCount);
 FreeMapping:
@@ -259,13 +186,11 @@ static PVOID MiMapLockedPages(PMDL Mdl, KPROCESSOR_MODE AccessMode, MEMORY_CACHI
         MiRefusePlain(Routine, MiReasonMdlState);
         return NULL;
     }
-    MI_REASON Reason = MiReasonResources;
-    PVOID Va =
-        MiIsPriorityMet(Priority) ? MiMapMdl(Mdl, CacheType, Priority, Caller, &Reason) : NULL;
+    PVOID Va = MiIsPriorityMet(Priority) ? MiMapMdl(Mdl, CacheType, Priority, Caller) : NULL;
     if (Va != NULL) {
         return Va;
     }
-    MiRefusePlain(Routine, Reason);
+    MiRefusePlain(Routine, MiReasonResources);
     if (BugCheckOnFailure && (Mdl->MdlFlags & MDL_MAPPING_CAN_FAIL) == 0) {
         ULONG64 Used;
         ULONG64 Total;
@@ -371,7 +296,7 @@ static VOID MiUnmapLockedMapping(PMI_MAPPING Mapping)
     MiUncommitFrames(NULL, Mapping->Va, Mapping->PageCount);
     MiReleaseSystemVa(Mapping->Region, Mapping->Va, Mapping->PageCount, Mapping->LeadingGuardPages);
     MiReleaseIoFrames(MmGetMdlPfnArray(Mdl), Mapping->PageCount);
-    Mdl->MdlFlags &= ~(MDL_MAPPED_TO_SYSTEM_VA | MDL_PARTIAL_HAS_BEEN_MAPPED);
+    MiSetMdlUnmapped(Mdl);
     MiFreeMapping(Mapping);
 }
 

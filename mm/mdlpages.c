@@ -222,13 +222,8 @@ static VOID MiFreeOwnFrame(PMDL Mdl, PPFN_NUMBER Slot)
             "MmFreePagesFromMdl: 0x%llx in the MDL at 0x%p is no frame of MmAllocatePagesForMdl%s",
             Pfn, Mdl, Pfn == MI_POISONED_PFN ? "; the MDL's pages were freed already" : "");
     }
-    const PMMPFN Element = MiPfnElement(Pfn);
-    if (Element->MapCount != 0) {
-        MiBugCheck(PFN_LIST_CORRUPT, 0x9A, Pfn, Element->State, Element->MapCount,
-                   "MmFreePagesFromMdl: frame 0x%llx is still mapped %u times by others", Pfn,
-                   Element->MapCount);
-    }
-    MiForgetFrameCacheType(Pfn);
+    MiCheckFrameUnmapped(Pfn);
+    MiForgetRamCacheType(Pfn);
     MiFreeFrame(Pfn);
     *Slot = MI_POISONED_PFN;
 }

@@ -164,20 +164,16 @@ typedef struct _MMPFN {
             ULONG PreviousPartial;
         };
     };
-    union {
-        ULONG MapCount;            // MDL frames: mappings beside the direct map
-        struct {                   // pool page of small blocks
-            USHORT FirstFreeBlock; // byte offset in the page, or MI_NO_BLOCK when full
-            USHORT UsedBlockCount;
-        };
-    };
-    UCHAR State;     // MI_PFN_STATE
-    UCHAR CacheType; // MI_CACHE_TYPE
-    UCHAR PoolClass; // pool page: class of its blocks, or MI_POOL_CLASS_PAGES
+    ULONG MapCount;        // mappings beside the direct map and the pool's own
+    USHORT FirstFreeBlock; // pool page of small blocks: byte offset, or MI_NO_BLOCK when full
+    USHORT UsedBlockCount; // and how many blocks are out
+    UCHAR State;           // MI_PFN_STATE
+    UCHAR CacheType;       // MI_CACHE_TYPE
+    UCHAR PoolClass;       // pool page: class of its blocks, or MI_POOL_CLASS_PAGES
     UCHAR Reserved;
 } MMPFN, *PMMPFN;
 
-C_ASSERT(sizeof(MMPFN) == 16);
+C_ASSERT(sizeof(MMPFN) == 20);
 
 #define MI_NO_PFN ((PFN_NUMBER)0) // frame 0 is never handed out
 
@@ -219,7 +215,10 @@ _Must_inspect_result_ PFN_NUMBER MiAllocateFrameRun(_In_ PFN_NUMBER PageCount,
                                                     _In_ PFN_NUMBER AlignmentPages,
                                                     _In_ MI_PFN_RANGE Window,
                                                     _In_ MI_PFN_STATE State);
+
+// Frees a frame. Bug checks 0x4E/0x9A when something still maps it; the second routine only checks.
 VOID MiFreeFrame(_In_ PFN_NUMBER Pfn);
+VOID MiCheckFrameUnmapped(_In_ PFN_NUMBER Pfn);
 
 // The first frame of the free list, or MI_NO_PFN; its entry's Flink is the next. For MiVerify.
 PFN_NUMBER MiFirstFreePfn(VOID);
@@ -289,6 +288,9 @@ PMMPTE MiFindPte(_In_ ULONG_PTR Va, _Out_ PULONG Level);
 BOOLEAN MiTranslate(_In_ ULONG_PTR Va, _Out_ PFN_NUMBER *Pfn);
 
 ULONG64 MiPagesPerLeaf(_In_ ULONG Level);
+
+// Where the self-map shows the entry of the 4 KiB page of Va.
+ULONG_PTR MiPteAddress(_In_ ULONG_PTR Va);
 
 // Calls Routine for every leaf of the address space, ascending, until it returns FALSE.
 typedef BOOLEAN MI_LEAF_ROUTINE(_In_ ULONG_PTR Va, _In_ ULONG Level, _In_ MMPTE Leaf,
@@ -379,6 +381,9 @@ typedef VOID MI_MAPPING_ROUTINE(_In_ PMI_MAPPING Mapping, _In_opt_ PVOID Context
 VOID MiEnumerateMappings(_In_ MI_MAPPING_ROUTINE *Routine, _In_opt_ PVOID Context);
 ULONG64 MiMappingCount(VOID);
 
+// Whether a live mapping shows an I/O frame of Range.
+BOOLEAN MiIsIoRangeMapped(_In_ MI_PFN_RANGE Range);
+
 //
 // alias.c: the direct map's view of a frame, which must go while the frame is mapped with another
 // cache type.
@@ -389,9 +394,15 @@ _Must_inspect_result_ NTSTATUS MiPrepareAlias(_In_ PFN_NUMBER FirstPfn, _In_ PFN
 VOID MiHideAlias(_In_ PFN_NUMBER Pfn);
 VOID MiShowAlias(_In_ PFN_NUMBER Pfn);
 
-// The cache type of a locked frame of RAM: the one it has, or, decided now, Requested. Cannot fail.
-MI_CACHE_TYPE MiDecideFrameCacheType(_In_ PFN_NUMBER Pfn, _In_ MI_CACHE_TYPE Requested);
-VOID MiForgetFrameCacheType(_In_ PFN_NUMBER Pfn);
+// The cache type of a locked frame of RAM, which only a frame of an MDL may lack.
+static inline MI_CACHE_TYPE MiRamCacheType(const MMPFN *Element)
+{
+    return Element->State == MiPfnMdl ? (MI_CACHE_TYPE)Element->CacheType : MiCacheWriteBack;
+}
+
+// The same; a frame that lacks one gets Requested. Cannot fail, and allocates nothing.
+MI_CACHE_TYPE MiDecideRamCacheType(_In_ PFN_NUMBER Pfn, _In_ MI_CACHE_TYPE Requested);
+VOID MiForgetRamCacheType(_In_ PFN_NUMBER Pfn);
 
 // Whether the frame's contents stay where they are until its owner frees it, so that drivers may
 // map it.
@@ -416,28 +427,19 @@ ULONG64 MiSparePoolPageCount(VOID);
 // ledger.c: the cache type of I/O frames.
 //
 
-// Holds Range with CacheType, which may be undecided. STATUS_CONFLICTING_ADDRESSES: frames of it have
-// another type. Caller is remembered as the owner. With Decider, which names the call that is being
-// made, MiRevertCacheRange can take the type back.
+// Holds Range. With a cache type, that is the type of all its frames: STATUS_CONFLICTING_ADDRESSES
+// when one of them has another. With MiCacheUndecided each frame keeps the type that it has, and is
+// open when it has none. Caller is remembered as the owner.
 _Must_inspect_result_ NTSTATUS MiAcquireCacheRange(_In_ MI_PFN_RANGE Range,
-                                                   _In_ MI_CACHE_TYPE CacheType, _In_ PVOID Caller,
-                                                   _In_opt_ const VOID *Decider);
+                                                   _In_ MI_CACHE_TYPE CacheType, _In_ PVOID Caller);
 VOID MiReleaseCacheRange(_In_ MI_PFN_RANGE Range);
 
-// The type of exactly this range, which somebody holds. If it has none, it gets the one that some of
-// its frames have, else Requested. Allocates nothing. STATUS_NOT_FOUND: nobody holds exactly this
-// range. STATUS_CONFLICTING_ADDRESSES: its frames have two types.
-_Must_inspect_result_ NTSTATUS MiDecideCacheRange(_In_ MI_PFN_RANGE Range,
-                                                  _In_ MI_CACHE_TYPE Requested,
-                                                  _In_opt_ const VOID *Decider,
-                                                  _Out_ MI_CACHE_TYPE *CacheType);
+// Whether somebody holds a range with this I/O frame.
+BOOLEAN MiIsFrameHeld(_In_ PFN_NUMBER Pfn);
 
-// Takes back the type that Decider gave this range, unless somebody else has relied on it since.
-VOID MiRevertCacheRange(_In_ MI_PFN_RANGE Range, _In_ const VOID *Decider);
-
-// Whether any frame of Range is held with a type, that is, mapped or once mapped by an MDL that
-// still exists.
-BOOLEAN MiIsCacheRangeDecided(_In_ MI_PFN_RANGE Range);
+// The cache type of a held I/O frame: the one it has, or, decided now, Requested. Cannot fail, and
+// allocates nothing.
+MI_CACHE_TYPE MiDecideIoCacheType(_In_ PFN_NUMBER Pfn, _In_ MI_CACHE_TYPE Requested);
 
 // The code that first held frames of Range with a type other than Except, or NULL.
 PVOID MiFindCacheOwner(_In_ MI_PFN_RANGE Range, _In_ MI_CACHE_TYPE Except);
@@ -466,25 +468,26 @@ BOOLEAN MiCheckMdlFrames(_In_ PMDL Mdl);
 PFN_NUMBER MiFrameRun(_In_reads_(PageCount) const PFN_NUMBER *Pfns, _In_ PFN_NUMBER PageCount,
                       _Out_ PBOOLEAN IsRam);
 
+// Whether the MDL's state allows a mapping: locked (or part of a locked one), not empty, not mapped.
+BOOLEAN MiIsMdlMappable(_In_ const MDL *Mdl);
+
+// What a mapping leaves in the MDL, and takes away again.
+VOID MiSetMdlMapped(_Inout_ PMDL Mdl, _In_ ULONG_PTR SystemVa);
+VOID MiSetMdlUnmapped(_Inout_ PMDL Mdl);
+
 // Takes a hold without a type in the ledger for every run of adjacent I/O frames; RAM needs none.
 // All or nothing. STATUS_INSUFFICIENT_RESOURCES: no pool.
 _Must_inspect_result_ NTSTATUS MiHoldIoFrames(_In_reads_(PageCount) const PFN_NUMBER *Pfns,
                                               _In_ PFN_NUMBER PageCount, _In_ PVOID Caller);
 VOID MiReleaseIoFrames(_In_reads_(PageCount) const PFN_NUMBER *Pfns, _In_ PFN_NUMBER PageCount);
+ULONG64 MiIoRunsHeldByMdls(VOID);
 
 //
 // mdlmap.c: MDLs in system addresses.
 //
 
-// Decides the cache type of every I/O frame: the one it has, else Requested. All or nothing.
-// Allocates nothing. STATUS_NOT_FOUND: a run of frames that nobody holds;
-// STATUS_CONFLICTING_ADDRESSES: a run whose frames have two types. RAM needs no asking.
-_Must_inspect_result_ NTSTATUS MiDecideIoFrames(_In_reads_(PageCount) const PFN_NUMBER *Pfns,
-                                                _In_ PFN_NUMBER PageCount,
-                                                _In_ MI_CACHE_TYPE Requested);
-
 // Maps frames at prepared addresses, and counts the mapping in them. Each gets the cache type that it
-// has; RAM that has none, Requested's. I/O frames must be decided. Cannot fail.
+// has; one that has none, Requested's. I/O frames must be held. Cannot fail, and allocates nothing.
 VOID MiCommitFrames(_In_opt_ PMMPTE KnownPte, _In_ ULONG_PTR Va,
                     _In_reads_(PageCount) const PFN_NUMBER *Pfns, _In_ PFN_NUMBER PageCount,
                     _In_ MI_PROTECTION Requested);

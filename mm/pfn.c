@@ -1,4 +1,4 @@
-// The PFN database: one 16-byte entry per frame of RAM, and the allocator of frames.
+// The PFN database: one 20-byte entry per frame of RAM, and the allocator of frames.
 //
 //   frame   0        1        2        3        4
 //          +--------+--------+--------+--------+--------
@@ -141,9 +141,19 @@ PFN_NUMBER MiAllocateFrameRun(PFN_NUMBER PageCount, PFN_NUMBER AlignmentPages, M
     return FirstPfn;
 }
 
+VOID MiCheckFrameUnmapped(PFN_NUMBER Pfn)
+{
+    const PMMPFN Element = MiPfnElement(Pfn);
+    if (Element->MapCount != 0) {
+        MiBugCheck(PFN_LIST_CORRUPT, 0x9A, Pfn, Element->State, Element->MapCount,
+                   "frame 0x%llx is freed, but %u mappings of it are left", Pfn, Element->MapCount);
+    }
+}
+
 VOID MiFreeFrame(PFN_NUMBER Pfn)
 {
     NT_ASSERT_INVARIANT("F2", MiPfnElement(Pfn) != NULL && MiPfnState(Pfn) != MiPfnFree);
+    MiCheckFrameUnmapped(Pfn);
     const KIRQL OldIrql = KiAcquireLock(&MiPfnLock);
     MiPushFreeFrame(Pfn);
     KiReleaseLock(&MiPfnLock, OldIrql);

@@ -318,6 +318,7 @@ static PVOID MiAllocateWholePages(SIZE_T ByteCount, ULONG Tag)
 static VOID MiFreeWholePages(PVOID Block, PFN_NUMBER FirstPfn)
 {
     const PFN_NUMBER PageCount = MiPfnElement(FirstPfn)->PageCount;
+    MiCheckFrameUnmapped(FirstPfn);
     MiCountBlocks(-1);
     if (PageCount == 1) {
         MiFreeFrame(FirstPfn);

@@ -336,6 +336,13 @@ static ULONG_PTR MiSignExtend(ULONG_PTR Va)
     return (ULONG_PTR)((LONG64)(Va << UnusedBits) >> UnusedBits);
 }
 
+ULONG_PTR MiPteAddress(ULONG_PTR Va)
+{
+    const ULONG64 PageIndex =
+        (Va >> PAGE_SHIFT) & (MiPagesPerLeaf(MiArchTopLevel()) * MI_PTES_PER_TABLE - 1);
+    return MiArchLayout[MiRegionSelfMap].BaseVa + PageIndex * sizeof(MMPTE);
+}
+
 static BOOLEAN MiWalkTable(PFN_NUMBER TablePfn, ULONG Level, ULONG_PTR BaseVa,
                            MI_LEAF_ROUTINE *Routine, PVOID Context)
 {
@@ -369,11 +376,16 @@ VOID MiWalkLeaves(MI_LEAF_ROUTINE *Routine, PVOID Context)
 // The kernel's address space.
 //
 
+DECLSPEC_NORETURN static VOID MiStopForLackOfTables(PFN_NUMBER FirstPfn, PFN_NUMBER PageCount)
+{
+    MiBugCheck(INSTALL_MORE_MEMORY, FirstPfn, PageCount, 0, 0,
+               "no memory for the kernel's own page tables");
+}
+
 static VOID MiMapAtBoot(ULONG_PTR Va, PFN_NUMBER FirstPfn, PFN_NUMBER PageCount, MI_ACCESS Access)
 {
     if (!NT_SUCCESS(MiPrepareRange(Va, FirstPfn, PageCount))) {
-        MiBugCheck(INSTALL_MORE_MEMORY, FirstPfn, PageCount, 0, 0,
-                   "no memory for the kernel's own page tables");
+        MiStopForLackOfTables(FirstPfn, PageCount);
     }
     MiCommitRange(Va, FirstPfn, PageCount, (MI_PROTECTION){Access, MiCacheWriteBack});
 }
@@ -408,6 +420,9 @@ static VOID MiMapAllRam(PFN_NUMBER ImageFirstPfn, PFN_NUMBER ImageEndPfn)
 VOID MiInitializeAddressSpace(VOID)
 {
     MiRootPfn = MiAllocateTable();
+    if (MiRootPfn == MI_NO_PFN) {
+        MiStopForLackOfTables(0, 0);
+    }
     const MI_IMAGE_SECTION *Sections;
     const ULONG SectionCount = MiArchImageSections(&Sections);
     PFN_NUMBER ImageFirstPfn = 0;

@@ -16,17 +16,6 @@ PHYSICAL_ADDRESS NTAPI MmGetPhysicalAddress(PVOID BaseAddress)
 BOOLEAN NTAPI MmIsAddressValid(PVOID VirtualAddress)
 {
     PFN_NUMBER Pfn;
-    // The self-map is readable, but its leaves are tables, which the walk takes for what they are.
-    const MI_VIRTUAL_REGION *SelfMap = &MiArchLayout[MiRegionSelfMap];
-    const ULONG_PTR Offset = (ULONG_PTR)VirtualAddress - SelfMap->BaseVa;
-    if (Offset < SelfMap->ByteCount) {
-        // The entry at Offset exists when the table that holds it does.
-        ULONG Level;
-        const ULONG_PTR Described = (Offset / sizeof(MMPTE)) << PAGE_SHIFT;
-        const ULONG_PTR Va = (LONG64)(Described << 16) >> 16;
-        const MMPTE Entry = MiArchLoadPte(MiFindPte(Va, &Level));
-        return Level == 1 || MiArchPteKind(Entry, Level) == MiPteTable;
-    }
     return MiTranslate((ULONG_PTR)VirtualAddress, &Pfn);
 }
 

@@ -120,14 +120,35 @@ VOID NTAPI MmFreeMappingAddress(PVOID BaseAddress, ULONG PoolTag)
 // Map and unmap.
 //
 
-#define MI_UNMAPPABLE_FLAGS                                                                        \
-    (MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL | MDL_PARTIAL_HAS_BEEN_MAPPED)
+static VOID MiCheckReservationEmpty(const MI_MAPPING *Mapping)
+{
+    if (Mapping->Reserved.Mdl != NULL) {
+        MiBugCheck(SYSTEM_PTE_MISUSE, 0x107, Mapping->Va, Mapping->Va,
+                   Mapping->Va + ((Mapping->PageCount - 1) << PAGE_SHIFT),
+                   "MmMapLockedPagesWithReservedMapping: the MDL at 0x%p is still mapped into the "
+                   "reservation at 0x%p",
+                   Mapping->Reserved.Mdl, (PVOID)Mapping->Va);
+    }
+}
+
+// Whether somebody holds every I/O frame of the MDL: the MDL itself, if MmAllocateMdlForIoSpace made
+// it. What nobody holds has no cache type, and no place to write one down.
+static BOOLEAN MiAreFramesHeld(PMDL Mdl)
+{
+    const PFN_NUMBER *Pfns = MmGetMdlPfnArray(Mdl);
+    const PFN_NUMBER PageCount = MiMdlPageCount(Mdl);
+    for (PFN_NUMBER Page = 0; Page < PageCount; Page += 1) {
+        if (MiPfnElement(Pfns[Page]) == NULL && !MiIsFrameHeld(Pfns[Page])) {
+            return FALSE;
+        }
+    }
+    return TRUE;
+}
 
 // Whether the MDL may be mapped into the reservation. FALSE: *Reason is a wrong parameter.
 static BOOLEAN MiFitsReservation(const MI_MAPPING *Mapping, PMDL Mdl, MI_REASON *Reason)
 {
-    if ((Mdl->MdlFlags & (MDL_PAGES_LOCKED | MDL_PARTIAL)) == 0 ||
-        (Mdl->MdlFlags & MI_UNMAPPABLE_FLAGS) != 0 || Mdl->ByteCount == 0) {
+    if (!MiIsMdlMappable(Mdl)) {
         *Reason = MiReasonMdlState;
         return FALSE;
     }
@@ -135,7 +156,8 @@ static BOOLEAN MiFitsReservation(const MI_MAPPING *Mapping, PMDL Mdl, MI_REASON 
         *Reason = MiReasonReservationSize;
         return FALSE;
     }
-    return TRUE;
+    *Reason = MiReasonUnclaimedFrame;
+    return MiCheckMdlFrames(Mdl) || MiAreFramesHeld(Mdl);
 }
 
 PVOID NTAPI MmMapLockedPagesWithReservedMapping(PVOID MappingAddress, ULONG PoolTag,
@@ -144,16 +166,10 @@ PVOID NTAPI MmMapLockedPagesWithReservedMapping(PVOID MappingAddress, ULONG Pool
 {
     const PMDL Mdl = MemoryDescriptorList;
     const PMI_MAPPING Mapping = MiFindReservation(MappingAddress, PoolTag, MiUseMap);
-    MI_CACHE_TYPE Requested;
+    MI_PROTECTION Protection = {.Access = MiAccessReadWrite};
     MI_REASON Reason;
-    if (Mapping->Reserved.Mdl != NULL) {
-        MiBugCheck(SYSTEM_PTE_MISUSE, 0x107, Mapping->Va, Mapping->Va,
-                   Mapping->Va + ((Mapping->PageCount - 1) << PAGE_SHIFT),
-                   "MmMapLockedPagesWithReservedMapping: the MDL at 0x%p is still mapped into the "
-                   "reservation at 0x%p",
-                   Mapping->Reserved.Mdl, (PVOID)Mapping->Va);
-    }
-    if (!MiDecodeCachingType(CacheType, &Requested)) {
+    MiCheckReservationEmpty(Mapping);
+    if (!MiDecodeCachingType(CacheType, &Protection.CacheType)) {
         MiRefusePlain(__func__, MiReasonCacheType);
         return NULL;
     }
@@ -161,33 +177,20 @@ PVOID NTAPI MmMapLockedPagesWithReservedMapping(PVOID MappingAddress, ULONG Pool
         MiRefusePlain(__func__, Reason);
         return NULL;
     }
-    const PPFN_NUMBER Pfns = MmGetMdlPfnArray(Mdl);
     const PFN_NUMBER PageCount = MiMdlPageCount(Mdl);
-    const BOOLEAN IsAllRam = MiCheckMdlFrames(Mdl);
-    const NTSTATUS Status =
-        IsAllRam ? STATUS_SUCCESS : MiDecideIoFrames(Pfns, PageCount, Requested);
-    if (!NT_SUCCESS(Status)) {
-        MiRefusePlain(__func__,
-                      Status == STATUS_NOT_FOUND ? MiReasonUnclaimedFrame : MiReasonCacheConflict);
-        return NULL;
-    }
-    MiCommitFrames(Mapping->Reserved.FirstPte, Mapping->Va, Pfns, PageCount,
-                   (MI_PROTECTION){MiAccessReadWrite, Requested});
+    MiCommitFrames(Mapping->Reserved.FirstPte, Mapping->Va, MmGetMdlPfnArray(Mdl), PageCount,
+                   Protection);
     Mapping->Reserved.Mdl = Mdl;
     Mapping->Reserved.MappedPageCount = PageCount;
     // Documented: the field holds the address without the byte offset, the return value with it.
-    Mdl->MappedSystemVa = (PVOID)Mapping->Va;
-    Mdl->MdlFlags |= MDL_MAPPED_TO_SYSTEM_VA;
-    if ((Mdl->MdlFlags & MDL_PARTIAL) != 0) {
-        Mdl->MdlFlags |= MDL_PARTIAL_HAS_BEEN_MAPPED;
-    }
+    MiSetMdlMapped(Mdl, Mapping->Va);
     return (PVOID)(Mapping->Va + Mdl->ByteOffset);
 }
 
 VOID MiUnmapReservation(PMI_MAPPING Mapping)
 {
     MiUncommitFrames(Mapping->Reserved.FirstPte, Mapping->Va, Mapping->Reserved.MappedPageCount);
-    Mapping->Reserved.Mdl->MdlFlags &= ~(MDL_MAPPED_TO_SYSTEM_VA | MDL_PARTIAL_HAS_BEEN_MAPPED);
+    MiSetMdlUnmapped(Mapping->Reserved.Mdl);
     Mapping->Reserved.Mdl = NULL;
     Mapping->Reserved.MappedPageCount = 0;
 }

@@ -73,28 +73,34 @@ static VOID MiVerifyFrames(MI_PFN_RANGE Range, BOOLEAN IsRam, ULONG64 *Counts)
 {
     static const MMPFN Free = {.State = MiPfnFree, .CacheType = MiCacheUndecided};
     const SIZE_T Skipped = FIELD_OFFSET(MMPFN, MapCount);
+    const MMPFN *const Database = MiPfnDatabase;
+    ULONG64 FreeCount = 0;
     for (PFN_NUMBER Pfn = Range.FirstPfn; Pfn <= Range.LastPfn; Pfn += 1) {
-        const MMPFN *Element = &MiPfnDatabase[Pfn];
-        Counts[Element->State] += 1;
+        const MMPFN *Element = &Database[Pfn];
         if (IsRam &&
             RtlEqualMemory((const UCHAR *)Element + Skipped, (const UCHAR *)&Free + Skipped,
                            sizeof(MMPFN) - FIELD_OFFSET(MMPFN, MapCount))) {
+            FreeCount += 1;
             continue;
         }
+        Counts[Element->State] += 1;
         MiExpect((Element->State != MiPfnNotRam) == IsRam, "F1",
                  "the database and the physical map disagree about RAM", Pfn);
         MiVerifyFrame(Pfn, Element);
     }
+    Counts[MiPfnFree] += FreeCount;
 }
 
 static VOID MiVerifyFreeList(VOID)
 {
-    ULONG64 Count = 0;
     const ULONG64 Expected = MiPfnStateCountOf(MiPfnFree);
+    const MMPFN *const Database = MiPfnDatabase;
+    ULONG64 Count = 0;
     PFN_NUMBER Pfn = MiFirstFreePfn();
-    while (Pfn != MI_NO_PFN && Count <= Expected && MiPfnState(Pfn) == MiPfnFree) {
+    while (Pfn != MI_NO_PFN && Pfn < MiPfnDatabaseEnd && Count <= Expected &&
+           Database[Pfn].State == MiPfnFree) {
         Count += 1;
-        Pfn = MiPfnElement(Pfn)->Flink;
+        Pfn = Database[Pfn].Flink;
     }
     MiExpect(Pfn == MI_NO_PFN && Count == Expected, "F2",
              "the free list is not the set of free frames", Pfn);
@@ -315,8 +321,8 @@ ULONG MmVerify(VOID)
              "leaves of system addresses belong to no mapping", MiMappedPagesSeen);
     MiExpect(MiIsLedgerConsistent(&LedgerHolders), "C2",
              "the ledger's entries disagree, or name RAM", 0);
-    MiExpect(LedgerHolders >= MappingHolders, "C3",
-             "a mapping of I/O space has no hold in the ledger", LedgerHolders);
+    MiExpect(LedgerHolders == MappingHolders + MiIoRunsHeldByMdls(), "C3",
+             "the ledger's holds are not those of the mappings and MDLs", LedgerHolders);
     MiExpect(MiAreClaimsConsistent(), "O1", "claims overlap, or name RAM", 0);
     MiExpect(MiIsPoolConsistent(), "B1", "a pool page's list of free blocks is damaged", 0);
     return MiViolationCount;

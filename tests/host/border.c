@@ -1,27 +1,28 @@
-// The border: every exported routine that a test calls is entered through here, by the linker's --wrap, and so is every
-// place of mm where frames and addresses become free. The watcher learns of calls that way, and what must hold when
-// any routine returns is checked once, here, instead of in every test.
+// The border: every exported routine that a test calls is entered through here, by the linker's
+// --wrap, and so is every place of mm where frames and addresses become free. The watcher learns of
+// calls that way, and what must hold when any routine returns is checked once, here, instead of in
+// every test.
 #include "tests/host/host.h"
 
-#define BORDER(Result, Routine, Parameters, Arguments) \
-    Result NTAPI __real_##Routine Parameters; \
-    Result NTAPI __wrap_##Routine Parameters; \
-    Result NTAPI __wrap_##Routine Parameters \
-    { \
-        WatchBeginCall(#Routine); \
-        const Result Returned = __real_##Routine Arguments; \
-        WatchEndCall(); \
-        return Returned; \
+#define BORDER(Result, Routine, Parameters, Arguments)                                             \
+    Result NTAPI __real_##Routine Parameters;                                                      \
+    Result NTAPI __wrap_##Routine Parameters;                                                      \
+    Result NTAPI __wrap_##Routine Parameters                                                       \
+    {                                                                                              \
+        WatchBeginCall(#Routine);                                                                  \
+        const Result Returned = __real_##Routine Arguments;                                        \
+        WatchEndCall();                                                                            \
+        return Returned;                                                                           \
     }
 
-#define BORDER_VOID(Routine, Parameters, Arguments) \
-    VOID NTAPI __real_##Routine Parameters; \
-    VOID NTAPI __wrap_##Routine Parameters; \
-    VOID NTAPI __wrap_##Routine Parameters \
-    { \
-        WatchBeginCall(#Routine); \
-        __real_##Routine Arguments; \
-        WatchEndCall(); \
+#define BORDER_VOID(Routine, Parameters, Arguments)                                                \
+    VOID NTAPI __real_##Routine Parameters;                                                        \
+    VOID NTAPI __wrap_##Routine Parameters;                                                        \
+    VOID NTAPI __wrap_##Routine Parameters                                                         \
+    {                                                                                              \
+        WatchBeginCall(#Routine);                                                                  \
+        __real_##Routine Arguments;                                                                \
+        WatchEndCall();                                                                            \
     }
 
 // A mapping that begins at Address has a page before and a page behind it where nothing is mapped.
@@ -34,49 +35,56 @@ static VOID CheckGuards(const CHAR *Routine, PVOID Address, SIZE_T ByteCount)
     }
 }
 
-#define BORDER_MAP(Routine, Parameters, Arguments, ByteCount) \
-    PVOID NTAPI __real_##Routine Parameters; \
-    PVOID NTAPI __wrap_##Routine Parameters; \
-    PVOID NTAPI __wrap_##Routine Parameters \
-    { \
-        WatchBeginCall(#Routine); \
-        const PVOID Returned = __real_##Routine Arguments; \
-        WatchEndCall(); \
-        CheckGuards(#Routine, Returned, ByteCount); \
-        return Returned; \
+#define BORDER_MAP(Routine, Parameters, Arguments, ByteCount)                                      \
+    PVOID NTAPI __real_##Routine Parameters;                                                       \
+    PVOID NTAPI __wrap_##Routine Parameters;                                                       \
+    PVOID NTAPI __wrap_##Routine Parameters                                                        \
+    {                                                                                              \
+        WatchBeginCall(#Routine);                                                                  \
+        const PVOID Returned = __real_##Routine Arguments;                                         \
+        WatchEndCall();                                                                            \
+        CheckGuards(#Routine, Returned, ByteCount);                                                \
+        return Returned;                                                                           \
     }
 
-BORDER_MAP(MmMapIoSpaceEx, (PHYSICAL_ADDRESS Base, SIZE_T Bytes, ULONG Protect), (Base, Bytes, Protect), Bytes)
-BORDER_MAP(MmMapIoSpace, (PHYSICAL_ADDRESS Base, SIZE_T Bytes, MEMORY_CACHING_TYPE Type), (Base, Bytes, Type), Bytes)
+BORDER_MAP(MmMapIoSpaceEx, (PHYSICAL_ADDRESS Base, SIZE_T Bytes, ULONG Protect),
+           (Base, Bytes, Protect), Bytes)
+BORDER_MAP(MmMapIoSpace, (PHYSICAL_ADDRESS Base, SIZE_T Bytes, MEMORY_CACHING_TYPE Type),
+           (Base, Bytes, Type), Bytes)
 BORDER_VOID(MmUnmapIoSpace, (PVOID Base, SIZE_T Bytes), (Base, Bytes))
 BORDER(LOGICAL, MmIsIoSpaceActive, (PHYSICAL_ADDRESS Base, SIZE_T Bytes), (Base, Bytes))
 BORDER(PHYSICAL_ADDRESS, MmGetPhysicalAddress, (PVOID Va), (Va))
 BORDER(BOOLEAN, MmIsAddressValid, (PVOID Va), (Va))
 BORDER(PPHYSICAL_MEMORY_RANGE, MmGetPhysicalMemoryRanges, (VOID), ())
 
-BORDER(NTSTATUS, MmAllocateMdlForIoSpace, (PMM_PHYSICAL_ADDRESS_LIST List, SIZE_T Count, PMDL *Mdl), (List, Count, Mdl))
-BORDER(PMDL, IoAllocateMdl, (PVOID Va, ULONG Bytes, BOOLEAN Secondary, BOOLEAN Quota, struct _IRP *Irp),
+BORDER(NTSTATUS, MmAllocateMdlForIoSpace, (PMM_PHYSICAL_ADDRESS_LIST List, SIZE_T Count, PMDL *Mdl),
+       (List, Count, Mdl))
+BORDER(PMDL, IoAllocateMdl,
+       (PVOID Va, ULONG Bytes, BOOLEAN Secondary, BOOLEAN Quota, struct _IRP *Irp),
        (Va, Bytes, Secondary, Quota, Irp))
 BORDER_VOID(IoFreeMdl, (PMDL Mdl), (Mdl))
 BORDER_VOID(MmBuildMdlForNonPagedPool, (PMDL Mdl), (Mdl))
 BORDER_MAP(MmMapLockedPagesSpecifyCache,
-           (PMDL Mdl, KPROCESSOR_MODE Mode, MEMORY_CACHING_TYPE Type, PVOID Wanted, ULONG BugCheck, ULONG Priority),
+           (PMDL Mdl, KPROCESSOR_MODE Mode, MEMORY_CACHING_TYPE Type, PVOID Wanted, ULONG BugCheck,
+            ULONG Priority),
            (Mdl, Mode, Type, Wanted, BugCheck, Priority), Mdl->ByteCount)
 BORDER_MAP(MmMapLockedPages, (PMDL Mdl, KPROCESSOR_MODE Mode), (Mdl, Mode), Mdl->ByteCount)
 BORDER_VOID(MmUnmapLockedPages, (PVOID Base, PMDL Mdl), (Base, Mdl))
 
 BORDER(PMDL, MmAllocatePagesForMdl,
-       (PHYSICAL_ADDRESS Low, PHYSICAL_ADDRESS High, PHYSICAL_ADDRESS Skip, SIZE_T Bytes), (Low, High, Skip, Bytes))
+       (PHYSICAL_ADDRESS Low, PHYSICAL_ADDRESS High, PHYSICAL_ADDRESS Skip, SIZE_T Bytes),
+       (Low, High, Skip, Bytes))
 BORDER(PMDL, MmAllocatePagesForMdlEx,
-       (PHYSICAL_ADDRESS Low, PHYSICAL_ADDRESS High, PHYSICAL_ADDRESS Skip, SIZE_T Bytes, MEMORY_CACHING_TYPE Type,
-        ULONG Flags),
+       (PHYSICAL_ADDRESS Low, PHYSICAL_ADDRESS High, PHYSICAL_ADDRESS Skip, SIZE_T Bytes,
+        MEMORY_CACHING_TYPE Type, ULONG Flags),
        (Low, High, Skip, Bytes, Type, Flags))
 BORDER_VOID(MmFreePagesFromMdl, (PMDL Mdl), (Mdl))
 
 BORDER(PVOID, MmAllocateMappingAddress, (SIZE_T Bytes, ULONG Tag), (Bytes, Tag))
 BORDER_VOID(MmFreeMappingAddress, (PVOID Base, ULONG Tag), (Base, Tag))
-BORDER_MAP(MmMapLockedPagesWithReservedMapping, (PVOID Base, ULONG Tag, PMDL Mdl, MEMORY_CACHING_TYPE Type),
-           (Base, Tag, Mdl, Type), Mdl->ByteCount)
+BORDER_MAP(MmMapLockedPagesWithReservedMapping,
+           (PVOID Base, ULONG Tag, PMDL Mdl, MEMORY_CACHING_TYPE Type), (Base, Tag, Mdl, Type),
+           Mdl->ByteCount)
 BORDER_VOID(MmUnmapReservedMapping, (PVOID Base, ULONG Tag, PMDL Mdl), (Base, Tag, Mdl))
 
 BORDER(PVOID, ExAllocatePool2, (POOL_FLAGS Flags, SIZE_T Bytes, ULONG Tag), (Flags, Bytes, Tag))
@@ -96,9 +104,12 @@ VOID __wrap_MiFreeFrame(PFN_NUMBER Pfn)
     __real_MiFreeFrame(Pfn);
 }
 
-VOID __real_MiReleaseSystemVa(MI_REGION Region, ULONG_PTR Va, PFN_NUMBER PageCount, PFN_NUMBER LeadingGuardPages);
-VOID __wrap_MiReleaseSystemVa(MI_REGION Region, ULONG_PTR Va, PFN_NUMBER PageCount, PFN_NUMBER LeadingGuardPages);
-VOID __wrap_MiReleaseSystemVa(MI_REGION Region, ULONG_PTR Va, PFN_NUMBER PageCount, PFN_NUMBER LeadingGuardPages)
+VOID __real_MiReleaseSystemVa(MI_REGION Region, ULONG_PTR Va, PFN_NUMBER PageCount,
+                              PFN_NUMBER LeadingGuardPages);
+VOID __wrap_MiReleaseSystemVa(MI_REGION Region, ULONG_PTR Va, PFN_NUMBER PageCount,
+                              PFN_NUMBER LeadingGuardPages);
+VOID __wrap_MiReleaseSystemVa(MI_REGION Region, ULONG_PTR Va, PFN_NUMBER PageCount,
+                              PFN_NUMBER LeadingGuardPages)
 {
     WatchFreeAddresses(Va, PageCount);
     __real_MiReleaseSystemVa(Region, Va, PageCount, LeadingGuardPages);
@@ -121,9 +132,9 @@ VOID HostCheckSameUse(const MM_MEMORY_USE *Before, const CHAR *What)
 {
     MM_MEMORY_USE Now;
     MmQueryMemoryUse(&Now);
-#define SAME(Member) \
-    if (Now.Member != Before->Member) { \
-        FAIL("%s: " #Member " was %llu, is %llu", What, Before->Member, Now.Member); \
+#define SAME(Member)                                                                               \
+    if (Now.Member != Before->Member) {                                                            \
+        FAIL("%s: " #Member " was %llu, is %llu", What, Before->Member, Now.Member);               \
     }
     SAME(PoolBlocks)
     SAME(MdlPages)
@@ -135,8 +146,8 @@ VOID HostCheckSameUse(const MM_MEMORY_USE *Before, const CHAR *What)
 #undef SAME
     // Tables are kept; nothing else may have taken free frames.
     if (Now.FreePages + Now.TablePages != Before->FreePages + Before->TablePages) {
-        FAIL("%s: %llu free frames and tables were there, now %llu", What, Before->FreePages + Before->TablePages,
-             Now.FreePages + Now.TablePages);
+        FAIL("%s: %llu free frames and tables were there, now %llu", What,
+             Before->FreePages + Before->TablePages, Now.FreePages + Now.TablePages);
     }
 }
 

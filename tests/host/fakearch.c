@@ -1,19 +1,21 @@
 // An architecture that does not exist, for the build machine. It fulfils mm/miarch.h.
 //
-// Entries. A leaf is a word of fields that is turned by an amount that depends on its level, so that whoever reads it
-// at another level, or tests a bit of it, reads nonsense; and nonsense ends the test. An entry of the same value lies
-// in memory in another disguise at every address, so that it can be read by MiArchLoadPte only.
+// Entries. A leaf is a word of fields that is turned by an amount that depends on its level, so
+// that whoever reads it at another level, or tests a bit of it, reads nonsense; and nonsense ends
+// the test. An entry of the same value lies in memory in another disguise at every address, so that
+// it can be read by MiArchLoadPte only.
 //
 //   63        52 51  49 48  46 45   44 43                  4 3   0
 //   +-----------+------+------+-------+---------------------+-----+
-//   | 0xA5C     | level|access| cache | frame               | 0xD |  leaf, before it is turned by 5 * level + 3
+//   | 0xA5C     | level|access| cache | frame               | 0xD |  leaf, not yet turned
 //   +-----------+------+------+-------+---------------------+-----+
 //   | 0x7AB     | 0                   | frame               | 0x6 |  table
 //   +-----------+---------------------+---------------------+-----+
 //
-// Memory. Physical memory is a sparse file. All of its RAM is visible at FakeFrame, for the fakes and the tests; mm
-// sees it where its page tables say: leaves in the direct map and in the pool's region become real mappings of the
-// file on the build machine, and go when the entry goes. The addresses of system PTEs are only numbers.
+// Memory. Physical memory is a sparse file. All of its RAM is visible at FakeFrame, for the fakes
+// and the tests; mm sees it where its page tables say: leaves in the direct map and in the pool's
+// region become real mappings of the file on the build machine, and go when the entry goes. The
+// addresses of system PTEs are only numbers.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <sys/mman.h>
@@ -78,7 +80,8 @@ static BOOLEAN IsTable(ULONG64 Value)
 static ULONG64 Unpack(MMPTE Pte, ULONG Level)
 {
     const ULONG64 Fields = TurnLeft(Pte.Value, 64 - TurnOfLevel(Level));
-    if (Fields >> 52 != LEAF_CHECK || (Fields & 0xF) != LEAF_TAIL || ((Fields >> 49) & 7) != Level) {
+    if (Fields >> 52 != LEAF_CHECK || (Fields & 0xF) != LEAF_TAIL ||
+        ((Fields >> 49) & 7) != Level) {
         FAIL("entry 0x%llx is not one of level %u", Pte.Value, Level);
     }
     return Fields;
@@ -110,9 +113,11 @@ MMPTE MiArchMakeLeaf(ULONG Level, PFN_NUMBER Pfn, MI_PROTECTION Protection)
     CHECK(MiArchIsLeafAllowed(Level));
     CHECK((Pfn & ((1ull << (9 * (Level - 1))) - 1)) == 0);
     CHECK(Pfn <= PFN_MASK && Pfn >> (Arch.PhysicalBits - PAGE_SHIFT) == 0);
-    CHECK((ULONG)Protection.Access < MiAccessCount && (ULONG)Protection.CacheType < MiCacheTypeCount);
-    const ULONG64 Fields = LEAF_CHECK << 52 | (ULONG64)Level << 49 | (ULONG64)Protection.Access << 46 |
-                           (ULONG64)Protection.CacheType << 44 | Pfn << 4 | LEAF_TAIL;
+    CHECK((ULONG)Protection.Access < MiAccessCount &&
+          (ULONG)Protection.CacheType < MiCacheTypeCount);
+    const ULONG64 Fields = LEAF_CHECK << 52 | (ULONG64)Level << 49 |
+                           (ULONG64)Protection.Access << 46 | (ULONG64)Protection.CacheType << 44 |
+                           Pfn << 4 | LEAF_TAIL;
     return (MMPTE){TurnLeft(Fields, TurnOfLevel(Level))};
 }
 
@@ -142,7 +147,7 @@ MI_PTE_KIND MiArchPteKind(MMPTE Pte, ULONG Level)
         // Level 1 has no tables: a walk through the self-map ends at a table as its page.
         return Level > 1 ? MiPteTable : MiPteLeaf;
     }
-    (VOID)Unpack(Pte, Level);
+    (VOID) Unpack(Pte, Level);
     return MiPteLeaf;
 }
 
@@ -172,9 +177,11 @@ PVOID FakeFrame(PFN_NUMBER Pfn)
     return (PVOID)(ULONG_PTR)(FAKE_FRAMES_VA + (Pfn << PAGE_SHIFT));
 }
 
-static VOID MapHost(ULONG_PTR Va, ULONG64 ByteCount, int Access, int Flags, int File, ULONG64 Offset)
+static VOID MapHost(ULONG_PTR Va, ULONG64 ByteCount, int Access, int Flags, int File,
+                    ULONG64 Offset)
 {
-    const PVOID Result = mmap((PVOID)Va, ByteCount, Access, Flags | MAP_FIXED | MAP_NORESERVE, File, (off_t)Offset);
+    const PVOID Result =
+        mmap((PVOID)Va, ByteCount, Access, Flags | MAP_FIXED | MAP_NORESERVE, File, (off_t)Offset);
     if (Result == MAP_FAILED) {
         FAIL("mmap of 0x%llx at 0x%llx: %s", ByteCount, (ULONG64)Va, strerror(errno));
     }
@@ -210,12 +217,14 @@ VOID FakeInitializeArch(ULONG PhysicalBits, ULONG LargestLeafLevel)
 
 static BOOLEAN IsInRegion(ULONG_PTR Va, MI_REGION Region)
 {
-    return Va >= MiArchLayout[Region].BaseVa && Va - MiArchLayout[Region].BaseVa < MiArchLayout[Region].ByteCount;
+    return Va >= MiArchLayout[Region].BaseVa &&
+           Va - MiArchLayout[Region].BaseVa < MiArchLayout[Region].ByteCount;
 }
 
 static BOOLEAN IsMirrored(ULONG_PTR Va)
 {
-    return IsInRegion(Va, MiRegionPool) || (FakeMirrorsDirectMap && IsInRegion(Va, MiRegionDirectMap));
+    return IsInRegion(Va, MiRegionPool) ||
+           (FakeMirrorsDirectMap && IsInRegion(Va, MiRegionDirectMap));
 }
 
 VOID FakeMirrorLeaf(ULONG_PTR Va, ULONG64 ByteCount, PFN_NUMBER Pfn)
@@ -266,7 +275,8 @@ VOID MiArchStorePte(PMMPTE Pte, MMPTE Value)
     ULONG Index;
     LocateEntry(Pte, &TablePfn, &Index);
     const MMPTE Old = FakeLoad(TablePfn, Index);
-    ((volatile ULONG64 *)FakeFrame(TablePfn))[Index] = Value.Value == 0 ? 0 : Value.Value ^ DisguiseOf(TablePfn, Index);
+    ((volatile ULONG64 *)FakeFrame(TablePfn))[Index] =
+        Value.Value == 0 ? 0 : Value.Value ^ DisguiseOf(TablePfn, Index);
     FakeStores += 1;
     WatchStore(TablePfn, Index, Old, Value);
 }
@@ -296,12 +306,14 @@ FAKE_PAGE FakeWalk(ULONG_PTR Va)
     for (ULONG Level = 4; TablePfn != 0; Level -= 1) {
         const ULONG64 PageIndex = Va >> PAGE_SHIFT;
         const ULONG Shift = 9 * (Level - 1);
-        const MMPTE Entry = FakeLoad(TablePfn, (ULONG)(PageIndex >> Shift) & (MI_PTES_PER_TABLE - 1));
+        const MMPTE Entry =
+            FakeLoad(TablePfn, (ULONG)(PageIndex >> Shift) & (MI_PTES_PER_TABLE - 1));
         if (Entry.Value == 0) {
             break;
         }
         if (!IsTable(Entry.Value) || Level == 1) {
-            return (FAKE_PAGE){Level, MiArchPtePfn(Entry, Level) + (PageIndex & ((1ull << Shift) - 1)),
+            return (FAKE_PAGE){Level,
+                               MiArchPtePfn(Entry, Level) + (PageIndex & ((1ull << Shift) - 1)),
                                MiArchPteProtection(Entry, Level)};
         }
         TablePfn = MiArchPtePfn(Entry, Level);
@@ -325,7 +337,8 @@ VOID MiArchFlushAll(VOID)
     WatchFlushAll();
 }
 
-// Adjacent pages of the direct map, to be mapped by one system call: a machine without large leaves has many.
+// Adjacent pages of the direct map, to be mapped by one system call: a machine without large leaves
+// has many.
 typedef struct _MIRROR_RUN {
     ULONG_PTR Va;
     ULONG64 ByteCount;
@@ -384,7 +397,9 @@ PFN_NUMBER MiArchReadRoot(VOID)
     return Arch.RootPfn;
 }
 
-VOID MiArchInitializeCacheTypes(VOID) {}
+VOID MiArchInitializeCacheTypes(VOID)
+{
+}
 
 VOID MiArchFlushCacheRange(const VOID *Va, SIZE_T ByteCount)
 {

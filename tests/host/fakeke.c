@@ -1,7 +1,9 @@
-// What mm asks of the rest of the kernel, for the build machine: one processor that is never interrupted.
+// What mm asks of the rest of the kernel, for the build machine: one processor that is never
+// interrupted.
 //
-// A lock is a bit in FakeHeldRanks, so that a wrong order is a failed check instead of a hang some day. A bug check
-// notes its code, its parameters and its sentence; a test that expects it goes on, any other has failed.
+// A lock is a bit in FakeHeldRanks, so that a wrong order is a failed check instead of a hang some
+// day. A bug check notes its code, its parameters and its sentence; a test that expects it goes on,
+// any other has failed.
 #include "kernel/inc/ke.h"
 #include "kernel/inc/rtl.h"
 #include "tests/host/host.h"
@@ -21,7 +23,8 @@ KIRQL KiAcquireLock(PKI_LOCK Lock)
         FAIL("%s is acquired at IRQL %u", Lock->Name, FakeIrql);
     }
     if (Lock->Word != 0 || FakeHeldRanks >> Lock->Rank != 0) {
-        FAIL("%s of rank %u is acquired while ranks 0x%x are held", Lock->Name, Lock->Rank, FakeHeldRanks);
+        FAIL("%s of rank %u is acquired while ranks 0x%x are held", Lock->Name, Lock->Rank,
+             FakeHeldRanks);
     }
     Lock->Word = 1;
     FakeHeldRanks |= 1u << Lock->Rank;
@@ -56,15 +59,17 @@ KIRQL NTAPI KeGetCurrentIrql(VOID)
 static DECLSPEC_NORETURN VOID StopMachine(VOID)
 {
     if (!FakeBugCheck.IsExpected) {
-        FAIL("bug check 0x%x (0x%llx, 0x%llx, 0x%llx, 0x%llx): %s", FakeBugCheck.Code, FakeBugCheck.Parameters[0],
-             FakeBugCheck.Parameters[1], FakeBugCheck.Parameters[2], FakeBugCheck.Parameters[3], FakeBugCheck.Sentence);
+        FAIL("bug check 0x%x (0x%llx, 0x%llx, 0x%llx, 0x%llx): %s", FakeBugCheck.Code,
+             FakeBugCheck.Parameters[0], FakeBugCheck.Parameters[1], FakeBugCheck.Parameters[2],
+             FakeBugCheck.Parameters[3], FakeBugCheck.Sentence);
     }
     FakeBugCheck.Happened = TRUE;
     longjmp(FakeBugCheck.Return, 1);
 }
 
-DECLSPEC_NORETURN VOID NTAPI KiBugCheckSaying(ULONG Code, ULONG_PTR Parameter1, ULONG_PTR Parameter2,
-                                              ULONG_PTR Parameter3, ULONG_PTR Parameter4, PCSTR Format, ...)
+DECLSPEC_NORETURN VOID NTAPI KiBugCheckSaying(ULONG Code, ULONG_PTR Parameter1,
+                                              ULONG_PTR Parameter2, ULONG_PTR Parameter3,
+                                              ULONG_PTR Parameter4, PCSTR Format, ...)
 {
     __builtin_ms_va_list Arguments;
     FakeBugCheck.Code = Code;
@@ -73,7 +78,8 @@ DECLSPEC_NORETURN VOID NTAPI KiBugCheckSaying(ULONG Code, ULONG_PTR Parameter1, 
     FakeBugCheck.Parameters[2] = Parameter3;
     FakeBugCheck.Parameters[3] = Parameter4;
     __builtin_ms_va_start(Arguments, Format);
-    RtlFormatBufferArguments(FakeBugCheck.Sentence, sizeof(FakeBugCheck.Sentence), Format, Arguments);
+    RtlFormatBufferArguments(FakeBugCheck.Sentence, sizeof(FakeBugCheck.Sentence), Format,
+                             Arguments);
     __builtin_ms_va_end(Arguments);
     StopMachine();
 }
@@ -84,9 +90,11 @@ DECLSPEC_NORETURN VOID NTAPI KeBugCheckEx(ULONG Code, ULONG_PTR Parameter1, ULON
     KiBugCheckSaying(Code, Parameter1, Parameter2, Parameter3, Parameter4, "%s", "");
 }
 
-DECLSPEC_NORETURN VOID KiAssertionFailed(PCSTR Expression, PCSTR InvariantId, PCSTR File, ULONG Line)
+DECLSPEC_NORETURN VOID KiAssertionFailed(PCSTR Expression, PCSTR InvariantId, PCSTR File,
+                                         ULONG Line)
 {
-    HostFail(File, (int)Line, "assertion %s failed: %s", InvariantId != NULL ? InvariantId : "", Expression);
+    HostFail(File, (int)Line, "assertion %s failed: %s", InvariantId != NULL ? InvariantId : "",
+             Expression);
 }
 
 VOID FakeExpectBugCheck(VOID)

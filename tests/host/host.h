@@ -1,16 +1,17 @@
-// The host tests: all of mm, compiled for the build machine, against an architecture that is not one.
+// The host tests: all of mm, compiled for the build machine, against an architecture that is not
+// one.
 //
 //   runner.c       forks a child per test, prints KTAP, counts
-//   fakearch.c     fulfils mm/miarch.h: entries in a code that differs per level, "physical memory" in a file
-//   watch.c        looks on at every store of an entry: the translations, a model of the TLB, the cache types
+//   fakearch.c     fulfils mm/miarch.h: a code of entries that differs per level, memory in a file
+//   watch.c        looks on at every store of an entry: translations, a model of the TLB, caches
 //   fakeke.c       fulfils kernel/inc/ke.h as far as mm asks it
 //   fakemachine.c  machines to start mm on
 //   border.c       stands before every exported routine: what must hold whenever one returns
 //   model.c        a naive model of all that mm promises, for random sequences
 //   t_*.c          the tests; a test's name is a sentence, its clause says where that is promised
 //
-// A test runs in a process of its own, on a machine that its row names, with mm freshly started. The first failed
-// check ends it.
+// A test runs in a process of its own, on a machine that its row names, with mm freshly started.
+// The first failed check ends it.
 #pragma once
 
 #include <setjmp.h>
@@ -43,41 +44,44 @@ typedef struct _HOST_SUITE {
     ULONG TestCount;
 } HOST_SUITE;
 
-#define HOST_ROW(Routine, Clause, Machine) {#Routine, Clause, Routine, Machine}
-#define HOST_DEFINE_SUITE(SuiteName) \
+#define HOST_ROW(Routine, Clause, Machine)                                                         \
+    {                                                                                              \
+#Routine, Clause, Routine, Machine                                                         \
+    }
+#define HOST_DEFINE_SUITE(SuiteName)                                                               \
     const HOST_SUITE HostSuite_##SuiteName = {#SuiteName, Tests, ARRAYSIZE(Tests)}
 
 // Ends the test as failed.
-__attribute__((format(printf, 3, 4))) DECLSPEC_NORETURN VOID HostFail(const CHAR *File, int Line, const CHAR *Format,
-                                                                      ...);
+__attribute__((format(printf, 3, 4))) DECLSPEC_NORETURN VOID HostFail(const CHAR *File, int Line,
+                                                                      const CHAR *Format, ...);
 // Called by HostFail, when set: prints what else is worth knowing.
 extern VOID (*HostExplain)(VOID);
 
 #define FAIL(...) HostFail(__FILE__, __LINE__, __VA_ARGS__)
 
-#define CHECK(Expression) \
-    do { \
-        if (!(Expression)) { \
-            FAIL("not so: %s", #Expression); \
-        } \
+#define CHECK(Expression)                                                                          \
+    do {                                                                                           \
+        if (!(Expression)) {                                                                       \
+            FAIL("not so: %s", #Expression);                                                       \
+        }                                                                                          \
     } while (0)
 
-#define CHECK_EQUAL(Actual, Expected) \
-    do { \
-        const ULONG64 Actual_ = (ULONG64)(Actual); \
-        const ULONG64 Expected_ = (ULONG64)(Expected); \
-        if (Actual_ != Expected_) { \
-            FAIL("%s is 0x%llx, not 0x%llx (%s)", #Actual, (unsigned long long)Actual_, \
-                 (unsigned long long)Expected_, #Expected); \
-        } \
+#define CHECK_EQUAL(Actual, Expected)                                                              \
+    do {                                                                                           \
+        const ULONG64 Actual_ = (ULONG64)(Actual);                                                 \
+        const ULONG64 Expected_ = (ULONG64)(Expected);                                             \
+        if (Actual_ != Expected_) {                                                                \
+            FAIL("%s is 0x%llx, not 0x%llx (%s)", #Actual, (unsigned long long)Actual_,            \
+                 (unsigned long long)Expected_, #Expected);                                        \
+        }                                                                                          \
     } while (0)
 
-#define CHECK_TEXT(Actual, Expected) \
-    do { \
-        const CHAR *const Text_ = (Actual); \
-        if (strcmp(Text_, (Expected)) != 0) { \
-            FAIL("%s is \"%s\", not \"%s\"", #Actual, Text_, (Expected)); \
-        } \
+#define CHECK_TEXT(Actual, Expected)                                                               \
+    do {                                                                                           \
+        const CHAR *const Text_ = (Actual);                                                        \
+        if (strcmp(Text_, (Expected)) != 0) {                                                      \
+            FAIL("%s is \"%s\", not \"%s\"", #Actual, Text_, (Expected));                          \
+        }                                                                                          \
     } while (0)
 
 // An option of the command line, "--name=value", as a number.
@@ -103,23 +107,23 @@ typedef struct _FAKE_BUG_CHECK {
 extern FAKE_BUG_CHECK FakeBugCheck;
 
 // Runs Statement, which must bug check. Afterwards FakeBugCheck says how.
-#define EXPECT_BUG_CHECK(Statement) \
-    do { \
-        FakeExpectBugCheck(); \
-        if (setjmp(FakeBugCheck.Return) == 0) { \
-            Statement; \
-        } \
-        FakeEndExpectation(__FILE__, __LINE__, #Statement); \
+#define EXPECT_BUG_CHECK(Statement)                                                                \
+    do {                                                                                           \
+        FakeExpectBugCheck();                                                                      \
+        if (setjmp(FakeBugCheck.Return) == 0) {                                                    \
+            Statement;                                                                             \
+        }                                                                                          \
+        FakeEndExpectation(__FILE__, __LINE__, #Statement);                                        \
     } while (0)
 
-#define CHECK_BUG_CHECK(BugCheckCode, P1, P2, P3, P4) \
-    do { \
-        CHECK_EQUAL(FakeBugCheck.Code, BugCheckCode); \
-        CHECK_EQUAL(FakeBugCheck.Parameters[0], P1); \
-        CHECK_EQUAL(FakeBugCheck.Parameters[1], P2); \
-        CHECK_EQUAL(FakeBugCheck.Parameters[2], P3); \
-        CHECK_EQUAL(FakeBugCheck.Parameters[3], P4); \
-        CHECK(FakeBugCheck.Sentence[0] != '\0'); \
+#define CHECK_BUG_CHECK(BugCheckCode, P1, P2, P3, P4)                                              \
+    do {                                                                                           \
+        CHECK_EQUAL(FakeBugCheck.Code, BugCheckCode);                                              \
+        CHECK_EQUAL(FakeBugCheck.Parameters[0], P1);                                               \
+        CHECK_EQUAL(FakeBugCheck.Parameters[1], P2);                                               \
+        CHECK_EQUAL(FakeBugCheck.Parameters[2], P3);                                               \
+        CHECK_EQUAL(FakeBugCheck.Parameters[3], P4);                                               \
+        CHECK(FakeBugCheck.Sentence[0] != '\0');                                                   \
     } while (0)
 
 VOID FakeExpectBugCheck(VOID);
@@ -145,7 +149,7 @@ struct _FAKE_MACHINE {
     LOADER_MEMORY_DESCRIPTOR Descriptors[FAKE_MAXIMUM_DESCRIPTORS];
 };
 
-extern const FAKE_MACHINE FakeMachineMax;    // 96 MiB, a hole below 4 GiB, RAM above; all leaf sizes
+extern const FAKE_MACHINE FakeMachineMax; // 96 MiB, a hole below 4 GiB, RAM above; all leaf sizes
 extern const FAKE_MACHINE FakeMachineQemu64; // no 1 GiB leaves, 40 bits
 extern const FAKE_MACHINE FakeMachineLeaf4K; // as Max, with the boot option `leaf4k`
 extern const FAKE_MACHINE FakeMachineLarge;  // 5 GiB
@@ -157,7 +161,7 @@ extern const FAKE_MACHINE FakeMachineBare;   // as Max, but the test starts mm i
 #define FAKE_IO_HIGH 0xE000000000ull    // where firmware puts 64-bit BARs
 #define FAKE_ECAM 0xB0000000ull         // 256 MiB, reserved by firmware
 #define FAKE_ECAM_BYTES 0x10000000ull
-#define FAKE_ACPI 0x3F00000ull          // 64 KiB of ACPI tables, behind the RAM
+#define FAKE_ACPI 0x3F00000ull // 64 KiB of ACPI tables, behind the RAM
 #define FAKE_KERNEL_PA 0x200000ull
 #define FAKE_KERNEL_BYTES 0x100000ull
 
@@ -179,7 +183,8 @@ extern ULONG64 FakePageFlushes;
 extern ULONG64 FakeFullFlushes;
 extern ULONG64 FakeStores;
 
-// Turns the mirror of the direct map off: what mm hides can be touched all the same, but it costs no system call.
+// Turns the mirror of the direct map off: what mm hides can be touched all the same, but it costs
+// no system call.
 extern BOOLEAN FakeMirrorsDirectMap;
 
 // What an independent walker sees. Level 0: nothing.
@@ -247,13 +252,13 @@ static inline VOID Ignore(const VOID *Result)
 }
 
 // One page as an independent walker sees it.
-#define CHECK_PAGE(Address, ExpectedPfn, ExpectedAccess, ExpectedType) \
-    do { \
-        const FAKE_PAGE Page_ = FakeWalk((ULONG_PTR)(Address)); \
-        CHECK(Page_.Level != 0); \
-        CHECK_EQUAL(Page_.Pfn, ExpectedPfn); \
-        CHECK_EQUAL(Page_.Protection.Access, ExpectedAccess); \
-        CHECK_EQUAL(Page_.Protection.CacheType, ExpectedType); \
+#define CHECK_PAGE(Address, ExpectedPfn, ExpectedAccess, ExpectedType)                             \
+    do {                                                                                           \
+        const FAKE_PAGE Page_ = FakeWalk((ULONG_PTR)(Address));                                    \
+        CHECK(Page_.Level != 0);                                                                   \
+        CHECK_EQUAL(Page_.Pfn, ExpectedPfn);                                                       \
+        CHECK_EQUAL(Page_.Protection.Access, ExpectedAccess);                                      \
+        CHECK_EQUAL(Page_.Protection.CacheType, ExpectedType);                                     \
     } while (0)
 
 #define CHECK_UNMAPPED(Address) CHECK_EQUAL(FakeWalk((ULONG_PTR)(Address)).Level, 0)

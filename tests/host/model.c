@@ -1,18 +1,21 @@
 // The model's lists, see model.h.
+#define _GNU_SOURCE
+#include <sys/mman.h>
+
 #include "tests/host/model.h"
 
 MODEL_FRAME ModelFrames[MODEL_FRAMES];
 MODEL_MAPPING *ModelMappings[MODEL_MAXIMUM_MAPPINGS];
 ULONG ModelMappingCount;
 
-typedef struct _MODEL_HOLD {
-    MI_PFN_RANGE Range;
-    MI_CACHE_TYPE CacheType;
-    ULONG HolderCount;
-} MODEL_HOLD;
+typedef struct _MODEL_IO_FRAME {
+    USHORT HoldCount;
+    UCHAR CacheType; // once it is held
+} MODEL_IO_FRAME;
 
-static MODEL_HOLD Holds[MODEL_MAXIMUM_HOLDS];
-static ULONG HoldCount;
+// Indexed by frame; the build machine gives memory to what is used of it.
+#define MODEL_IO_FRAMES (1ull << 28)
+static MODEL_IO_FRAME *IoFrames;
 
 //
 // RAM.
@@ -48,125 +51,79 @@ VOID ModelDisownFrame(PFN_NUMBER Pfn)
 // I/O space.
 //
 
-static BOOLEAN Overlap(MI_PFN_RANGE A, MI_PFN_RANGE B)
+VOID ModelInitialize(VOID)
 {
-    return A.FirstPfn <= B.LastPfn && B.FirstPfn <= A.LastPfn;
+    IoFrames = mmap(NULL, MODEL_IO_FRAMES * sizeof(MODEL_IO_FRAME), PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    CHECK(IoFrames != MAP_FAILED);
 }
 
-// The one type that held frames of Range have; undecided: none. FALSE: two.
-static BOOLEAN TypeIn(MI_PFN_RANGE Range, MI_CACHE_TYPE *CacheType)
+static VOID HoldFrame(PFN_NUMBER Pfn)
 {
-    *CacheType = MiCacheUndecided;
-    for (ULONG Index = 0; Index < HoldCount; Index += 1) {
-        const MODEL_HOLD *Hold = &Holds[Index];
-        if (Hold->CacheType == MiCacheUndecided || !Overlap(Hold->Range, Range)) {
-            continue;
-        }
-        if (*CacheType != MiCacheUndecided && *CacheType != Hold->CacheType) {
-            return FALSE;
-        }
-        *CacheType = Hold->CacheType;
+    MODEL_IO_FRAME *Frame = &IoFrames[Pfn];
+    CHECK(Pfn < MODEL_IO_FRAMES);
+    if (Frame->HoldCount == 0) {
+        Frame->CacheType = MiCacheUndecided;
     }
-    return TRUE;
+    Frame->HoldCount += 1;
 }
 
-static MODEL_HOLD *FindHold(MI_PFN_RANGE Range)
+static VOID ReleaseFrame(PFN_NUMBER Pfn)
 {
-    for (ULONG Index = 0; Index < HoldCount; Index += 1) {
-        if (Holds[Index].Range.FirstPfn == Range.FirstPfn && Holds[Index].Range.LastPfn == Range.LastPfn) {
-            return &Holds[Index];
-        }
+    CHECK(IoFrames[Pfn].HoldCount > 0);
+    IoFrames[Pfn].HoldCount -= 1;
+}
+
+static BOOLEAN HasOtherType(PFN_NUMBER Pfn, MI_CACHE_TYPE CacheType)
+{
+    const MODEL_IO_FRAME *Frame = &IoFrames[Pfn];
+    return Frame->HoldCount != 0 && Frame->CacheType != MiCacheUndecided &&
+           Frame->CacheType != CacheType;
+}
+
+MI_CACHE_TYPE ModelDecideIoFrame(PFN_NUMBER Pfn, MI_CACHE_TYPE Requested)
+{
+    MODEL_IO_FRAME *Frame = &IoFrames[Pfn];
+    CHECK(Frame->HoldCount > 0);
+    if (Frame->CacheType == MiCacheUndecided) {
+        Frame->CacheType = (UCHAR)Requested;
     }
-    return NULL;
+    return (MI_CACHE_TYPE)Frame->CacheType;
 }
 
 BOOLEAN ModelHold(MI_PFN_RANGE Range, MI_CACHE_TYPE CacheType)
 {
-    MI_CACHE_TYPE Held;
-    if (CacheType != MiCacheUndecided &&
-        (!TypeIn(Range, &Held) || (Held != MiCacheUndecided && Held != CacheType))) {
-        return FALSE;
+    for (PFN_NUMBER Pfn = Range.FirstPfn; Pfn <= Range.LastPfn; Pfn += 1) {
+        if (HasOtherType(Pfn, CacheType)) {
+            return FALSE;
+        }
     }
-    MODEL_HOLD *Hold = FindHold(Range);
-    if (Hold == NULL) {
-        CHECK(HoldCount < MODEL_MAXIMUM_HOLDS);
-        Hold = &Holds[HoldCount++];
-        *Hold = (MODEL_HOLD){Range, MiCacheUndecided, 0};
-    }
-    Hold->HolderCount += 1;
-    if (Hold->CacheType == MiCacheUndecided) {
-        Hold->CacheType = CacheType;
+    for (PFN_NUMBER Pfn = Range.FirstPfn; Pfn <= Range.LastPfn; Pfn += 1) {
+        HoldFrame(Pfn);
+        (VOID) ModelDecideIoFrame(Pfn, CacheType);
     }
     return TRUE;
 }
 
 VOID ModelRelease(MI_PFN_RANGE Range)
 {
-    MODEL_HOLD *Hold = FindHold(Range);
-    CHECK(Hold != NULL);
-    Hold->HolderCount -= 1;
-    if (Hold->HolderCount == 0) {
-        *Hold = Holds[--HoldCount];
+    for (PFN_NUMBER Pfn = Range.FirstPfn; Pfn <= Range.LastPfn; Pfn += 1) {
+        ReleaseFrame(Pfn);
     }
 }
 
-static MI_PFN_RANGE RunAt(const PFN_NUMBER *Pfns, PFN_NUMBER PageCount, PFN_NUMBER Page)
+VOID ModelHoldFrames(const PFN_NUMBER *Pfns, PFN_NUMBER PageCount)
 {
-    MI_PFN_RANGE Run = {Pfns[Page], Pfns[Page]};
-    for (PFN_NUMBER Next = Page + 1; Next < PageCount && Pfns[Next] == Run.LastPfn + 1; Next += 1) {
-        Run.LastPfn += 1;
-    }
-    return Run;
-}
-
-VOID ModelHoldRuns(const PFN_NUMBER *Pfns, PFN_NUMBER PageCount)
-{
-    for (PFN_NUMBER Page = 0; Page < PageCount; Page += MiRangePageCount(RunAt(Pfns, PageCount, Page))) {
-        CHECK(ModelHold(RunAt(Pfns, PageCount, Page), MiCacheUndecided));
+    for (PFN_NUMBER Page = 0; Page < PageCount; Page += 1) {
+        HoldFrame(Pfns[Page]);
     }
 }
 
-VOID ModelReleaseRuns(const PFN_NUMBER *Pfns, PFN_NUMBER PageCount)
+VOID ModelReleaseFrames(const PFN_NUMBER *Pfns, PFN_NUMBER PageCount)
 {
-    for (PFN_NUMBER Page = 0; Page < PageCount; Page += MiRangePageCount(RunAt(Pfns, PageCount, Page))) {
-        ModelRelease(RunAt(Pfns, PageCount, Page));
+    for (PFN_NUMBER Page = 0; Page < PageCount; Page += 1) {
+        ReleaseFrame(Pfns[Page]);
     }
-}
-
-BOOLEAN ModelDecideRuns(const PFN_NUMBER *Pfns, PFN_NUMBER PageCount, MI_CACHE_TYPE Requested)
-{
-    static MODEL_HOLD Before[MODEL_MAXIMUM_HOLDS];
-    memcpy(Before, Holds, HoldCount * sizeof(MODEL_HOLD));
-    for (PFN_NUMBER Page = 0; Page < PageCount; Page += MiRangePageCount(RunAt(Pfns, PageCount, Page))) {
-        const MI_PFN_RANGE Run = RunAt(Pfns, PageCount, Page);
-        MODEL_HOLD *Hold = FindHold(Run);
-        MI_CACHE_TYPE Held;
-        CHECK(Hold != NULL);
-        if (!TypeIn(Run, &Held)) {
-            memcpy(Holds, Before, HoldCount * sizeof(MODEL_HOLD));
-            return FALSE;
-        }
-        Hold->CacheType = Held != MiCacheUndecided ? Held : Requested;
-    }
-    return TRUE;
-}
-
-MI_CACHE_TYPE ModelIoType(PFN_NUMBER Pfn)
-{
-    MI_CACHE_TYPE CacheType;
-    CHECK(TypeIn((MI_PFN_RANGE){Pfn, Pfn}, &CacheType));
-    return CacheType;
-}
-
-BOOLEAN ModelIsDecided(MI_PFN_RANGE Range)
-{
-    MI_CACHE_TYPE CacheType;
-    return !TypeIn(Range, &CacheType) || CacheType != MiCacheUndecided;
-}
-
-ULONG64 ModelHoldCount(VOID)
-{
-    return HoldCount;
 }
 
 //
@@ -225,7 +182,8 @@ PFN_NUMBER ModelFrameOf(const MODEL_MAPPING *Mapping, PFN_NUMBER Page)
 
 static MI_CACHE_TYPE TypeOfFrame(PFN_NUMBER Pfn)
 {
-    return FakeIsRam(Pfn) ? ModelDecideFrame(Pfn, MiCacheUndecided) : ModelIoType(Pfn);
+    return FakeIsRam(Pfn) ? ModelDecideFrame(Pfn, MiCacheUndecided)
+                          : ModelDecideIoFrame(Pfn, MiCacheUndecided);
 }
 
 VOID ModelCheckPage(const MODEL_MAPPING *Mapping, PFN_NUMBER Page)
@@ -236,8 +194,9 @@ VOID ModelCheckPage(const MODEL_MAPPING *Mapping, PFN_NUMBER Page)
     const MI_CACHE_TYPE CacheType = TypeOfFrame(Pfn);
     if (Seen.Level == 0 || Seen.Pfn != Pfn || Seen.Protection.Access != Mapping->Access ||
         Seen.Protection.CacheType != CacheType) {
-        FAIL("0x%llx has frame 0x%llx %s %s at level %u; the model says frame 0x%llx %s %s", Va, Seen.Pfn,
-             MiAccessName(Seen.Protection.Access), MiCacheTypeName(Seen.Protection.CacheType), Seen.Level, Pfn,
+        FAIL("0x%llx has frame 0x%llx %s %s at level %u; the model says frame 0x%llx %s %s", Va,
+             Seen.Pfn, MiAccessName(Seen.Protection.Access),
+             MiCacheTypeName(Seen.Protection.CacheType), Seen.Level, Pfn,
              MiAccessName(Mapping->Access), MiCacheTypeName(CacheType));
     }
 }
@@ -247,6 +206,24 @@ VOID ModelCheckUnmapped(ULONG_PTR Va)
     if (FakeWalk(Va).Level != 0) {
         FAIL("0x%llx is mapped to frame 0x%llx; the model says nothing is", Va, FakeWalk(Va).Pfn);
     }
+}
+
+BOOLEAN ModelIsMapped(MI_PFN_RANGE Range)
+{
+    for (ULONG Index = 0; Index < ModelMappingCount; Index += 1) {
+        const MODEL_MAPPING *Mapping = ModelMappings[Index];
+        const PFN_NUMBER LastPfn = Mapping->FirstPfn + Mapping->MappedCount - 1;
+        if (Mapping->Pfns == NULL && Mapping->MappedCount != 0 &&
+            Mapping->FirstPfn <= Range.LastPfn && LastPfn >= Range.FirstPfn) {
+            return TRUE;
+        }
+        for (PFN_NUMBER Page = 0; Mapping->Pfns != NULL && Page < Mapping->MappedCount; Page += 1) {
+            if (Mapping->Pfns[Page] >= Range.FirstPfn && Mapping->Pfns[Page] <= Range.LastPfn) {
+                return TRUE;
+            }
+        }
+    }
+    return FALSE;
 }
 
 static BOOLEAN CountSystemLeaf(ULONG_PTR Va, ULONG Level, MMPTE Leaf, PVOID Context)
@@ -288,7 +265,8 @@ static VOID CheckFrames(VOID)
         }
         const MMPFN *Element = MiPfnElement(Pfn);
         const BOOLEAN HasAlias = FakeWalk((ULONG_PTR)MiFrameToVa(Pfn)).Level != 0;
-        const BOOLEAN MayHaveAlias = Frame->CacheType == MiCacheUndecided || Frame->CacheType == MiCacheWriteBack;
+        const BOOLEAN MayHaveAlias =
+            Frame->CacheType == MiCacheUndecided || Frame->CacheType == MiCacheWriteBack;
         Owned += 1;
         CHECK_EQUAL(Element->State, MiPfnMdl);
         CHECK_EQUAL(Element->CacheType, Frame->CacheType);
@@ -302,5 +280,4 @@ VOID ModelCheckEverything(VOID)
 {
     CheckMappings();
     CheckFrames();
-    CHECK_EQUAL(MiLedgerEntryCount(), HoldCount);
 }

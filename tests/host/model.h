@@ -1,15 +1,15 @@
-// A naive model of what mm promises: lists that are searched from end to end, and an array over all frames of RAM.
-// Nothing in it is fast or clever, so that it can be believed.
+// A naive model of what mm promises: lists that are searched from end to end, and an array over all
+// frames of RAM. Nothing in it is fast or clever, so that it can be believed.
 //
 //   frames of RAM   an owner, a cache type, a count of mappings beside the direct map
-//   holds           ranges of I/O frames with a cache type or none yet, and how many hold exactly this range
+//   I/O frames      how many hold it, and the cache type that its first mapping gave it
 //   mappings        ranges of addresses with, per page, the frame; and how they may be used
 #pragma once
 
 #include "tests/host/host.h"
 
 #define MODEL_MAXIMUM_MAPPINGS 192
-#define MODEL_MAXIMUM_HOLDS 512
+#define MODEL_MAXIMUM_DECISIONS 16384
 #define MODEL_FRAMES (0x102000u) // beyond the RAM of the machines that the model runs on
 
 //
@@ -30,24 +30,21 @@ VOID ModelOwnFrame(PFN_NUMBER Pfn);
 VOID ModelDisownFrame(PFN_NUMBER Pfn);
 
 //
-// I/O space.
+// I/O space. A frame has a type from its first mapping on, until nobody holds it any more.
 //
 
-// Holds a range with a type. FALSE, and nothing changed: a frame has another type.
+VOID ModelInitialize(VOID);
+
+// A mapping holds a range with one type. FALSE, and nothing changed: a frame has another.
 BOOLEAN ModelHold(MI_PFN_RANGE Range, MI_CACHE_TYPE CacheType);
 VOID ModelRelease(MI_PFN_RANGE Range);
 
-// The runs of adjacent frames of an MDL, each held without a type.
-VOID ModelHoldRuns(const PFN_NUMBER *Pfns, PFN_NUMBER PageCount);
-VOID ModelReleaseRuns(const PFN_NUMBER *Pfns, PFN_NUMBER PageCount);
+// An MDL, or the mapping of one, holds its frames with whatever type they have.
+VOID ModelHoldFrames(const PFN_NUMBER *Pfns, PFN_NUMBER PageCount);
+VOID ModelReleaseFrames(const PFN_NUMBER *Pfns, PFN_NUMBER PageCount);
 
-// Gives each held run the type that its frames have, else Requested. FALSE, and nothing changed: a run has two.
-BOOLEAN ModelDecideRuns(const PFN_NUMBER *Pfns, PFN_NUMBER PageCount, MI_CACHE_TYPE Requested);
-
-// The type that an I/O frame has, or undecided.
-MI_CACHE_TYPE ModelIoType(PFN_NUMBER Pfn);
-BOOLEAN ModelIsDecided(MI_PFN_RANGE Range);
-ULONG64 ModelHoldCount(VOID);
+// The type that a held I/O frame has, or now gets.
+MI_CACHE_TYPE ModelDecideIoFrame(PFN_NUMBER Pfn, MI_CACHE_TYPE Requested);
 
 //
 // Addresses.
@@ -55,7 +52,7 @@ ULONG64 ModelHoldCount(VOID);
 
 typedef struct _MODEL_MAPPING {
     ULONG_PTR Va;
-    PFN_NUMBER PageCount;  // of addresses
+    PFN_NUMBER PageCount;   // of addresses
     PFN_NUMBER MappedCount; // of them, from the first on
     PFN_NUMBER GuardsBefore;
     const PFN_NUMBER *Pfns; // NULL: adjacent from FirstPfn on
@@ -72,9 +69,15 @@ VOID ModelRemoveMapping(const MODEL_MAPPING *Mapping);
 
 PFN_NUMBER ModelFrameOf(const MODEL_MAPPING *Mapping, PFN_NUMBER Page);
 
+// Whether a mapping shows a frame of a range of I/O space.
+BOOLEAN ModelIsShown(MI_PFN_RANGE Range);
+
 // What the tables say of one page must be what the model says.
 VOID ModelCheckPage(const MODEL_MAPPING *Mapping, PFN_NUMBER Page);
 VOID ModelCheckUnmapped(ULONG_PTR Va);
+
+// Whether any frame of an I/O range is mapped.
+BOOLEAN ModelIsMapped(MI_PFN_RANGE Range);
 
 // Every page of every mapping, and that there is no other; every frame of RAM.
 VOID ModelCheckEverything(VOID);

@@ -1,9 +1,9 @@
 // Runs the host tests: a child per test, KTAP version 1 on the standard output.
 //
-//   host-tests [--filter=text] [--verbose] [--summary=file] [--name=number ...] [suite ...]
+//   host-asan [--filter=text] [--verbose] [--summary=file] [--name=number ...] [suite ...]
 //
-// --filter runs the tests whose "suite.name" contains the text. --summary appends "passed failed" to a file. Whatever
-// else has the form --name=number is an option that tests read by HostOption.
+// --filter runs the tests whose "suite.name" contains the text. --summary appends "passed failed"
+// to a file. Whatever else has the form --name=number is an option that tests read by HostOption.
 #include <stdarg.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -12,10 +12,12 @@
 
 #define TEST_TIMEOUT_SECONDS 300
 
-#define SUITES(Apply) \
-    Apply(bitmap) Apply(intervaltree) Apply(print) Apply(checked) Apply(codec) Apply(protect) \
-    Apply(physmap) Apply(iospace) Apply(mdl) Apply(dhcp) Apply(nvme) Apply(handoff) \
-    Apply(model)
+#define SUITES(Apply)                                                                              \
+    Apply(bitmap) Apply(intervaltree) Apply(print) Apply(checked) Apply(codec) Apply(protect)      \
+        Apply(physmap) Apply(memorymap) Apply(ptmgr) Apply(claim) Apply(pool) Apply(iospace)       \
+            Apply(mdl) Apply(mdlmap) Apply(mdlpages) Apply(reserve) Apply(query) Apply(misuse)     \
+                Apply(failure) Apply(verify) Apply(watch) Apply(dhcp) Apply(nvme) Apply(handoff)   \
+                    Apply(model)
 
 #define DECLARE_SUITE(Name) extern const HOST_SUITE HostSuite_##Name;
 SUITES(DECLARE_SUITE)

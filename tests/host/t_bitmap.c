@@ -47,7 +47,8 @@ static ULONG64 NaiveFind(const PAIR *Pair, ULONG64 From, BOOLEAN IsSet)
     return RTL_NO_BIT;
 }
 
-static ULONG64 NaiveRun(const PAIR *Pair, ULONG64 Count, ULONG64 Alignment, ULONG64 Phase, ULONG64 From, ULONG64 End)
+static ULONG64 NaiveRun(const PAIR *Pair, ULONG64 Count, ULONG64 Alignment, ULONG64 Phase,
+                        ULONG64 From, ULONG64 End)
 {
     for (ULONG64 Bit = From; Bit < End; Bit += 1) {
         if (Bit % Alignment == Phase && IsNaiveRun(Pair, Bit, Count, FALSE)) {

@@ -23,7 +23,8 @@ static VOID Alignment_rounds_and_says_when_it_wraps(VOID)
     CHECK(RtlAlignUpChecked64(0, 4096, &Result) && Result == 0);
     CHECK(!RtlAlignUpChecked64(MAXULONG64 - 4094, 4096, &Result));
     CHECK_EQUAL(RtlAlignDown64(8191, 4096), 4096);
-    CHECK(RtlIsPowerOfTwo64(1) && RtlIsPowerOfTwo64(1ull << 63) && !RtlIsPowerOfTwo64(0) && !RtlIsPowerOfTwo64(3));
+    CHECK(RtlIsPowerOfTwo64(1) && RtlIsPowerOfTwo64(1ull << 63) && !RtlIsPowerOfTwo64(0) &&
+          !RtlIsPowerOfTwo64(3));
 }
 
 static ULONG NaiveCrc(const UCHAR *Bytes, SIZE_T ByteCount)

@@ -1,4 +1,5 @@
-// The law of the entry format, exhaustively in protection and level. The guest runs the same law on the real one.
+// The law of the entry format, exhaustively in protection and level. The guest runs the same law on
+// the real one.
 #include "tests/host/host.h"
 
 static VOID CheckLaw(ULONG Level, PFN_NUMBER Pfn, MI_PROTECTION Protection)
@@ -16,7 +17,8 @@ static VOID A_leaf_gives_back_what_it_was_made_of_at_every_level(VOID)
         for (ULONG Access = 0; Access < MiAccessCount; Access += 1) {
             for (ULONG Type = 0; Type < MiCacheTypeCount; Type += 1) {
                 const MI_PROTECTION Protection = {(MI_ACCESS)Access, (MI_CACHE_TYPE)Type};
-                for (ULONG Bit = 9 * (Level - 1); Bit < MiArchPhysicalBits() - PAGE_SHIFT; Bit += 1) {
+                for (ULONG Bit = 9 * (Level - 1); Bit < MiArchPhysicalBits() - PAGE_SHIFT;
+                     Bit += 1) {
                     CheckLaw(Level, 1ull << Bit, Protection);
                 }
                 CheckLaw(Level, 0, Protection);
@@ -42,8 +44,10 @@ static VOID An_empty_entry_is_empty_at_every_level(VOID)
 }
 
 static const HOST_TEST Tests[] = {
-    HOST_ROW(A_leaf_gives_back_what_it_was_made_of_at_every_level, "miarch.h, the law of the codec", &FakeMachineMax),
-    HOST_ROW(A_table_entry_is_a_table_at_every_level_that_has_tables, "miarch.h, format", &FakeMachineMax),
+    HOST_ROW(A_leaf_gives_back_what_it_was_made_of_at_every_level, "miarch.h, the law of the codec",
+             &FakeMachineMax),
+    HOST_ROW(A_table_entry_is_a_table_at_every_level_that_has_tables, "miarch.h, format",
+             &FakeMachineMax),
     HOST_ROW(An_empty_entry_is_empty_at_every_level, "miarch.h, format", &FakeMachineMax),
 };
 

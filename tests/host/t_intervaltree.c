@@ -115,7 +115,8 @@ static VOID The_verifier_sees_every_kind_of_damage(VOID)
 
 static const HOST_TEST Tests[] = {
     HOST_ROW(An_empty_tree_has_no_overlaps, "rtl.h, interval tree", NULL),
-    HOST_ROW(Overlaps_are_found_all_and_in_order_whatever_was_inserted_and_removed, "rtl.h, interval tree", NULL),
+    HOST_ROW(Overlaps_are_found_all_and_in_order_whatever_was_inserted_and_removed,
+             "rtl.h, interval tree", NULL),
     HOST_ROW(The_verifier_sees_every_kind_of_damage, "intervaltree.c, T1-T4", NULL),
 };
 

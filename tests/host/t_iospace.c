@@ -37,10 +37,13 @@ static VOID Every_legal_protection_is_in_the_page_as_it_was_asked(VOID)
     static const struct {
         ULONG Modifier;
         MI_CACHE_TYPE CacheType;
-    } Modifiers[] = {{0, MiCacheWriteBack}, {PAGE_NOCACHE, MiCacheUncached}, {PAGE_WRITECOMBINE, MiCacheWriteCombined}};
+    } Modifiers[] = {{0, MiCacheWriteBack},
+                     {PAGE_NOCACHE, MiCacheUncached},
+                     {PAGE_WRITECOMBINE, MiCacheWriteCombined}};
     for (ULONG Base = 0; Base < ARRAYSIZE(Bases); Base += 1) {
         for (ULONG Modifier = 0; Modifier < ARRAYSIZE(Modifiers); Modifier += 1) {
-            const PVOID Va = MmMapIoSpaceEx(Pa(FAKE_IO_LOW), 3 * PAGE_SIZE, Bases[Base].Base | Modifiers[Modifier].Modifier);
+            const PVOID Va = MmMapIoSpaceEx(Pa(FAKE_IO_LOW), 3 * PAGE_SIZE,
+                                            Bases[Base].Base | Modifiers[Modifier].Modifier);
             CHECK_PAGE((ULONG_PTR)Va + PAGES(2), PfnOf(FAKE_IO_LOW) + 2, Bases[Base].Access,
                        Modifiers[Modifier].CacheType);
             MmUnmapIoSpace(Va, 3 * PAGE_SIZE);
@@ -103,7 +106,8 @@ static VOID A_range_larger_than_the_addresses_returns_NULL(VOID)
 static VOID RAM_that_the_system_uses_is_refused_and_the_reason_kept(VOID)
 {
     CHECK(MmMapIoSpaceEx(Pa(FAKE_ACPI - PAGE_SIZE), PAGE_SIZE, PAGE_READWRITE) == NULL);
-    HostCheckRefusal("MmMapIoSpaceEx refused frames 0x3eff-0x3eff: RAM that the operating system uses");
+    HostCheckRefusal(
+        "MmMapIoSpaceEx refused frames 0x3eff-0x3eff: RAM that the operating system uses");
     CHECK(MmMapIoSpaceEx(Pa(FAKE_KERNEL_PA), PAGE_SIZE, PAGE_READWRITE) == NULL);
     HostCheckRefusal("the kernel's own image or data");
     CHECK(MmMapIoSpaceEx(Pa(FAKE_ACPI - 1), 2, PAGE_READWRITE) == NULL);
@@ -120,7 +124,8 @@ static VOID TryTables(PFN_NUMBER TablePfn, ULONG Level, ULONG *Tried)
     Tried[Level] += 1;
     for (ULONG Index = 0; Level > 1 && Index < MI_PTES_PER_TABLE; Index += 1) {
         const MMPTE Entry = FakeLoad(TablePfn, Index);
-        if (!(Level == 4 && Index == MiArchSelfMapSlot()) && MiArchPteKind(Entry, Level) == MiPteTable) {
+        if (!(Level == 4 && Index == MiArchSelfMapSlot()) &&
+            MiArchPteKind(Entry, Level) == MiPteTable) {
             TryTables(MiArchPtePfn(Entry, Level), Level - 1, Tried);
         }
     }
@@ -175,14 +180,16 @@ static VOID Aligned_ranges_get_the_largest_leaves(VOID)
     MmUnmapIoSpace(Small, 2 * MIB);
 
     // The edges get smaller leaves than the middle.
-    const PUCHAR Va = MmMapIoSpaceEx(Pa(FAKE_IO_HIGH + GIB - 2 * MIB - PAGE_SIZE), GIB + 2 * MIB + 2 * PAGE_SIZE,
-                                     PAGE_READWRITE | PAGE_WRITECOMBINE);
+    const PUCHAR Va =
+        MmMapIoSpaceEx(Pa(FAKE_IO_HIGH + GIB - 2 * MIB - PAGE_SIZE), GIB + 2 * MIB + 2 * PAGE_SIZE,
+                       PAGE_READWRITE | PAGE_WRITECOMBINE);
     CheckLeaf(Va, 1);
     CheckLeaf(Va + PAGE_SIZE, 2);
     CheckLeaf(Va + PAGE_SIZE + 2 * MIB, 3);
     CheckLeaf(Va + PAGE_SIZE + 2 * MIB + GIB - 1, 3);
     CheckLeaf(Va + PAGE_SIZE + 2 * MIB + GIB, 1);
-    CHECK_PAGE(Va + GIB, PfnOf(FAKE_IO_HIGH + 2 * GIB - 2 * MIB) - 1, MiAccessReadWrite, MiCacheWriteCombined);
+    CHECK_PAGE(Va + GIB, PfnOf(FAKE_IO_HIGH + 2 * GIB - 2 * MIB) - 1, MiAccessReadWrite,
+               MiCacheWriteCombined);
     MmUnmapIoSpace(Va, GIB + 2 * MIB + 2 * PAGE_SIZE);
     CHECK_UNMAPPED(Va + GIB);
 }
@@ -272,7 +279,8 @@ static VOID Ten_thousand_rounds_leak_nothing(VOID)
     MmQueryMemoryUse(&Before);
     for (ULONG Round = 0; Round < 10000; Round += 1) {
         const SIZE_T ByteCount = 1 + Round * 37 % (3 * MIB);
-        const PVOID Va = MmMapIoSpaceEx(Pa(FAKE_IO_HIGH + Round * 0x1357ull), ByteCount, PAGE_READWRITE | PAGE_NOCACHE);
+        const PVOID Va = MmMapIoSpaceEx(Pa(FAKE_IO_HIGH + Round * 0x1357ull), ByteCount,
+                                        PAGE_READWRITE | PAGE_NOCACHE);
         CHECK(Va != NULL);
         MmUnmapIoSpace(Va, ByteCount);
     }
@@ -280,24 +288,35 @@ static VOID Ten_thousand_rounds_leak_nothing(VOID)
 }
 
 static const HOST_TEST Tests[] = {
-    HOST_ROW(A_mapping_keeps_the_page_offset_and_goes_with_its_unmap, "contract 4.1, 18.1", &FakeMachineMax),
-    HOST_ROW(A_range_that_crosses_a_page_border_maps_both_pages, "contract 4.1, 18.2", &FakeMachineMax),
-    HOST_ROW(Every_legal_protection_is_in_the_page_as_it_was_asked, "contract 4.2, 18.7", &FakeMachineMax),
+    HOST_ROW(A_mapping_keeps_the_page_offset_and_goes_with_its_unmap, "contract 4.1, 18.1",
+             &FakeMachineMax),
+    HOST_ROW(A_range_that_crosses_a_page_border_maps_both_pages, "contract 4.1, 18.2",
+             &FakeMachineMax),
+    HOST_ROW(Every_legal_protection_is_in_the_page_as_it_was_asked, "contract 4.2, 18.7",
+             &FakeMachineMax),
     HOST_ROW(Every_illegal_protection_returns_NULL, "contract 4.2, 2.2", &FakeMachineMax),
     HOST_ROW(MmMapIoSpace_is_never_executable, "contract 4.1, 2.1, 18.3", &FakeMachineMax),
-    HOST_ROW(Zero_bytes_return_NULL_even_with_an_offset, "contract 4.1, zero bytes", &FakeMachineMax),
-    HOST_ROW(A_range_that_wraps_or_is_too_high_returns_NULL, "contract 4.1, wrap / too wide", &FakeMachineMax),
-    HOST_ROW(A_range_larger_than_the_addresses_returns_NULL, "contract 4.1, returns", &FakeMachineMax),
-    HOST_ROW(RAM_that_the_system_uses_is_refused_and_the_reason_kept, "contract 4.1, legal targets", &FakeMachineMax),
+    HOST_ROW(Zero_bytes_return_NULL_even_with_an_offset, "contract 4.1, zero bytes",
+             &FakeMachineMax),
+    HOST_ROW(A_range_that_wraps_or_is_too_high_returns_NULL, "contract 4.1, wrap / too wide",
+             &FakeMachineMax),
+    HOST_ROW(A_range_larger_than_the_addresses_returns_NULL, "contract 4.1, returns",
+             &FakeMachineMax),
+    HOST_ROW(RAM_that_the_system_uses_is_refused_and_the_reason_kept, "contract 4.1, legal targets",
+             &FakeMachineMax),
     HOST_ROW(Page_tables_of_every_level_are_refused, "contract 4.1, 18.4", &FakeMachineLeaf4K),
     HOST_ROW(A_second_mapping_needs_the_same_cache_type, "contract 12.2, 18.5", &FakeMachineMax),
     HOST_ROW(A_conflict_in_one_page_refuses_the_whole_range, "contract 12.2, C2", &FakeMachineMax),
     HOST_ROW(Aligned_ranges_get_the_largest_leaves, "T3", &FakeMachineMax),
     HOST_ROW(A_processor_without_1_GiB_leaves_gets_2_MiB_ones, "T3", &FakeMachineQemu64),
-    HOST_ROW(The_boot_option_leaf4k_leaves_only_small_leaves, "mm.h, MmLimitLeafSize", &FakeMachineLeaf4K),
-    HOST_ROW(A_large_leaf_replaces_the_tables_of_an_earlier_mapping, "contract 12.3, T2", &FakeMachineMax),
-    HOST_ROW(Locked_RAM_is_mapped_with_the_type_that_it_has, "contract 4.1, 12.2, A1", &FakeMachineMax),
-    HOST_ROW(IoSpaceActive_is_true_while_something_is_mapped_there, "contract 4.10", &FakeMachineMax),
+    HOST_ROW(The_boot_option_leaf4k_leaves_only_small_leaves, "mm.h, MmLimitLeafSize",
+             &FakeMachineLeaf4K),
+    HOST_ROW(A_large_leaf_replaces_the_tables_of_an_earlier_mapping, "contract 12.3, T2",
+             &FakeMachineMax),
+    HOST_ROW(Locked_RAM_is_mapped_with_the_type_that_it_has, "contract 4.1, 12.2, A1",
+             &FakeMachineMax),
+    HOST_ROW(IoSpaceActive_is_true_while_something_is_mapped_there, "contract 4.10",
+             &FakeMachineMax),
     HOST_ROW(Everything_works_at_DISPATCH_LEVEL, "contract 4.1, IRQL, 18.28", &FakeMachineMax),
     HOST_ROW(Ten_thousand_rounds_leak_nothing, "contract 4.3", &FakeMachineMax),
 };

@@ -39,7 +39,8 @@ static VOID The_longest_buffer_is_4_GiB_less_a_page(VOID)
 static VOID An_IRP_gets_the_MDL_as_its_first_or_its_last(VOID)
 {
     IRP Irp = {0};
-    const PMDL Head = IoAllocateMdl(NULL, 1, TRUE, FALSE, &Irp); // secondary, but there is no chain yet
+    const PMDL Head =
+        IoAllocateMdl(NULL, 1, TRUE, FALSE, &Irp); // secondary, but there is no chain yet
     CHECK(Irp.MdlAddress == Head);
     const PMDL Tail = IoAllocateMdl(NULL, 1, TRUE, FALSE, &Irp);
     const PMDL Last = IoAllocateMdl(NULL, 1, TRUE, FALSE, &Irp);
@@ -72,7 +73,8 @@ static VOID A_nonpaged_buffer_is_described_with_its_own_address(VOID)
     CHECK(Mdl->MappedSystemVa == Block + 0x123);
     CHECK(MmGetSystemAddressForMdlSafe(Mdl, NormalPagePriority) == Block + 0x123);
     for (ULONG Page = 0; Page < 3; Page += 1) {
-        CHECK_EQUAL(PAGES(MmGetMdlPfnArray(Mdl)[Page]), MmGetPhysicalAddress(Block + PAGES(Page)).QuadPart);
+        CHECK_EQUAL(PAGES(MmGetMdlPfnArray(Mdl)[Page]),
+                    MmGetPhysicalAddress(Block + PAGES(Page)).QuadPart);
     }
     IoFreeMdl(Mdl);
     ExFreePool(Block);
@@ -95,17 +97,19 @@ static VOID A_buffer_in_device_memory_is_marked_so(VOID)
 
 static VOID Ranges_that_do_not_adjoin_are_concatenated_in_order(VOID)
 {
-    MM_PHYSICAL_ADDRESS_LIST List[] = {{Pa(FAKE_IO_HIGH), 2 * PAGE_SIZE}, {Pa(FAKE_IO_LOW), PAGE_SIZE},
+    MM_PHYSICAL_ADDRESS_LIST List[] = {{Pa(FAKE_IO_HIGH), 2 * PAGE_SIZE},
+                                       {Pa(FAKE_IO_LOW), PAGE_SIZE},
                                        {Pa(FAKE_ECAM), PAGE_SIZE}};
     PMDL Mdl;
     CHECK_EQUAL(MmAllocateMdlForIoSpace(List, ARRAYSIZE(List), &Mdl), STATUS_SUCCESS);
-    CHECK(Mdl->Next == NULL && Mdl->StartVa == NULL && Mdl->MappedSystemVa == NULL && Mdl->Process == NULL);
+    CHECK(Mdl->Next == NULL && Mdl->StartVa == NULL && Mdl->MappedSystemVa == NULL &&
+          Mdl->Process == NULL);
     CHECK_EQUAL(Mdl->ByteOffset, 0);
     CHECK_EQUAL(Mdl->ByteCount, 4 * PAGE_SIZE);
     CHECK_EQUAL(Mdl->MdlFlags, MDL_IO_SPACE | MDL_PAGES_LOCKED);
     const PFN_NUMBER *Pfns = MmGetMdlPfnArray(Mdl);
-    CHECK(Pfns[0] == PfnOf(FAKE_IO_HIGH) && Pfns[1] == Pfns[0] + 1 && Pfns[2] == PfnOf(FAKE_IO_LOW) &&
-          Pfns[3] == PfnOf(FAKE_ECAM));
+    CHECK(Pfns[0] == PfnOf(FAKE_IO_HIGH) && Pfns[1] == Pfns[0] + 1 &&
+          Pfns[2] == PfnOf(FAKE_IO_LOW) && Pfns[3] == PfnOf(FAKE_ECAM));
     CHECK(!MmIsIoSpaceActive(Pa(FAKE_IO_HIGH), PAGE_SIZE)); // not mapped
     IoFreeMdl(Mdl);
 }
@@ -145,7 +149,8 @@ static VOID No_entries_are_an_error_of_the_second_parameter(VOID)
 
 static VOID A_total_of_4_GiB_fails_and_a_page_less_succeeds(VOID)
 {
-    MM_PHYSICAL_ADDRESS_LIST List[] = {{Pa(FAKE_IO_HIGH), FOUR_GIB / 2}, {Pa(FAKE_IO_HIGH), FOUR_GIB / 2}};
+    MM_PHYSICAL_ADDRESS_LIST List[] = {{Pa(FAKE_IO_HIGH), FOUR_GIB / 2},
+                                       {Pa(FAKE_IO_HIGH), FOUR_GIB / 2}};
     PMDL Mdl;
     CHECK_EQUAL(MmAllocateMdlForIoSpace(List, 2, &Mdl), STATUS_INVALID_PARAMETER_1);
     List[1].NumberOfBytes -= PAGE_SIZE;
@@ -161,7 +166,8 @@ static VOID An_MDL_holds_its_frames_until_it_is_freed(VOID)
     PMDL Mdl;
     CHECK_EQUAL(MmAllocateMdlForIoSpace(&List, 1, &Mdl), STATUS_SUCCESS);
     CHECK_EQUAL(MiLedgerEntryCount(), 1);
-    const PVOID Va = MmMapIoSpace(Pa(FAKE_IO_LOW), PAGE_SIZE, MmWriteCombined); // undecided: any type goes
+    const PVOID Va =
+        MmMapIoSpace(Pa(FAKE_IO_LOW), PAGE_SIZE, MmWriteCombined); // undecided: any type goes
     CHECK(Va != NULL);
     MmUnmapIoSpace(Va, PAGE_SIZE);
     IoFreeMdl(Mdl);
@@ -175,7 +181,8 @@ static VOID Freeing_a_mapped_MDL_unmaps_it(VOID)
     MM_MEMORY_USE Before;
     MmQueryMemoryUse(&Before);
     CHECK_EQUAL(MmAllocateMdlForIoSpace(&List, 1, &Mdl), STATUS_SUCCESS);
-    const PVOID Va = MmMapLockedPagesSpecifyCache(Mdl, KernelMode, MmNonCached, NULL, FALSE, NormalPagePriority);
+    const PVOID Va =
+        MmMapLockedPagesSpecifyCache(Mdl, KernelMode, MmNonCached, NULL, FALSE, NormalPagePriority);
     CHECK(Va != NULL);
     IoFreeMdl(Mdl);
     CHECK_UNMAPPED(Va);
@@ -187,13 +194,17 @@ static const HOST_TEST Tests[] = {
     HOST_ROW(A_NULL_buffer_is_fine_and_an_empty_one_is_not, "contract 6.1", &FakeMachineMax),
     HOST_ROW(The_longest_buffer_is_4_GiB_less_a_page, "contract 6.1, 18.15", &FakeMachineMax),
     HOST_ROW(An_IRP_gets_the_MDL_as_its_first_or_its_last, "contract 6.1, 18.15", &FakeMachineMax),
-    HOST_ROW(The_size_of_an_MDL_is_its_header_and_a_frame_per_page, "contract 1.4", &FakeMachineMax),
-    HOST_ROW(A_nonpaged_buffer_is_described_with_its_own_address, "contract 6.5, 18.18", &FakeMachineMax),
+    HOST_ROW(The_size_of_an_MDL_is_its_header_and_a_frame_per_page, "contract 1.4",
+             &FakeMachineMax),
+    HOST_ROW(A_nonpaged_buffer_is_described_with_its_own_address, "contract 6.5, 18.18",
+             &FakeMachineMax),
     HOST_ROW(A_buffer_in_device_memory_is_marked_so, "contract 6.5", &FakeMachineMax),
-    HOST_ROW(Ranges_that_do_not_adjoin_are_concatenated_in_order, "contract 4.4, 18.8", &FakeMachineMax),
+    HOST_ROW(Ranges_that_do_not_adjoin_are_concatenated_in_order, "contract 4.4, 18.8",
+             &FakeMachineMax),
     HOST_ROW(Every_illegal_entry_is_refused_as_documented, "contract 4.4, 18.8", &FakeMachineMax),
     HOST_ROW(No_entries_are_an_error_of_the_second_parameter, "contract 4.4", &FakeMachineMax),
-    HOST_ROW(A_total_of_4_GiB_fails_and_a_page_less_succeeds, "contract 4.4, 18.8", &FakeMachineMax),
+    HOST_ROW(A_total_of_4_GiB_fails_and_a_page_less_succeeds, "contract 4.4, 18.8",
+             &FakeMachineMax),
     HOST_ROW(An_MDL_holds_its_frames_until_it_is_freed, "contract 12.2, C3", &FakeMachineMax),
     HOST_ROW(Freeing_a_mapped_MDL_unmaps_it, "contract 6.2, 17.2", &FakeMachineMax),
 };

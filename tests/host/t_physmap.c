@@ -83,15 +83,18 @@ static VOID The_report_names_every_region(VOID)
     HostForgetPrinted();
     MmPrintPhysicalMap();
     CHECK(strstr(HostPrinted(), "0x0000000003f00000-0x0000000003f0ffff") != NULL);
-    CHECK(strstr(HostPrinted(), "ACPI tables") != NULL && strstr(HostPrinted(), "firmware") != NULL);
+    CHECK(strstr(HostPrinted(), "ACPI tables") != NULL &&
+          strstr(HostPrinted(), "firmware") != NULL);
     CHECK_TEXT(MiPhysicalKindName(MiPhysicalIoSpace), "I/O space");
     CHECK_TEXT(MiPhysicalKindName(MiPhysicalBad), "bad memory");
 }
 
 static const HOST_TEST Tests[] = {
     HOST_ROW(Every_address_has_the_kind_that_firmware_gave_it, "physmap.c, P1", &FakeMachineMax),
-    HOST_ROW(Bytes_become_whole_frames_and_nothing_wraps, "contract 4.1, wrap / too wide", &FakeMachineMax),
-    HOST_ROW(Device_memory_is_mappable_and_RAM_is_not, "contract 4.1, legal targets", &FakeMachineMax),
+    HOST_ROW(Bytes_become_whole_frames_and_nothing_wraps, "contract 4.1, wrap / too wide",
+             &FakeMachineMax),
+    HOST_ROW(Device_memory_is_mappable_and_RAM_is_not, "contract 4.1, legal targets",
+             &FakeMachineMax),
     HOST_ROW(The_report_names_every_region, "mm.h, reports", &FakeMachineMax),
 };
 

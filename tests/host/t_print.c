@@ -4,10 +4,10 @@
 
 static CHAR Text[128];
 
-#define CHECK_PRINT(Expected, ...) \
-    do { \
-        CHECK_EQUAL(RtlFormatBuffer(Text, sizeof(Text), __VA_ARGS__), strlen(Expected)); \
-        CHECK_TEXT(Text, Expected); \
+#define CHECK_PRINT(Expected, ...)                                                                 \
+    do {                                                                                           \
+        CHECK_EQUAL(RtlFormatBuffer(Text, sizeof(Text), __VA_ARGS__), strlen(Expected));           \
+        CHECK_TEXT(Text, Expected);                                                                \
     } while (0)
 
 static VOID Numbers_print_in_their_base_and_size(VOID)
@@ -57,8 +57,10 @@ static VOID A_text_that_does_not_fit_is_cut_and_terminated(VOID)
 
 static VOID Strings_compare_search_and_copy(VOID)
 {
-    CHECK(RtlStringsEqual("abc", "abc") && !RtlStringsEqual("abc", "abd") && !RtlStringsEqual("abc", "ab"));
-    CHECK(RtlStringStartsWith("abc", "ab") && RtlStringStartsWith("abc", "") && !RtlStringStartsWith("ab", "abc"));
+    CHECK(RtlStringsEqual("abc", "abc") && !RtlStringsEqual("abc", "abd") &&
+          !RtlStringsEqual("abc", "ab"));
+    CHECK(RtlStringStartsWith("abc", "ab") && RtlStringStartsWith("abc", "") &&
+          !RtlStringStartsWith("ab", "abc"));
     CHECK_TEXT(RtlFindSubstring("one two", "two"), "two");
     CHECK_TEXT(RtlFindSubstring("abc", ""), "abc");
     CHECK(RtlFindSubstring("abc", "x") == NULL);

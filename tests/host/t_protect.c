@@ -11,7 +11,8 @@ static ULONG CountBits(ULONG Value)
 // The table of the contract, as a predicate.
 static BOOLEAN IsLegal(ULONG Protect)
 {
-    const ULONG Bases = PAGE_READONLY | PAGE_READWRITE | PAGE_EXECUTE | PAGE_EXECUTE_READ | PAGE_EXECUTE_READWRITE;
+    const ULONG Bases =
+        PAGE_READONLY | PAGE_READWRITE | PAGE_EXECUTE | PAGE_EXECUTE_READ | PAGE_EXECUTE_READWRITE;
     const ULONG Modifiers = PAGE_NOCACHE | PAGE_WRITECOMBINE;
     return (Protect & ~(Bases | Modifiers)) == 0 && CountBits(Protect & Bases) == 1 &&
            CountBits(Protect & Modifiers) <= 1;
@@ -60,8 +61,9 @@ static VOID Each_base_and_modifier_means_what_its_name_says(VOID)
 
 static VOID Six_caching_types_exist_and_only_the_low_byte_counts(VOID)
 {
-    static const MI_CACHE_TYPE Expected[] = {MiCacheUncached,  MiCacheWriteBack, MiCacheWriteCombined,
-                                             MiCacheWriteBack, MiCacheUncached,  MiCacheWriteCombined};
+    static const MI_CACHE_TYPE Expected[] = {MiCacheUncached,      MiCacheWriteBack,
+                                             MiCacheWriteCombined, MiCacheWriteBack,
+                                             MiCacheUncached,      MiCacheWriteCombined};
     for (LONG Type = -0x200; Type < 0x400; Type += 1) {
         MI_CACHE_TYPE CacheType = MiCacheUndecided;
         const ULONG Low = (ULONG)Type & 0xFF;
@@ -86,7 +88,8 @@ static VOID Names_are_what_reports_show(VOID)
 }
 
 static const HOST_TEST Tests[] = {
-    HOST_ROW(Exactly_one_base_protection_with_at_most_one_modifier_is_legal, "contract 2.2, 18.7", NULL),
+    HOST_ROW(Exactly_one_base_protection_with_at_most_one_modifier_is_legal, "contract 2.2, 18.7",
+             NULL),
     HOST_ROW(Bits_that_mean_nothing_are_refused, "contract 2.2", NULL),
     HOST_ROW(Each_base_and_modifier_means_what_its_name_says, "contract 2.2", NULL),
     HOST_ROW(Six_caching_types_exist_and_only_the_low_byte_counts, "contract 2.1, 18.3", NULL),

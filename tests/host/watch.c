@@ -1,20 +1,25 @@
-// The watcher: sees every store of an entry, at the moment it happens, and holds it against the rules that a walker
-// on another processor relies on.
+// The watcher: sees every store of an entry, at the moment it happens, and holds it against the
+// rules that a walker on another processor relies on.
 //
 // Rules, each of which ends the test when it is broken:
-//   W1  Within one call of an exported routine, what an address translates to changes at most once: a walker that looks
-//       at any moment finds the old translation or the new one.
+//   W1  Within one call of an exported routine, what an address translates to changes at most once:
+//       a walker that looks at any moment finds the old translation or the new one. (Not so in the
+//       pool: a call may allocate and free.)
 //   W2  A leaf never replaces another one, and a table that replaces a leaf translates alike.
-//   W3  Every linked table is a frame in state Table, linked once; no leaf reaches a table but the direct map's.
+//   W3  Every linked table is a frame in state Table, linked once; no leaf reaches a table but the
+//       direct map's, and none but the direct map's reaches a free frame.
 //   W4  No frame is mapped, or remembered by the TLB, with two cache types at a time.
-//   W5  No address and no frame is used again while the TLB remembers what it was; when an exported routine returns,
-//       the TLB remembers nothing that the tables do not say. The same holds for tables that were taken out.
+//   W5  No address and no frame is used again while the TLB remembers what it was; when an exported
+//       routine returns, the TLB remembers nothing that the tables do not say. The same holds for
+//       tables that were taken out.
 //   W6  The direct map maps RAM only: each frame to its own address, read-write and write-back.
-//   W7  A frame of RAM that was cached is flushed from the cache before it is used with another type.
+//   W7  A frame of RAM that was cached is flushed from the cache before it is used with another
+//       type.
 //   W8  Locks are free and the IRQL is the caller's when an exported routine returns.
 //
-// The model of the TLB is the worst one that the manuals allow: it has read every translation at once, and forgets
-// none of its own accord. So it is enough to remember those that the tables have lost: Stale.
+// The model of the TLB is the worst one that the manuals allow: it has read every translation at
+// once, and forgets none of its own accord. So it is enough to remember those that the tables have
+// lost: Stale.
 #define _GNU_SOURCE
 #include <sys/mman.h>
 
@@ -25,9 +30,9 @@
 
 // What is known of one frame of RAM.
 typedef struct _WATCHED_FRAME {
-    ULONG64 BaseVa;      // linked tables: what the first entry maps
+    ULONG64 BaseVa;       // linked tables: what the first entry maps
     ULONG CacheFlushCall; // the call in which its cache lines were flushed
-    UCHAR TableLevel;    // 0: not a linked table
+    UCHAR TableLevel;     // 0: not a linked table
     BOOLEAN WasCached;
 } WATCHED_FRAME;
 
@@ -47,7 +52,8 @@ typedef struct _STALE {
 
 static struct {
     WATCHED_FRAME *Frames;
-    ULONG *EntryCalls; // per entry of a linked table: the call that last changed what it translates to
+    ULONG *
+        EntryCalls; // per entry of a linked table: the call that last changed what it translates to
     CHUNK *Chunks;
     STALE *Stale;
     ULONG64 StaleCount;
@@ -66,7 +72,8 @@ static struct {
 
 static PVOID AllocateSparse(ULONG64 ByteCount)
 {
-    const PVOID Result = mmap(NULL, ByteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    const PVOID Result = mmap(NULL, ByteCount, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     CHECK(Result != MAP_FAILED);
     return Result;
 }
@@ -89,7 +96,8 @@ VOID WatchInitialize(ULONG PhysicalBits)
     memset(&Watch, 0, sizeof(Watch));
     Watch.Frames = AllocateSparse(RamFrames * sizeof(WATCHED_FRAME));
     Watch.EntryCalls = AllocateSparse(RamFrames * MI_PTES_PER_TABLE * sizeof(ULONG));
-    Watch.Chunks = AllocateSparse((1ull << (PhysicalBits - PAGE_SHIFT)) / CHUNK_PAGES * sizeof(CHUNK));
+    Watch.Chunks =
+        AllocateSparse((1ull << (PhysicalBits - PAGE_SHIFT)) / CHUNK_PAGES * sizeof(CHUNK));
     Watch.Routine = "start";
 }
 
@@ -102,7 +110,8 @@ static ULONG64 PagesOf(ULONG Level)
 // W4: mappings per frame and cache type.
 //
 
-static BOOLEAN IsMappedOtherwise(const CHUNK *Chunk, ULONG Page, BOOLEAN IsWhole, MI_CACHE_TYPE CacheType)
+static BOOLEAN IsMappedOtherwise(const CHUNK *Chunk, ULONG Page, BOOLEAN IsWhole,
+                                 MI_CACHE_TYPE CacheType)
 {
     for (ULONG Other = 0; Other < MiCacheTypeCount; Other += 1) {
         if (Other == (ULONG)CacheType) {
@@ -127,8 +136,8 @@ static VOID CountSmallLeaf(PFN_NUMBER Pfn, MI_CACHE_TYPE CacheType, int Step)
     Chunk->PageCount[CacheType] += (ULONG)Step;
     Chunk->PerPage[CacheType][Page] += (USHORT)Step;
     if (Step > 0 && IsMappedOtherwise(Chunk, Page, FALSE, CacheType)) {
-        FAIL("W4: %s maps frame 0x%llx as %s while it is mapped, or in the TLB, with another type", Watch.Routine, Pfn,
-             MiCacheTypeName(CacheType));
+        FAIL("W4: %s maps frame 0x%llx as %s while it is mapped, or in the TLB, with another type",
+             Watch.Routine, Pfn, MiCacheTypeName(CacheType));
     }
 }
 
@@ -142,7 +151,8 @@ static VOID CountLeaf(PFN_NUMBER Pfn, ULONG Level, MI_CACHE_TYPE CacheType, int 
         CHUNK *Chunk = &Watch.Chunks[Pfn / CHUNK_PAGES + Index];
         Chunk->LargeCount[CacheType] += (ULONG)Step;
         if (Step > 0 && IsMappedOtherwise(Chunk, 0, TRUE, CacheType)) {
-            FAIL("W4: %s maps frames from 0x%llx as %s while some are mapped, or in the TLB, with another type",
+            FAIL("W4: %s maps frames from 0x%llx as %s while some are mapped, or in the TLB, with "
+                 "another type",
                  Watch.Routine, Pfn, MiCacheTypeName(CacheType));
         }
     }
@@ -168,9 +178,10 @@ static VOID CheckNoStaleAddress(ULONG_PTR Va, ULONG64 PageCount, const CHAR *Wha
 {
     for (ULONG64 Index = 0; Index < Watch.StaleCount; Index += 1) {
         const STALE *Stale = &Watch.Stale[Index];
-        if (PagesOverlap(Stale->Va >> PAGE_SHIFT, PagesOf(Stale->Level), Va >> PAGE_SHIFT, PageCount)) {
-            FAIL("W5: %s %s 0x%llx, which the TLB still translates to frame 0x%llx", Watch.Routine, What, Stale->Va,
-                 Stale->Pfn);
+        if (PagesOverlap(Stale->Va >> PAGE_SHIFT, PagesOf(Stale->Level), Va >> PAGE_SHIFT,
+                         PageCount)) {
+            FAIL("W5: %s %s 0x%llx, which the TLB still translates to frame 0x%llx", Watch.Routine,
+                 What, Stale->Va, Stale->Pfn);
         }
     }
 }
@@ -180,7 +191,8 @@ static VOID CheckNoStaleFrame(PFN_NUMBER Pfn)
     for (ULONG64 Index = 0; Index < Watch.StaleCount; Index += 1) {
         const STALE *Stale = &Watch.Stale[Index];
         if (PagesOverlap(Stale->Pfn, PagesOf(Stale->Level), Pfn, 1)) {
-            FAIL("W5: %s frees frame 0x%llx, which the TLB still reaches at 0x%llx", Watch.Routine, Pfn, Stale->Va);
+            FAIL("W5: %s frees frame 0x%llx, which the TLB still reaches at 0x%llx", Watch.Routine,
+                 Pfn, Stale->Va);
         }
     }
 }
@@ -228,8 +240,8 @@ static VOID NoteCacheUse(PFN_NUMBER Pfn, MI_CACHE_TYPE CacheType)
     } else if (Frame->WasCached) {
         Frame->WasCached = FALSE;
         if (Frame->CacheFlushCall != Watch.Call) {
-            Watch.UnflushedFrames = Grow(Watch.UnflushedFrames, Watch.UnflushedCount, &Watch.UnflushedCapacity,
-                                         sizeof(PFN_NUMBER));
+            Watch.UnflushedFrames = Grow(Watch.UnflushedFrames, Watch.UnflushedCount,
+                                         &Watch.UnflushedCapacity, sizeof(PFN_NUMBER));
             Watch.UnflushedFrames[Watch.UnflushedCount++] = Pfn;
         }
     }
@@ -238,10 +250,12 @@ static VOID NoteCacheUse(PFN_NUMBER Pfn, MI_CACHE_TYPE CacheType)
 VOID WatchFlushCache(ULONG_PTR Va, SIZE_T ByteCount)
 {
     CHECK(ByteCount > 0);
-    for (ULONG_PTR Page = Va & ~(ULONG_PTR)(PAGE_SIZE - 1); Page < Va + ByteCount; Page += PAGE_SIZE) {
+    for (ULONG_PTR Page = Va & ~(ULONG_PTR)(PAGE_SIZE - 1); Page < Va + ByteCount;
+         Page += PAGE_SIZE) {
         const FAKE_PAGE At = FakeWalk(Page);
         if (At.Level == 0) {
-            FAIL("W7: %s flushes the cache at 0x%llx, where nothing is mapped", Watch.Routine, (ULONG64)Page);
+            FAIL("W7: %s flushes the cache at 0x%llx, where nothing is mapped", Watch.Routine,
+                 (ULONG64)Page);
         }
         if (FakeIsRam(At.Pfn)) {
             Watch.Frames[At.Pfn].CacheFlushCall = Watch.Call;
@@ -263,9 +277,10 @@ static BOOLEAN IsDirectMap(ULONG_PTR Va)
 static VOID CheckDirectLeaf(ULONG_PTR Va, ULONG Level, PFN_NUMBER Pfn, MI_PROTECTION Protection)
 {
     const PFN_NUMBER Own = (Va - MiArchLayout[MiRegionDirectMap].BaseVa) >> PAGE_SHIFT;
-    if (Own != Pfn || Protection.Access != MiAccessReadWrite || Protection.CacheType != MiCacheWriteBack) {
-        FAIL("W6: the direct map at 0x%llx has frame 0x%llx, %s %s", (ULONG64)Va, Pfn, MiAccessName(Protection.Access),
-             MiCacheTypeName(Protection.CacheType));
+    if (Own != Pfn || Protection.Access != MiAccessReadWrite ||
+        Protection.CacheType != MiCacheWriteBack) {
+        FAIL("W6: the direct map at 0x%llx has frame 0x%llx, %s %s", (ULONG64)Va, Pfn,
+             MiAccessName(Protection.Access), MiCacheTypeName(Protection.CacheType));
     }
     for (ULONG64 Index = 0; Index < PagesOf(Level); Index += 1) {
         if (!FakeIsRam(Pfn + Index)) {
@@ -280,8 +295,8 @@ static VOID CheckOtherLeaf(ULONG_PTR Va, ULONG Level, PFN_NUMBER Pfn)
     for (ULONG64 Index = 0; Index < PagesOf(Level) && FakeIsRam(Pfn + Index); Index += 1) {
         const MI_PFN_STATE State = MiPfnState(Pfn + Index);
         if (State == MiPfnTable || State == MiPfnFree) {
-            FAIL("W3: %s maps frame 0x%llx at 0x%llx, which is %s", Watch.Routine, Pfn + Index, (ULONG64)Va,
-                 State == MiPfnTable ? "a page table" : "free");
+            FAIL("W3: %s maps frame 0x%llx at 0x%llx, which is %s", Watch.Routine, Pfn + Index,
+                 (ULONG64)Va, State == MiPfnTable ? "a page table" : "free");
         }
     }
 }
@@ -310,11 +325,16 @@ static VOID RemoveLeaf(ULONG_PTR Va, ULONG Level, MMPTE Pte)
     FakeMirrorNothing(Va, PagesOf(Level) << PAGE_SHIFT);
 }
 
+static BOOLEAN IsPool(ULONG_PTR Va)
+{
+    return Va - MiArchLayout[MiRegionPool].BaseVa < MiArchLayout[MiRegionPool].ByteCount;
+}
+
 // W1.
 static VOID NoteChange(PFN_NUMBER TablePfn, ULONG Index, ULONG_PTR Va)
 {
     ULONG *Call = &Watch.EntryCalls[TablePfn * MI_PTES_PER_TABLE + Index];
-    if (Watch.Depth > 0 && *Call == Watch.Call) {
+    if (Watch.Depth > 0 && *Call == Watch.Call && !IsPool(Va)) {
         FAIL("W1: %s changes twice what 0x%llx translates to", Watch.Routine, (ULONG64)Va);
     }
     *Call = Watch.Call;
@@ -338,7 +358,8 @@ static BOOLEAN IsSelfMap(ULONG Level, ULONG Index)
 static VOID LinkTable(PFN_NUMBER TablePfn, ULONG Level, ULONG_PTR BaseVa)
 {
     if (Level == 0 || !FakeIsRam(TablePfn) || MiPfnState(TablePfn) != MiPfnTable) {
-        FAIL("W3: %s links frame 0x%llx as a table of level %u, which it is not", Watch.Routine, TablePfn, Level);
+        FAIL("W3: %s links frame 0x%llx as a table of level %u, which it is not", Watch.Routine,
+             TablePfn, Level);
     }
     WATCHED_FRAME *Frame = &Watch.Frames[TablePfn];
     if (Frame->TableLevel != 0) {
@@ -374,7 +395,8 @@ static VOID UnlinkTable(PFN_NUMBER TablePfn)
         }
     }
     Frame->TableLevel = 0;
-    Watch.LostTables = Grow(Watch.LostTables, Watch.LostTableCount, &Watch.LostTableCapacity, sizeof(PFN_NUMBER));
+    Watch.LostTables =
+        Grow(Watch.LostTables, Watch.LostTableCount, &Watch.LostTableCapacity, sizeof(PFN_NUMBER));
     Watch.LostTables[Watch.LostTableCount++] = TablePfn;
 }
 
@@ -385,8 +407,11 @@ static VOID SplitLeaf(ULONG_PTR Va, ULONG Level, MMPTE Leaf, PFN_NUMBER TablePfn
     for (ULONG Index = 0; Index < MI_PTES_PER_TABLE; Index += 1) {
         const MMPTE Part = FakeLoad(TablePfn, Index);
         const BOOLEAN IsLeaf = MiArchPteKind(Part, Level - 1) == MiPteLeaf;
-        const MI_PROTECTION Its = IsLeaf ? MiArchPteProtection(Part, Level - 1) : (MI_PROTECTION){0};
-        if (!IsLeaf || MiArchPtePfn(Part, Level - 1) != MiArchPtePfn(Leaf, Level) + Index * PagesOf(Level - 1) ||
+        const MI_PROTECTION Its =
+            IsLeaf ? MiArchPteProtection(Part, Level - 1) : (MI_PROTECTION){0};
+        if (!IsLeaf ||
+            MiArchPtePfn(Part, Level - 1) !=
+                MiArchPtePfn(Leaf, Level) + Index * PagesOf(Level - 1) ||
             Its.Access != Protection.Access || Its.CacheType != Protection.CacheType) {
             FAIL("W2: the split at 0x%llx does not translate as before", (ULONG64)Va);
         }
@@ -448,7 +473,8 @@ static VOID StoreOverLeaf(PFN_NUMBER TablePfn, ULONG Index, ULONG_PTR Va, MMPTE 
 VOID WatchStore(PFN_NUMBER TablePfn, ULONG Index, MMPTE Old, MMPTE New)
 {
     if (!FakeIsRam(TablePfn) || MiPfnState(TablePfn) != MiPfnTable) {
-        FAIL("W3: %s stores an entry in frame 0x%llx, which is not a table", Watch.Routine, TablePfn);
+        FAIL("W3: %s stores an entry in frame 0x%llx, which is not a table", Watch.Routine,
+             TablePfn);
     }
     const ULONG Level = Watch.Frames[TablePfn].TableLevel;
     if (Level == 0 || Old.Value == New.Value) {
@@ -474,12 +500,16 @@ VOID WatchStore(PFN_NUMBER TablePfn, ULONG Index, MMPTE Old, MMPTE New)
 
 VOID WatchFreeFrame(PFN_NUMBER Pfn)
 {
+    if (MiPfnElement(Pfn) != NULL && MiPfnElement(Pfn)->MapCount != 0) {
+        return; // mm stops the machine instead
+    }
     if (Watch.Frames[Pfn].TableLevel != 0) {
         FAIL("W3: %s frees table 0x%llx, which is linked", Watch.Routine, Pfn);
     }
     for (ULONG64 Index = 0; Index < Watch.LostTableCount; Index += 1) {
         if (Watch.LostTables[Index] == Pfn) {
-            FAIL("W5: %s frees table 0x%llx before the processor has forgotten it", Watch.Routine, Pfn);
+            FAIL("W5: %s frees table 0x%llx before the processor has forgotten it", Watch.Routine,
+                 Pfn);
         }
     }
     CheckNoStaleFrame(Pfn);
@@ -499,7 +529,8 @@ VOID WatchFreeAddresses(ULONG_PTR Va, PFN_NUMBER PageCount)
 {
     CheckNoStaleAddress(Va, PageCount, "frees");
     if (FakeWalk(Va).Level != 0 || FakeWalk(Va + ((PageCount - 1) << PAGE_SHIFT)).Level != 0) {
-        FAIL("W5: %s frees the addresses from 0x%llx, which are mapped", Watch.Routine, (ULONG64)Va);
+        FAIL("W5: %s frees the addresses from 0x%llx, which are mapped", Watch.Routine,
+             (ULONG64)Va);
     }
 }
 
@@ -524,16 +555,18 @@ VOID WatchEndCall(VOID)
         return;
     }
     if (Watch.StaleCount != 0) {
-        FAIL("W5: %s returns while the TLB still translates 0x%llx to frame 0x%llx", Watch.Routine, Watch.Stale[0].Va,
-             Watch.Stale[0].Pfn);
+        FAIL("W5: %s returns while the TLB still translates 0x%llx to frame 0x%llx", Watch.Routine,
+             Watch.Stale[0].Va, Watch.Stale[0].Pfn);
     }
     if (Watch.LostTableCount != 0) {
-        FAIL("W5: %s returns while the processor may still walk table 0x%llx", Watch.Routine, Watch.LostTables[0]);
+        FAIL("W5: %s returns while the processor may still walk table 0x%llx", Watch.Routine,
+             Watch.LostTables[0]);
     }
     for (; Watch.UnflushedCount > 0; Watch.UnflushedCount -= 1) {
         const PFN_NUMBER Pfn = Watch.UnflushedFrames[Watch.UnflushedCount - 1];
         if (Watch.Frames[Pfn].CacheFlushCall != Watch.Call) {
-            FAIL("W7: %s leaves cache lines of frame 0x%llx, which is not write-back any more", Watch.Routine, Pfn);
+            FAIL("W7: %s leaves cache lines of frame 0x%llx, which is not write-back any more",
+                 Watch.Routine, Pfn);
         }
     }
     if (FakeHeldRanks != 0 || FakeIrql != Watch.IrqlAtBegin) {
@@ -561,16 +594,19 @@ typedef struct _AUDIT {
 static VOID AuditTable(PFN_NUMBER TablePfn, ULONG Level, ULONG_PTR BaseVa, AUDIT *Audit)
 {
     const WATCHED_FRAME *Frame = &Watch.Frames[TablePfn];
-    CHECK(Frame->TableLevel == Level && Frame->BaseVa == BaseVa && MiPfnState(TablePfn) == MiPfnTable);
+    CHECK(Frame->TableLevel == Level && Frame->BaseVa == BaseVa &&
+          MiPfnState(TablePfn) == MiPfnTable);
     Audit->TableCount += 1;
     for (ULONG Index = 0; Index < MI_PTES_PER_TABLE; Index += 1) {
         const MMPTE Entry = FakeLoad(TablePfn, Index);
         const MI_PTE_KIND Kind = MiArchPteKind(Entry, Level);
         if (Kind == MiPteLeaf) {
             Audit->LeafCount[Level] += 1;
-            CHECK(WatchMapCount(MiArchPtePfn(Entry, Level), MiArchPteProtection(Entry, Level).CacheType) > 0);
+            CHECK(WatchMapCount(MiArchPtePfn(Entry, Level),
+                                MiArchPteProtection(Entry, Level).CacheType) > 0);
         } else if (Kind == MiPteTable && !IsSelfMap(Level, Index)) {
-            AuditTable(MiArchPtePfn(Entry, Level), Level - 1, VaOfEntry(BaseVa, Level, Index), Audit);
+            AuditTable(MiArchPtePfn(Entry, Level), Level - 1, VaOfEntry(BaseVa, Level, Index),
+                       Audit);
         }
     }
 }

@@ -1,5 +1,5 @@
-// The price of a mapping: cycles of one map and unmap, the median of many rounds, less what measuring costs. Under
-// -icount one cycle is one instruction, and the figures are exact.
+// The price of a mapping: cycles of one map and unmap, the median of many rounds, less what
+// measuring costs. Under -icount one cycle is one instruction, and the figures are exact.
 //
 //   # calibration 21
 //   # bench map-4K 812

@@ -1,8 +1,9 @@
-// What a caller must never do: each test commits one misuse and must end in a bug check. One boot each, chosen by the
-// boot option `bugcheck=<name>`; the table of expected codes and parameters is tests/qemu/bugchecks.py.
+// What a caller must never do: each test commits one misuse and must end in a bug check. One boot
+// each, chosen by the boot option `bugcheck=<name>`; the table of expected codes and parameters is
+// tests/qemu/bugchecks.py.
 //
-// Parameters that only the running kernel can know (addresses, frames) are announced before the misuse, for the host
-// to compare:
+// Parameters that only the running kernel can know (addresses, frames) are announced before the
+// misuse, for the host to compare:
 //
 //   # param 2 0xfffff88000001000
 #include "kernel/inc/ke.h"
@@ -29,7 +30,8 @@ static VOID AnnouncePointer(ULONG Number, const VOID *Value)
     Announce(Number, (ULONG64)Value);
 }
 
-// A mapping or an MDL that a test cannot do without. Without it the test returns, and the runner sees no bug check.
+// A mapping or an MDL that a test cannot do without. Without it the test returns, and the runner
+// sees no bug check.
 #define NEED(Expression)                                                                           \
     do {                                                                                           \
         if (!(Expression)) {                                                                       \
@@ -39,7 +41,8 @@ static VOID AnnouncePointer(ULONG Number, const VOID *Value)
     } while (0)
 
 //
-// Instructions whose place is known: one access each, and a call of which the return address is known.
+// Instructions whose place is known: one access each, and a call of which the return address is
+// known.
 //
 
 extern const UCHAR KtReadInstruction[], KtWriteInstruction[], KtDivideInstruction[],
@@ -477,7 +480,7 @@ static VOID BuildMdlOverNothing(VOID)
     PMDL Mdl = IoAllocateMdl(Base, PAGE_SIZE, FALSE, FALSE, NULL);
     NEED(Mdl != NULL);
     AnnouncePointer(2, Mdl);
-    AnnouncePointer(3, Base);
+    AnnouncePointer(3, (const VOID *)(ULONG_PTR)RefEntry(Base, 1));
     MmBuildMdlForNonPagedPool(Mdl);
 }
 
@@ -569,7 +572,8 @@ static VOID FreeOverrunBlock(VOID)
     for (ULONG Index = 1; Index <= 16; Index += 1) {
         Block[-(LONG)Index] = 0xFF;
     }
-    AnnouncePointer(4, Block);
+    AnnouncePointer(2, Block - 16);
+    AnnouncePointer(3, Block);
     ExFreePool(Block);
 }
 

@@ -1,7 +1,8 @@
-// The processor as its manual describes it, for tests: an opinion of its own about page-table entries and control
-// registers, independent of arch/x64, whose mistakes it is there to find.
+// The processor as its manual describes it, for tests: an opinion of its own about page-table
+// entries and control registers, independent of arch/x64, whose mistakes it is there to find.
 //
-// The tables are read through the self-map, at the addresses where every kernel debugger looks for them:
+// The tables are read through the self-map, at the addresses where every kernel debugger looks for
+// them:
 //
 //   entry of level n for Va = base of level n + (Va, 48 bits) >> (12 + 9 (n - 1)) * 8
 //   level 1 (PTE) 0xFFFFF68000000000   level 2 (PDE) 0xFFFFF6FB40000000
@@ -74,7 +75,8 @@ static inline ULONG64 RefLeafBytes(ULONG Level)
     return 1ull << (PAGE_SHIFT + 9 * (Level - 1));
 }
 
-// Calls Routine for every leaf of the address space but those below the self-map, in ascending order.
+// Calls Routine for every leaf of the address space but those below the self-map, in ascending
+// order.
 typedef VOID REF_LEAF_ROUTINE(const VOID *Va, const REF_WALK *Leaf, PVOID Context);
 VOID RefEnumerateLeaves(REF_LEAF_ROUTINE *Routine, PVOID Context);
 

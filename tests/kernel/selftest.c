@@ -13,8 +13,9 @@
 //   ok 2 tables
 //   # total: 14 tests, 13 passed, 1 failed, 0 skipped, 321 checks
 //
-// Boot options: `filter=<substr>` runs only the tests whose name, or whose suite's name, contains it; `nodevices`
-// skips what needs a device; `oracle` lets the last suite show its mappings to the host.
+// Boot options: `filter=<substr>` runs only the tests whose name, or whose suite's name, contains
+// it; `nodevices` skips what needs a device; `oracle` lets the last suite show its mappings to the
+// host.
 #include "kernel/inc/ke.h"
 #include "kernel/inc/rtl.h"
 #include "tests/kernel/tests.h"
@@ -25,7 +26,7 @@
 static const KT_SUITE *const KtSuites[] = {
     &KtCpuSuite,     &KtTablesSuite, &KtPoolSuite,    &KtFailureSuite,  &KtPhysicalSuite,
     &KtIoSpaceSuite, &KtMdlSuite,    &KtReserveSuite, &KtMdlPagesSuite, &KtStaleSuite,
-    &KtE1000Suite,   &KtNvmeSuite,   &KtDiskSuite,    &KtOracleSuite,
+    &KtE1000Suite,   &KtNvmeSuite,   &KtDiskSuite,    &KtIoSuite,       &KtOracleSuite,
 };
 
 // Of the test that runs now.

@@ -46,6 +46,40 @@ ULONG64 KtPageAddress(PMDL Mdl, ULONG Index)
     return MmGetMdlPfnArray(Mdl)[Index] << PAGE_SHIFT;
 }
 
+static const SIZE_T KtPoolSizes[] = {48, 80, 112, 176, 240, 368, 496, 784, 1008};
+static PVOID KtHeldPool[ARRAYSIZE(KtPoolSizes)];
+
+// One block of every common size: the rest of its page is there for whoever asks next.
+static VOID KtHoldPool(VOID)
+{
+    for (ULONG Row = 0; Row < ARRAYSIZE(KtPoolSizes); Row += 1) {
+        KtHeldPool[Row] = ExAllocatePool2(POOL_FLAG_NON_PAGED, KtPoolSizes[Row], KT_TAG);
+    }
+}
+
+VOID KtReleaseFreeRun(VOID)
+{
+    for (ULONG Row = 0; Row < ARRAYSIZE(KtPoolSizes); Row += 1) {
+        if (KtHeldPool[Row] != NULL) {
+            ExFreePool(KtHeldPool[Row]);
+        }
+    }
+}
+
+ULONG64 KtFindFreeRun(ULONG PageCount)
+{
+    KtHoldPool();
+    PMDL Mdl = MmAllocatePagesForMdlEx(KtPhysical(0), KtPhysical(MAXULONG64), KtPhysical(0),
+                                       (SIZE_T)PageCount * PAGE_SIZE, MmCached,
+                                       MM_ALLOCATE_REQUIRE_CONTIGUOUS_CHUNKS);
+    if (Mdl == NULL) {
+        return 0;
+    }
+    const ULONG64 Address = KtPageAddress(Mdl, 0);
+    KtFreePages(Mdl);
+    return Address;
+}
+
 PMDL KtAllocateGapMdl(ULONG PageCount)
 {
     const ULONG64 Gap = KtFindGap((ULONG64)PageCount * PAGE_SIZE, PAGE_SIZE);
@@ -58,8 +92,8 @@ PMDL KtAllocateGapMdl(ULONG PageCount)
 }
 
 //
-// Device memory, found through the configuration ports: the tests ask the bus themselves, so that they do not depend
-// on the kernel's own enumeration.
+// Device memory, found through the configuration ports: the tests ask the bus themselves, so that
+// they do not depend on the kernel's own enumeration.
 //
 
 #define KT_PCI_ADDRESS_PORT 0xCF8

@@ -1,5 +1,5 @@
-// The processor: every protection that it offers is on, its cache types are what mm counts on, and the small services
-// that everything else stands on (IRQL, locks, time, probes) do what they say.
+// The processor: every protection that it offers is on, its cache types are what mm counts on, and
+// the small services that everything else stands on (IRQL, locks, time, probes) do what they say.
 #include "kernel/inc/ke.h"
 #include "kernel/inc/kearch.h"
 #include "tests/kernel/reference.h"

@@ -1,6 +1,6 @@
-// Every allocation of every routine fails once: the first, the second, and so on, until the routine succeeds without
-// meeting the failure. After each attempt the routine has either refused, or done its work all the same; the
-// invariants hold and nothing has leaked.
+// Every allocation of every routine fails once: the first, the second, and so on, until the routine
+// succeeds without meeting the failure. After each attempt the routine has either refused, or done
+// its work all the same; the invariants hold and nothing has leaked.
 #include "tests/kernel/tests.h"
 
 #define MAXIMUM_ALLOCATIONS 200

@@ -1,5 +1,5 @@
-// MmAllocatePagesForMdl, MmAllocatePagesForMdlEx, MmFreePagesFromMdl: windows, flags, zeroing, and the direct map's
-// alias of a page that is mapped other than write-back.
+// MmAllocatePagesForMdl, MmAllocatePagesForMdlEx, MmFreePagesFromMdl: windows, flags, zeroing, and
+// the direct map's alias of a page that is mapped other than write-back.
 #include "kernel/inc/ke.h"
 #include "kernel/inc/kearch.h"
 #include "tests/kernel/reference.h"
@@ -143,32 +143,24 @@ static VOID CommonFlagsAreAccepted(VOID)
 static VOID PagesLieInsideTheWindow(VOID)
 {
     // Both ends count, and neither needs to be page aligned.
-    const ULONG64 Low = 16 * KT_MIB + 1;
-    const ULONG64 High = 32 * KT_MIB + 5;
+    const ULONG64 Base = KtFindFreeRun(64);
+    KT_REQUIRE(Base != 0);
+    const ULONG64 Low = Base + 1;
+    const ULONG64 High = Base + 60 * PAGE_SIZE + 5;
     PMDL Mdl = AllocateWithin(Low, High, 0, 64 * PAGE_SIZE, MM_DONT_ZERO_ALLOCATION);
     KT_REQUIRE(Mdl != NULL);
+    KT_EQUAL(PageCountOf(Mdl), 59);
     for (ULONG Page = 0; Page < PageCountOf(Mdl); Page += 1) {
         KT_CHECK(KtPageAddress(Mdl, Page) >= Low);
         KT_CHECK(KtPageAddress(Mdl, Page) + PAGE_SIZE - 1 <= High);
     }
     KtFreePages(Mdl);
-}
-
-// Pages that are free now, side by side: a window whose contents a test knows.
-static ULONG64 FindFreeRun(ULONG PageCount)
-{
-    PMDL Mdl = Allocate((SIZE_T)PageCount * PAGE_SIZE, MM_ALLOCATE_REQUIRE_CONTIGUOUS_CHUNKS);
-    if (Mdl == NULL) {
-        return 0;
-    }
-    const ULONG64 Address = KtPageAddress(Mdl, 0);
-    KtFreePages(Mdl);
-    return Address;
+    KtReleaseFreeRun();
 }
 
 static VOID AWindowThatIsTooSmallGivesLess(VOID)
 {
-    const ULONG64 Base = FindFreeRun(4);
+    const ULONG64 Base = KtFindFreeRun(4);
     KT_REQUIRE(Base != 0);
     PMDL Mdl = AllocateWithin(Base, Base + 4 * PAGE_SIZE - 1, 0, 16 * PAGE_SIZE, 0);
     KT_REQUIRE(Mdl != NULL);
@@ -178,11 +170,12 @@ static VOID AWindowThatIsTooSmallGivesLess(VOID)
     KT_EQUAL(AllocateWithin(Base, Base + 4 * PAGE_SIZE - 1, 0, 16 * PAGE_SIZE,
                             MM_ALLOCATE_FULLY_REQUIRED),
              NULL);
+    KtReleaseFreeRun();
 }
 
 static VOID SkipBytesMovesTheWindow(VOID)
 {
-    const ULONG64 Base = FindFreeRun(16);
+    const ULONG64 Base = KtFindFreeRun(16);
     KT_REQUIRE(Base != 0);
     // One page of every four.
     PMDL Mdl = AllocateWithin(Base, Base + PAGE_SIZE - 1, 4 * PAGE_SIZE, 3 * PAGE_SIZE,
@@ -192,6 +185,7 @@ static VOID SkipBytesMovesTheWindow(VOID)
         KT_EQUAL(KtPageAddress(Mdl, Page), Base + Page * 4 * PAGE_SIZE);
     }
     KtFreePages(Mdl);
+    KtReleaseFreeRun();
 }
 
 static VOID OneContiguousChunk(VOID)
@@ -223,7 +217,7 @@ static VOID ChunksAreAlignedAndContiguous(VOID)
 
 static VOID ChunksMayComeShort(VOID)
 {
-    const ULONG64 Base = FindFreeRun(8);
+    const ULONG64 Base = KtFindFreeRun(8);
     KT_REQUIRE(Base != 0);
     const ULONG64 Aligned = (Base + 4 * PAGE_SIZE - 1) / (4 * PAGE_SIZE) * (4 * PAGE_SIZE);
     // One chunk of four pages fits; a second one does not.
@@ -232,6 +226,7 @@ static VOID ChunksMayComeShort(VOID)
     KT_REQUIRE(Mdl != NULL);
     KT_EQUAL(PageCountOf(Mdl), 4);
     KtFreePages(Mdl);
+    KtReleaseFreeRun();
 }
 
 static VOID FreeingUnmapsAndKeepsTheHeader(VOID)
@@ -357,7 +352,7 @@ static VOID TheFirstMappingDecides(VOID)
 
 static VOID FreedPagesHaveNoTypeAnyMore(VOID)
 {
-    const ULONG64 Address = FindFreeRun(1);
+    const ULONG64 Address = KtFindFreeRun(1);
     for (ULONG Row = 0; Row < ARRAYSIZE(AliasRows); Row += 1) {
         PMDL Mdl = AllocateWithin(Address, Address + PAGE_SIZE - 1, 0, PAGE_SIZE, 0);
         KT_REQUIRE(Mdl != NULL);
@@ -367,6 +362,7 @@ static VOID FreedPagesHaveNoTypeAnyMore(VOID)
         KT_EQUAL(RefWalk(Va).CacheIndex == REF_CACHE_WB, AliasRows[Row].KeepsAlias);
         KtFreePages(Mdl);
     }
+    KtReleaseFreeRun();
 }
 
 static const KT_TEST Tests[] = {

@@ -1,5 +1,6 @@
-// Shows the host what the kernel believes to be mapped, so that the host can compare it with the emulator's own walk
-// of the page tables: an MMU that is not ours. One line for each run of adjacent leaves that are alike:
+// Shows the host what the kernel believes to be mapped, so that the host can compare it with the
+// emulator's own walk of the page tables: an MMU that is not ours. One line for each run of
+// adjacent leaves that are alike:
 //
 //   # map va=0xfffff88000003000 pa=0xfebd0000 pages=4 leaf=4K access=rw- cache=UC
 //

@@ -1,5 +1,5 @@
-// Physical memory: the list of RAM that drivers get, and the physical-range allocator, which claims device memory,
-// places it, and says in words why it refuses.
+// Physical memory: the list of RAM that drivers get, and the physical-range allocator, which claims
+// device memory, places it, and says in words why it refuses.
 #include "kernel/inc/ke.h"
 #include "kernel/inc/kearch.h"
 #include "kernel/inc/rtl.h"
@@ -108,7 +108,11 @@ static VOID RamIsRefusedInWords(VOID)
     static UCHAR Data;
     CheckRefusal(KtPhysicalOf(&Data), 1, STATUS_CONFLICTING_ADDRESSES,
                  "RAM that the operating system uses");
-    CheckRefusal(1 * KT_MIB, 2 * KT_MIB, STATUS_CONFLICTING_ADDRESSES, "RAM");
+    PMDL Mdl = KtAllocatePages(1);
+    KT_REQUIRE(Mdl != NULL);
+    CheckRefusal(KtPageAddress(Mdl, 0), PAGE_SIZE, STATUS_CONFLICTING_ADDRESSES,
+                 "RAM that the operating system uses");
+    KtFreePages(Mdl);
 }
 
 static VOID PageTablesAreRefusedInWords(VOID)

@@ -1,4 +1,5 @@
-// Reserved mappings: everything that can fail fails when the addresses are reserved; mapping into them never does.
+// Reserved mappings: everything that can fail fails when the addresses are reserved; mapping into
+// them never does.
 #include "kernel/inc/ke.h"
 #include "kernel/inc/kearch.h"
 #include "tests/kernel/reference.h"

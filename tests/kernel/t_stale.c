@@ -1,8 +1,9 @@
-// Stale translations: after an unmap the processor must have forgotten the page. Each test first reads through the
-// mapping, so that the translation is in the TLB, and then looks whether it is still there.
+// Stale translations: after an unmap the processor must have forgotten the page. Each test first
+// reads through the mapping, so that the translation is in the TLB, and then looks whether it is
+// still there.
 //
-// Proven with the boot option `leaf4k` only: as soon as one large leaf is in use, QEMU's INVLPG forgets everything,
-// so that a missing one goes unnoticed.
+// Proven with the boot option `leaf4k` only: as soon as one large leaf is in use, QEMU's INVLPG
+// forgets everything, so that a missing one goes unnoticed.
 #include "kernel/inc/ke.h"
 #include "kernel/inc/kearch.h"
 #include "tests/kernel/reference.h"

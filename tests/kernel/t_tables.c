@@ -1,5 +1,5 @@
-// The page tables as a whole, read by a walker of our own through the self-map: what is mapped where, with which
-// rights, and that no frame has two cache types.
+// The page tables as a whole, read by a walker of our own through the self-map: what is mapped
+// where, with which rights, and that no frame has two cache types.
 #include "kernel/inc/ke.h"
 #include "kernel/inc/kearch.h"
 #include "tests/kernel/reference.h"

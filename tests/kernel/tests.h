@@ -1,7 +1,8 @@
 // The framework of the tests that run inside the kernel.
 //
-// A suite is an array of tests, a test is a sentence and a routine. The sentence ends with the clause of the contract
-// that it proves, in brackets. An unlisted test is an error of the compiler (a static function that nobody uses).
+// A suite is an array of tests, a test is a sentence and a routine. The sentence ends with the
+// clause of the contract that it proves, in brackets. An unlisted test is an error of the compiler
+// (a static function that nobody uses).
 //
 //     static VOID ZeroBytesAreRefused(VOID)
 //     {
@@ -13,9 +14,10 @@
 //     };
 //     const KT_SUITE KtIoSpaceSuite = {"iospace", KtNeedsNothing, Tests, ARRAYSIZE(Tests)};
 //
-// A failed check reports itself and the test goes on; KT_REQUIRE ends the test, for checks without which the rest
-// would make no sense. After every test the framework verifies all invariants of mm, compares what mm holds with what
-// it held before, and looks at the IRQL. Results go to the console as KTAP version 1.
+// A failed check reports itself and the test goes on; KT_REQUIRE ends the test, for checks without
+// which the rest would make no sense. After every test the framework verifies all invariants of mm,
+// compares what mm holds with what it held before, and looks at the IRQL. Results go to the console
+// as KTAP version 1.
 #pragma once
 
 #include <wdm.h>
@@ -55,6 +57,7 @@ extern const KT_SUITE KtFailureSuite;
 extern const KT_SUITE KtE1000Suite;
 extern const KT_SUITE KtNvmeSuite;
 extern const KT_SUITE KtDiskSuite;
+extern const KT_SUITE KtIoSuite;
 extern const KT_SUITE KtOracleSuite;
 
 //
@@ -65,7 +68,8 @@ BOOLEAN KtCheck(BOOLEAN Holds, PCSTR Text, PCSTR File, ULONG Line);
 BOOLEAN KtCheckEqual(ULONG64 Actual, ULONG64 Expected, PCSTR Text, PCSTR File, ULONG Line);
 VOID KtSkip(PCSTR Reason);
 
-// Reports of checks that follow carry this, for tests that go through a table: "row 3" alone says little.
+// Reports of checks that follow carry this, for tests that go through a table: "row 3" alone says
+// little.
 VOID NTAPI KtSetContext(PCSTR Format, ...);
 
 #define KT_CHECK(Expression) KtCheck((Expression) ? TRUE : FALSE, #Expression, __FILE__, __LINE__)
@@ -119,11 +123,12 @@ static inline ULONG64 KtPhysicalOf(const VOID *Va)
 // Free I/O space that nobody owns, for mappings that are never touched. 0: there is none.
 ULONG64 KtFindGap(ULONG64 ByteCount, ULONG64 Alignment);
 
-// Real device memory that can be read, written and executed (a video or a shared-memory BAR) and that no driver
-// uses. 0: the machine has none of it.
+// Real device memory that can be read, written and executed (a video or a shared-memory BAR) and
+// that no driver uses. 0: the machine has none of it.
 ULONG64 KtFindDeviceMemory(VOID);
 
-// The registers of the local APIC, which every machine has; 32-bit accesses only. Version is a constant register.
+// The registers of the local APIC, which every machine has; 32-bit accesses only. Version is a
+// constant register.
 #define KT_APIC_BASE 0xFEE00000ull
 #define KT_APIC_VERSION 0x30
 
@@ -131,6 +136,12 @@ ULONG64 KtFindDeviceMemory(VOID);
 PMDL KtAllocatePages(ULONG PageCount);
 VOID KtFreePages(PMDL Mdl);
 ULONG64 KtPageAddress(PMDL Mdl, ULONG Index);
+
+// Frames side by side that are free now, so that a test can ask for just these; 0: there are none.
+// The pool that the test's own requests need is held until KtReleaseFreeRun, lest it come from
+// these very frames.
+ULONG64 KtFindFreeRun(ULONG PageCount);
+VOID KtReleaseFreeRun(VOID);
 
 // A described, unmapped MDL of free I/O space that nobody touches. NULL: there is none.
 PMDL KtAllocateGapMdl(ULONG PageCount);

@@ -93,7 +93,7 @@ ROWS = (
     ("FreeInsideBlock", POOL_CALLER, 0x99, ANNOUNCED, 0, 0),
     ("FreeKernelData", POOL_CALLER, 0x99, ANNOUNCED, 0, 0),
     ("FreeUserAddress", POOL_CALLER, 0x40, 0x10000, DIRECT_MAP, 0),
-    ("FreeOverrunBlock", POOL_HEADER, 0x20, ANY, ANNOUNCED, 0),
+    ("FreeOverrunBlock", POOL_HEADER, 0x20, ANNOUNCED, ANNOUNCED, 0),
     ("AllocateAtHighLevel", POOL_CALLER, 0x08, HIGH_LEVEL, POOL_NX, 100),
     ("FreeAtHighLevel", POOL_CALLER, 0x09, HIGH_LEVEL, 0, ANNOUNCED),
     ("AllocateWithTagZero", POOL_CALLER, 0x9B, POOL_NX, 100, ANNOUNCED),

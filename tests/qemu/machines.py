@@ -18,7 +18,10 @@ from guest import BOCHS_SHUTDOWN, BUG_CHECK, FAILED, PASSED
 DISK = ("-drive", "file={disk},if=none,id=disk,format=raw,snapshot=on",
         "-device", "nvme,drive=disk,serial=IOSPACE0001")
 NETWORK = ("-netdev", "user,id=net", "-device", "e1000,netdev=net")
-ALL_DEVICES = DISK + NETWORK
+# A device whose BAR is plain memory: the self-tests read, write and execute it.
+MEMORY = ("-object", "memory-backend-ram,id=shared,size=4M,share=on",
+          "-device", "ivshmem-plain,memdev=shared")
+ALL_DEVICES = DISK + NETWORK + MEMORY
 
 # Every read of sector 2048 fails with an I/O error.
 FAILING_DISK = (
@@ -82,8 +85,8 @@ class Machine:
         return self.options + (" oracle" if self.oracle else "")
 
 
-SELF_TESTS = 100  # the floor for a machine with all devices
-DEVICE_FREE = 80  # ... and without any
+SELF_TESTS = 215  # the floor for a machine with all devices
+DEVICE_FREE = 190  # ... and without any
 
 MACHINES = (
     # Processors, chipsets and sizes of RAM, through the quick door.
@@ -93,19 +96,20 @@ MACHINES = (
     Machine("pc-qemu64-128M", machine="pc", cpu="qemu64", ram="128M", floor=SELF_TESTS),
     Machine("q35-max-128M", ram="128M", floor=SELF_TESTS),
     Machine("q35-max-1G", ram="1G", floor=SELF_TESTS),
-    Machine("q35-max-5G", ram="5G", floor=SELF_TESTS, oracle=True),
-    Machine("pc-qemu64-5G", machine="pc", cpu="qemu64", ram="5G", floor=SELF_TESTS),
+    Machine("q35-max-5G", ram="5G", timeout=120, floor=SELF_TESTS, oracle=True),
+    Machine("pc-qemu64-5G", machine="pc", cpu="qemu64", ram="5G", timeout=120, floor=SELF_TESTS),
 
     # 4 KiB leaves only: QEMU's INVLPG is precise then, so stale translations show.
-    Machine("q35-max-leaf4k", options="mode=test leaf4k", floor=SELF_TESTS, oracle=True),
+    Machine("q35-max-leaf4k", options="mode=test leaf4k", timeout=120, floor=SELF_TESTS,
+            oracle=True),
     Machine("pc-qemu64-leaf4k", machine="pc", cpu="qemu64", options="mode=test leaf4k",
-            floor=SELF_TESTS),
+            timeout=120, floor=SELF_TESTS),
 
     # UEFI firmware puts 64-bit BARs far above RAM.
     Machine("q35-max-ovmf", firmware="ovmf", door="iso", floor=SELF_TESTS, allowed=OVMF_TPM_PROBES,
             oracle=True),
-    Machine("q35-max-ovmf-5G", firmware="ovmf", door="iso", ram="5G", floor=SELF_TESTS,
-            allowed=OVMF_TPM_PROBES),
+    Machine("q35-max-ovmf-5G", firmware="ovmf", door="iso", ram="5G", timeout=120,
+            floor=SELF_TESTS, allowed=OVMF_TPM_PROBES),
     Machine("pc-qemu64-ovmf", machine="pc", cpu="qemu64", firmware="ovmf", door="iso",
             floor=SELF_TESTS, allowed=OVMF_TPM_PROBES),
 

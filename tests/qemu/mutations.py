@@ -32,13 +32,92 @@ class Mutation:
     old: str
     new: str
     suite: str
-    filter: str = ""  # HOST: only tests whose "suite.name" contains it; saves time
+    filter: str = ""  # only tests whose name, or whose suite's name, contains it; saves time
 
 
 MUTATIONS = (
     Mutation("usable memory is taken for reserved", "boot/handoff.c",
              "[1] = LoaderMemoryUsable,", "[1] = LoaderMemoryReserved,", HOST, "handoff"),
+
+    # Translations that survive.
+    Mutation("an unmapped page is not invalidated (host)", "mm/tlb.c",
+             "        MiArchFlushPage(Batch->Page[Index]);\n",
+             "        (VOID)Batch->Page[Index];\n", HOST, "iospace"),
+    Mutation("an unmapped page is not invalidated (guest)", "mm/tlb.c",
+             "        MiArchFlushPage(Batch->Page[Index]);\n",
+             "        (VOID)Batch->Page[Index];\n", "q35-max-leaf4k", "stale"),
+    Mutation("a full batch is flushed by half", "mm/tlb.c",
+             "MI_TLB_BATCH_PAGES - Batch->PageCount) {\n        Batch->FlushAll = TRUE;\n",
+             "MI_TLB_BATCH_PAGES - Batch->PageCount) {\n", HOST, "mdlmap"),
+
+    # RAM in the wrong hands.
+    Mutation("RAM can be claimed for a device", "mm/claim.c",
+             "[MiPhysicalRam] = {FALSE, FALSE, MiReasonRam}",
+             "[MiPhysicalRam] = {TRUE, FALSE, MiReasonRam}", HOST, "claim"),
+    Mutation("RAM that nobody locked can be mapped (host)", "mm/iospace.c",
+             "        if (!MiIsLockedFrame(Pfn, Reason)) {\n            return FALSE;",
+             "        if (!MiIsLockedFrame(Pfn, Reason)) {\n            return TRUE;",
+             HOST, "iospace"),
+    Mutation("RAM that nobody locked can be mapped (guest)", "mm/iospace.c",
+             "        if (!MiIsLockedFrame(Pfn, Reason)) {\n            return FALSE;",
+             "        if (!MiIsLockedFrame(Pfn, Reason)) {\n            return TRUE;",
+             "q35-max-no-devices", "iospace"),
+
+    # Cache types.
+    Mutation("two cache types are swapped for mm", "mm/protect.c",
+             "{PAGE_NOCACHE, MiCacheUncached}", "{PAGE_NOCACHE, MiCacheWriteCombined}",
+             HOST, "protect"),
+    Mutation("two cache types are swapped for the processor", "arch/x64/mm/memtype.c",
+             "((Slot)&1 ? PTE_PWT : 0) | ((Slot)&2 ? PTE_PCD : 0)",
+             "((Slot)&1 ? PTE_PCD : 0) | ((Slot)&2 ? PTE_PWT : 0)", "q35-max-no-devices", "iospace"),
+    Mutation("conflicting cache types are agreed to", "mm/ledger.c",
+             "Agreed =\n        CacheType == MiCacheUndecided || MiFindOpponent(Range, CacheType) == NULL;",
+             "Agreed =\n        CacheType == MiCacheUndecided || MiFindOpponent(Range, CacheType) != New;",
+             HOST, "iospace"),
+
+    # Guards and rights.
+    Mutation("the guard page is forgotten (host)", "mm/sysva.c",
+             "(PagesBefore + PageCount + 1 + MiUnitPages(Zone) - 1)",
+             "(PagesBefore + PageCount + MiUnitPages(Zone) - 1)", HOST, "iospace"),
+    Mutation("the guard page is forgotten (guest)", "mm/sysva.c",
+             "(PagesBefore + PageCount + 1 + MiUnitPages(Zone) - 1)",
+             "(PagesBefore + PageCount + MiUnitPages(Zone) - 1)", "q35-max-no-devices", "iospace"),
+
+    # Leaks on the way out of a failure.
+    Mutation("a failed mapping keeps its addresses", "mm/iospace.c",
+             "ReleaseVa:\n    MiReleaseSystemVa(Mapping->Region, Mapping->Va, Mapping->PageCount, 0);\n",
+             "ReleaseVa:\n", HOST, "iospace"),
+
+    Mutation("a refused claim keeps its record", "mm/claim.c",
+             "        MiRefuse(__func__, MiReasonClaimed, Range, Holder->Owner);\n"
+             "        MiFreePool(New);\n",
+             "        MiRefuse(__func__, MiReasonClaimed, Range, Holder->Owner);\n",
+             "q35-max-no-devices", "physical"),
+    Mutation("an MDL forgets what others decided about its frames", "mm/ledger.c",
+             "        MiCopyDecisions(New, MiEntryOf(Node));\n", "", HOST, "A_type_stays"),
+
+    # One frame, two names.
+    Mutation("uncached RAM keeps its write-back alias", "mm/alias.c",
+             "        if (Requested != MiCacheWriteBack) {\n            MiHideAlias(Pfn);\n        }\n",
+             "", HOST, "mdlmap"),
+    Mutation("dirty lines stay in the cache", "mm/alias.c",
+             "    MiArchFlushCacheRange(MiFrameToVa(Pfn), PAGE_SIZE);\n", "", HOST, "mdlmap"),
+    Mutation("a freed frame stays out of the direct map", "mm/alias.c",
+             "        MiShowAlias(Pfn);\n", "", HOST, "mdlpages"),
+
+    # Order, and trust.
+    Mutation("page tables are freed before they are forgotten", "mm/tlb.c",
+             "    MiFlushTranslations(Batch);\n    PFN_NUMBER Pfn = Batch->FirstTable;\n",
+             "    PFN_NUMBER Pfn = Batch->FirstTable;\n    if (Pfn == MI_NO_PFN) {\n"
+             "        MiFlushTranslations(Batch);\n    }\n", HOST, "iospace"),
+    Mutation("unmap believes a size that is too small", "mm/iospace.c",
+             "if (Mapping->PageCount != PageCount) {", "if (Mapping->PageCount < PageCount) {",
+             HOST, "misuse"),
 )
+
+
+class BadMutation(Exception):
+    """The row itself is wrong."""
 
 
 class MutantTree:
@@ -57,6 +136,7 @@ class MutantTree:
 
         self.build = self.folder / BUILD
         self.kernel = self.build / "iospace"
+        self.trusted = set()  # the suites that were seen to pass on the undamaged tree
 
     def compile(self, suite):
         """(succeeded, what make said)"""
@@ -83,7 +163,7 @@ class Damage:
         self.text = self.path.read_text() if self.path.exists() else ""
         count = self.text.count(self.mutation.old)
         if count != 1:
-            raise LookupError(f"its text occurs {count} times in {self.mutation.file}")
+            raise BadMutation(f"its text occurs {count} times in {self.mutation.file}")
         self.path.write_text(self.text.replace(self.mutation.old, self.mutation.new))
 
     def __exit__(self, *_):
@@ -101,13 +181,24 @@ def run_make(folder, build, *goals):
     return done.returncode == 0, done.stdout
 
 
+def build_and_run(tree, mutation, suite_fails):
+    """Whether the suite failed. A tree that does not compile proves nothing."""
+    built, output = tree.compile(mutation.suite)
+    if not built:
+        lines = " | ".join(output.splitlines()[-OUTPUT_LINES_SHOWN:])
+        raise BadMutation(f"does not compile: {lines}")
+    return suite_fails(tree, mutation)
+
+
 def try_mutation(tree, mutation, suite_fails):
     """None when the suite noticed; else what is wrong. suite_fails(tree, mutation) runs it."""
+    suite = (mutation.suite, mutation.filter)
     try:
+        if suite not in tree.trusted and build_and_run(tree, mutation, suite_fails):
+            return f"{mutation.suite} fails without any damage, so it proves nothing"
+        tree.trusted.add(suite)
         with tree.damaged(mutation):
-            built, output = tree.compile(mutation.suite)
-            if not built:
-                return "does not compile: " + " | ".join(output.splitlines()[-OUTPUT_LINES_SHOWN:])
-            return None if suite_fails(tree, mutation) else f"{mutation.suite} did not notice"
-    except LookupError as error:
+            noticed = build_and_run(tree, mutation, suite_fails)
+            return None if noticed else f"{mutation.suite} did not notice"
+    except BadMutation as error:
         return str(error)

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 
 import guest
@@ -31,7 +32,9 @@ from mkdisk import ensure_disk  # noqa: E402
 WORKERS = 2
 FAILURES_SHOWN = 12
 HOST_SUM = re.compile(r"^host: (\d+) passed, (\d+) failed")
+HOST_COVERAGE = re.compile(r"^ *mm in total .* (\d+\.\d) %")
 HOST_LINES_SHOWN = 20
+LEAST_COVERAGE = 95.0  # per cent of mm's lines that the host tests must run
 
 
 class Runner:
@@ -71,6 +74,10 @@ class Runner:
             what = "did not pass" if sums else "gave no sum"
             verdict.failures.append(f"the host tests {what}")
             verdict.tail = output.splitlines()[-HOST_LINES_SHOWN:]
+        covered = [match for match in map(HOST_COVERAGE.match, output.splitlines()) if match]
+        verdict.check(covered and float(covered[-1][1]) >= LEAST_COVERAGE,
+                      f"the host tests must run {LEAST_COVERAGE} % of mm's lines")
+        verdict.notes = [f"line coverage: {' '.join(match[0].split())}" for match in covered]
         return verdict
 
     def run_mutation(self, mutation):
@@ -88,6 +95,9 @@ class Runner:
         if mutation.suite == mutations.HOST:
             return not tree.run_host_tests(mutation.filter)
         row = next(row for row in ALL_MACHINES if row.name == mutation.suite)
+        if mutation.filter:
+            row = replace(row, options=f"{row.options} filter={mutation.filter}", floor=1,
+                          oracle=False)
         name = re.sub(r"\W+", "-", mutation.name)
         images = ImageStore(tree.kernel, tree.folder / mutations.BUILD / "images")
         return bool(self.run_machine(row, images, f"mutant-{name}").failures)
@@ -120,6 +130,8 @@ def print_result(name, verdict, seconds):
     state = "FAIL" if verdict.failures else "pass"
     print(f"{state}  {name:<44} {seconds:6.1f} s  {verdict.passed} passed, "
           f"{len(verdict.failures)} failed{skipped}")
+    for note in verdict.notes:
+        print(f"      {note}")
     for failure in verdict.failures[:FAILURES_SHOWN]:
         print(f"      {failure}")
     if len(verdict.failures) > FAILURES_SHOWN:

@@ -19,6 +19,7 @@ class Verdict:
     passed: int = 0
     skipped: int = 0
     failures: list = field(default_factory=list)  # one sentence each
+    notes: list = field(default_factory=list)  # shown in any case
     tail: list = field(default_factory=list)  # the last lines of the guest, when something failed
 
     def check(self, is_good, complaint):

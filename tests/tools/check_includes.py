@@ -20,6 +20,7 @@ MM_NEEDS = r'"kernel/inc/(ke|kd|rtl|loader|checked|bugcodes)\.h"'
 FLOORS = (
     (r"kernel/ddk/", (DDK, COMPILER)),
     (r"kernel/inc/io\.h$", (DDK, CONTRACTS, r'"mm/mm\.h"')),
+    (r"kernel/inc/kearch\.h$", (DDK, r"<kearchinline\.h>")),
     (r"kernel/inc/", (DDK, COMPILER, CONTRACTS)),
     (r"mm/miarch\.h$", (DDK, r"<miarchinline\.h>")),
     (r"mm/mm\.h$", (DDK,)),

@@ -1,0 +1,181 @@
+// Questions and reports: MmGetPhysicalAddress, MmIsAddressValid, MmGetPhysicalMemoryRanges,
+// MmQueryPage, what people see.
+#include "tests/host/host.h"
+
+#define MIB (1ull << 20)
+#define GIB (1ull << 30)
+
+static VOID The_physical_address_includes_the_offset_in_leaves_of_every_size(VOID)
+{
+    const PUCHAR Va = MmMapIoSpaceEx(Pa(FAKE_IO_HIGH), GIB + 2 * MIB + PAGE_SIZE, PAGE_READWRITE);
+    static const ULONG64 Offsets[] = {
+        0, 1, GIB - 1, GIB, GIB + 0x12345, GIB + 2 * MIB, GIB + 2 * MIB + 0xFFF};
+    for (ULONG Row = 0; Row < ARRAYSIZE(Offsets); Row += 1) {
+        CHECK_EQUAL(MmGetPhysicalAddress(Va + Offsets[Row]).QuadPart, FAKE_IO_HIGH + Offsets[Row]);
+        CHECK(MmIsAddressValid(Va + Offsets[Row]));
+    }
+    CHECK_EQUAL(MmGetPhysicalAddress(Va + GIB + 2 * MIB + PAGE_SIZE).QuadPart, 0);
+    MmUnmapIoSpace(Va, GIB + 2 * MIB + PAGE_SIZE);
+    CHECK_EQUAL(MmGetPhysicalAddress(Va).QuadPart, 0);
+    CHECK(!MmIsAddressValid(Va));
+}
+
+static VOID What_is_not_an_address_is_not_valid(VOID)
+{
+    const PVOID NonCanonical = (PVOID)0x1234567812345678ull;
+    CHECK_EQUAL(MmGetPhysicalAddress(NonCanonical).QuadPart, 0);
+    CHECK(!MmIsAddressValid(NonCanonical));
+    CHECK(!MmIsAddressValid(NULL) && !MmIsAddressValid((PVOID)MAXULONG64));
+    CHECK(MmIsAddressValid((PVOID)0x600000200000)); // the kernel image
+    CHECK_EQUAL(MmGetPhysicalAddress((PVOID)0x600000200123).QuadPart, FAKE_KERNEL_PA + 0x123);
+}
+
+static VOID Questions_may_be_asked_at_any_IRQL(VOID)
+{
+    FakeIrql = HIGH_LEVEL;
+    MM_PAGE_INFORMATION Page;
+    CHECK(MmGetPhysicalAddress((PVOID)0x600000200000).QuadPart != 0);
+    MmQueryPage((PVOID)0x600000200000, &Page);
+    CHECK_EQUAL(Page.Level, 1);
+    FakeIrql = PASSIVE_LEVEL;
+}
+
+// The address through which the self-map shows the entry of Va.
+static PVOID EntryAddress(ULONG_PTR Va)
+{
+    return (PVOID)(MiArchLayout[MiRegionSelfMap].BaseVa + (Va >> PAGE_SHIFT) * sizeof(MMPTE));
+}
+
+static VOID The_self_map_is_valid_where_there_are_tables(VOID)
+{
+    const PVOID Va = MmMapIoSpace(Pa(FAKE_IO_LOW), PAGE_SIZE, MmNonCached);
+    CHECK(MmIsAddressValid(EntryAddress((ULONG_PTR)Va)));
+    CHECK(!MmIsAddressValid(EntryAddress(0x100000000000))); // an address of nobody
+    MmUnmapIoSpace(Va, PAGE_SIZE);
+}
+
+static VOID The_ranges_of_RAM_end_with_zeros_and_are_the_callers(VOID)
+{
+    const PPHYSICAL_MEMORY_RANGE Ranges = MmGetPhysicalMemoryRanges();
+    static const ULONG64 Expected[][2] = {
+        {0x1000, 0x9E000}, {0x100000, FAKE_ACPI - 0x100000}, {0x100000000ull, 32 * MIB}, {0, 0}};
+    for (ULONG Row = 0; Row < ARRAYSIZE(Expected); Row += 1) {
+        CHECK_EQUAL(Ranges[Row].BaseAddress.QuadPart, Expected[Row][0]);
+        CHECK_EQUAL(Ranges[Row].NumberOfBytes.QuadPart, Expected[Row][1]);
+    }
+    ExFreePool(Ranges);
+    MmStartFailures(MM_FAIL_POOL, 0, 1);
+    CHECK(MmGetPhysicalMemoryRanges() == NULL);
+    MmStopFailures();
+}
+
+static VOID A_page_is_described_by_leaf_frame_and_rights(VOID)
+{
+    const PUCHAR Va = MmMapIoSpaceEx(Pa(FAKE_IO_HIGH), 2 * MIB, PAGE_READONLY | PAGE_WRITECOMBINE);
+    MM_PAGE_INFORMATION Page;
+    MmQueryPage(Va + 0x12345, &Page);
+    CHECK_EQUAL(Page.Level, 2);
+    CHECK_EQUAL(Page.PhysicalAddress.QuadPart, FAKE_IO_HIGH + 0x12345);
+    CHECK_TEXT(Page.Access, "r--");
+    CHECK_TEXT(Page.CacheType, "WC");
+    MmUnmapIoSpace(Va, 2 * MIB);
+    MmQueryPage(Va, &Page);
+    CHECK_EQUAL(Page.Level, 0);
+    MmQueryPage((PVOID)0x1234567812345678ull, &Page);
+    CHECK_EQUAL(Page.Level, 0);
+}
+
+typedef struct _LEAVES {
+    ULONG_PTR LastVa;
+    ULONG64 Count;
+    ULONG64 Limit;
+    BOOLEAN SawWritableCode;
+} LEAVES;
+
+static BOOLEAN NoteLeaf(ULONG_PTR Va, const MM_PAGE_INFORMATION *Leaf, PVOID Context)
+{
+    LEAVES *Leaves = Context;
+    CHECK(Leaves->Count == 0 || Va > Leaves->LastVa);
+    CHECK_EQUAL(FakeWalk(Va).Pfn << PAGE_SHIFT, Leaf->PhysicalAddress.QuadPart);
+    Leaves->LastVa = Va;
+    Leaves->Count += 1;
+    Leaves->SawWritableCode |= strcmp(Leaf->Access, "rwx") == 0;
+    return Leaves->Count < Leaves->Limit;
+}
+
+static VOID All_leaves_are_told_in_order_and_none_is_writable_code(VOID)
+{
+    LEAVES Leaves = {.Limit = MAXULONG64};
+    MmEnumerateLeaves(NoteLeaf, &Leaves);
+    CHECK(Leaves.Count > 10 && !Leaves.SawWritableCode);
+    LEAVES Few = {.Limit = 3};
+    MmEnumerateLeaves(NoteLeaf, &Few);
+    CHECK_EQUAL(Few.Count, 3);
+}
+
+static VOID CountMapping(const MM_MAPPING_INFORMATION *Information, PVOID Context)
+{
+    ULONG *Count = Context;
+    CHECK(Information->Caller != NULL);
+    *Count += 1;
+}
+
+static VOID A_mapping_is_described_in_one_line(VOID)
+{
+    CHAR Text[128];
+    ULONG Count = 0;
+    const PVOID Va =
+        MmMapIoSpaceEx(Pa(FAKE_IO_HIGH), GIB + 2 * MIB + PAGE_SIZE, PAGE_READWRITE | PAGE_NOCACHE);
+    CHAR Expected[128];
+    snprintf(Expected, sizeof(Expected), "0x%016llx rw- UC 1 x 1G + 1 x 2M + 1 x 4K",
+             (ULONG64)(ULONG_PTR)Va);
+    CHECK(MmDescribeIoMapping(Pa(FAKE_IO_HIGH), Text, sizeof(Text)));
+    CHECK_TEXT(Text, Expected);
+    CHECK(!MmDescribeIoMapping(Pa(FAKE_IO_LOW), Text, sizeof(Text)));
+    MmEnumerateIoMappings(CountMapping, &Count);
+    CHECK_EQUAL(Count, 1);
+    HostForgetPrinted();
+    MmPrintIoMappings();
+    CHECK(strstr(HostPrinted(), "by HostCaller+0x0") != NULL);
+    MmUnmapIoSpace(Va, GIB + 2 * MIB + PAGE_SIZE);
+}
+
+static VOID Memory_use_and_layout_print(VOID)
+{
+    HostForgetPrinted();
+    MmPrintMemoryUse();
+    MmPrintVirtualLayout();
+    CHECK(strstr(HostPrinted(), "Memory: ") != NULL && strstr(HostPrinted(), "direct map") != NULL);
+}
+
+static VOID The_last_refusal_is_told_and_before_it_nothing(VOID)
+{
+    CHAR Text[128] = "x";
+    MmDescribeLastRefusal(Text, sizeof(Text));
+    CHECK_TEXT(Text, "");
+    for (ULONG Round = 0; Round < 100; Round += 1) { // more than the ring holds
+        CHECK(MmMapIoSpace(Pa(FAKE_IO_LOW), 0, MmCached) == NULL);
+    }
+    CHECK(MmMapIoSpaceEx(Pa(PAGES(FakeRootPfn())), 1, PAGE_READONLY) == NULL);
+    HostCheckRefusal("a live page table");
+    MmDescribeLastRefusal(Text, 10); // cut, terminated
+    CHECK_TEXT(Text, "MmMapIoSp");
+}
+
+static const HOST_TEST Tests[] = {
+    HOST_ROW(The_physical_address_includes_the_offset_in_leaves_of_every_size, "contract 4.5",
+             &FakeMachineMax),
+    HOST_ROW(What_is_not_an_address_is_not_valid, "contract 4.5, 4.7", &FakeMachineMax),
+    HOST_ROW(Questions_may_be_asked_at_any_IRQL, "contract 4.5, IRQL", &FakeMachineMax),
+    HOST_ROW(The_self_map_is_valid_where_there_are_tables, "design 1.7", &FakeMachineMax),
+    HOST_ROW(The_ranges_of_RAM_end_with_zeros_and_are_the_callers, "contract 4.6", &FakeMachineMax),
+    HOST_ROW(A_page_is_described_by_leaf_frame_and_rights, "mm.h, MmQueryPage", &FakeMachineMax),
+    HOST_ROW(All_leaves_are_told_in_order_and_none_is_writable_code, "mm.h, MmEnumerateLeaves",
+             &FakeMachineMax),
+    HOST_ROW(A_mapping_is_described_in_one_line, "mm.h, reports", &FakeMachineMax),
+    HOST_ROW(Memory_use_and_layout_print, "mm.h, reports", &FakeMachineMax),
+    HOST_ROW(The_last_refusal_is_told_and_before_it_nothing, "mm.h, MmDescribeLastRefusal",
+             &FakeMachineMax),
+};
+
+HOST_DEFINE_SUITE(query);
