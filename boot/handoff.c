@@ -270,6 +270,27 @@ static LOADER_MEMORY_TYPE MemoryTypeFromNumber(ULONG Number)
     return Number < ARRAYSIZE(Types) ? Types[Number] : LoaderMemoryReserved;
 }
 
+// Adds a row. Where there is no room, a usable one is given up: less RAM is a loss, but memory that
+// firmware keeps, taken for RAM, is a disaster. FALSE: there is none to give up.
+static BOOLEAN AddDescriptor(PLOADER_BLOCK Block, LOADER_MEMORY_DESCRIPTOR Descriptor)
+{
+    if (Block->MemoryDescriptorCount < LOADER_MAXIMUM_MEMORY_DESCRIPTORS) {
+        Block->MemoryDescriptors[Block->MemoryDescriptorCount++] = Descriptor;
+        return TRUE;
+    }
+    Block->MemoryDescriptorsDropped++;
+    if (Descriptor.Type == LoaderMemoryUsable) {
+        return TRUE;
+    }
+    for (ULONG Index = Block->MemoryDescriptorCount; Index > 0; Index--) {
+        if (Block->MemoryDescriptors[Index - 1].Type == LoaderMemoryUsable) {
+            Block->MemoryDescriptors[Index - 1] = Descriptor;
+            return TRUE;
+        }
+    }
+    return FALSE;
+}
+
 static BOOLEAN ReadMemoryMap(PLOADER_BLOCK Block, const TAG *Tag)
 {
     const MEMORY_MAP_TAG *Map = (const MEMORY_MAP_TAG *)Tag;
@@ -282,15 +303,14 @@ static BOOLEAN ReadMemoryMap(PLOADER_BLOCK Block, const TAG *Tag)
     for (ULONG Index = 0; Index < EntryCount; Index++) {
         const MEMORY_MAP_ENTRY *Entry =
             (const MEMORY_MAP_ENTRY *)(Map->Entries + (SIZE_T)Index * Stride);
-        if (Block->MemoryDescriptorCount == LOADER_MAXIMUM_MEMORY_DESCRIPTORS) {
-            Block->MemoryDescriptorsDropped++;
-            continue;
-        }
-        Block->MemoryDescriptors[Block->MemoryDescriptorCount++] = (LOADER_MEMORY_DESCRIPTOR){
+        const LOADER_MEMORY_DESCRIPTOR Descriptor = {
             .BaseAddress = Entry->BaseAddress,
             .ByteCount = Entry->ByteCount,
             .Type = MemoryTypeFromNumber(Entry->Type),
         };
+        if (!AddDescriptor(Block, Descriptor)) {
+            return FALSE;
+        }
     }
     return TRUE;
 }

@@ -36,8 +36,8 @@ static const struct {
 } MiClaimable[] = {
     [MiPhysicalIoSpace] = {TRUE, TRUE, MiReasonCount},
     [MiPhysicalRam] = {FALSE, FALSE, MiReasonRam},
-    [MiPhysicalAcpi] = {FALSE, TRUE, MiReasonFirmware},
-    [MiPhysicalNvs] = {FALSE, TRUE, MiReasonFirmware},
+    [MiPhysicalAcpi] = {FALSE, FALSE, MiReasonFirmware},
+    [MiPhysicalNvs] = {FALSE, FALSE, MiReasonFirmware},
     [MiPhysicalFirmware] = {FALSE, TRUE, MiReasonFirmware},
     [MiPhysicalBad] = {FALSE, FALSE, MiReasonBadMemory},
 };

@@ -120,6 +120,10 @@ VOID NTAPI IoFreeMdl(PMDL Mdl)
                    WasFreed ? "was freed already"
                             : "comes from neither IoAllocateMdl nor MmAllocateMdlForIoSpace");
     }
+    if (MiHasOwnMapping(Mdl) && (Mdl->MdlFlags & MDL_PARTIAL) == 0) {
+        DbgPrint("mm: IoFreeMdl: the MDL at 0x%p is still mapped at 0x%p; it is unmapped now\n",
+                 Mdl, Mdl->MappedSystemVa);
+    }
     MiUnmapMdl(Mdl);
     if (MiHeaderOfMdl(Mdl)->HoldsFrames) {
         MiReleaseIoFrames(MmGetMdlPfnArray(Mdl), MiHeaderOfMdl(Mdl)->PageCount);
@@ -127,8 +131,13 @@ VOID NTAPI IoFreeMdl(PMDL Mdl)
     MiFreeMdl(Mdl);
 }
 
+// An MDL with one of these describes frames already.
+#define MI_BUILT_FLAGS                                                                             \
+    (MDL_PAGES_LOCKED | MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL | MDL_PARTIAL)
+
 VOID NTAPI MmBuildMdlForNonPagedPool(PMDL MemoryDescriptorList)
 {
+    NT_ASSERT((MemoryDescriptorList->MdlFlags & MI_BUILT_FLAGS) == 0);
     const ULONG_PTR FirstVa = (ULONG_PTR)MemoryDescriptorList->StartVa;
     const PFN_NUMBER PageCount = MiMdlPageCount(MemoryDescriptorList);
     PPFN_NUMBER Pfns = MmGetMdlPfnArray(MemoryDescriptorList);

@@ -307,17 +307,31 @@ VOID NTAPI MmUnmapLockedPages(PVOID BaseAddress, PMDL MemoryDescriptorList)
     MiUnmapLockedMapping(Mapping);
 }
 
-VOID MiUnmapMdl(PMDL Mdl)
+// The record of the MDL's own mapping, of whichever kind, or NULL.
+static PMI_MAPPING MiFindOwnMapping(PMDL Mdl)
 {
     const PMI_MAPPING Mapping =
         (Mdl->MdlFlags & MDL_MAPPED_TO_SYSTEM_VA) != 0 ? MiFindMapping(Mdl->MappedSystemVa) : NULL;
     if (Mapping == NULL) {
-        return;
+        return NULL;
     }
-    if (Mapping->Kind == MiMappingMdl && Mapping->Locked.Mdl == Mdl) {
+    const BOOLEAN IsOwn = (Mapping->Kind == MiMappingMdl && Mapping->Locked.Mdl == Mdl) ||
+                          (Mapping->Kind == MiMappingReserved && Mapping->Reserved.Mdl == Mdl);
+    return IsOwn ? Mapping : NULL;
+}
+
+BOOLEAN MiHasOwnMapping(PMDL Mdl)
+{
+    return MiFindOwnMapping(Mdl) != NULL;
+}
+
+VOID MiUnmapMdl(PMDL Mdl)
+{
+    const PMI_MAPPING Mapping = MiFindOwnMapping(Mdl);
+    if (Mapping != NULL && Mapping->Kind == MiMappingReserved) {
+        MiUnmapReservation(Mapping);
+    } else if (Mapping != NULL) {
         MiCheckMdlUnchanged(Mapping, Mdl);
         MiUnmapLockedMapping(Mapping);
-    } else if (Mapping->Kind == MiMappingReserved && Mapping->Reserved.Mdl == Mdl) {
-        MiUnmapReservation(Mapping);
     }
 }

@@ -220,7 +220,7 @@ _Must_inspect_result_ PFN_NUMBER MiAllocateFrameRun(_In_ PFN_NUMBER PageCount,
 VOID MiFreeFrame(_In_ PFN_NUMBER Pfn);
 VOID MiCheckFrameUnmapped(_In_ PFN_NUMBER Pfn);
 
-// The first frame of the free list, or MI_NO_PFN; its entry's Flink is the next. For MiVerify.
+// The first frame of the free list, or MI_NO_PFN; its entry's Flink is the next. For MmVerify.
 PFN_NUMBER MiFirstFreePfn(VOID);
 
 //
@@ -494,6 +494,9 @@ VOID MiCommitFrames(_In_opt_ PMMPTE KnownPte, _In_ ULONG_PTR Va,
 
 // The reverse: clears, flushes, and counts the frames back as the page tables name them.
 VOID MiUncommitFrames(_In_opt_ PMMPTE KnownPte, _In_ ULONG_PTR Va, _In_ PFN_NUMBER PageCount);
+
+// Whether the MDL itself has a mapping, not one inherited from another MDL.
+BOOLEAN MiHasOwnMapping(_In_ PMDL Mdl);
 
 // Unmaps what the MDL itself has mapped, whichever routine mapped it; nothing when that is nothing.
 VOID MiUnmapMdl(_In_ PMDL Mdl);

@@ -571,7 +571,7 @@ ULONG64 MiSparePoolPageCount(VOID)
 }
 
 //
-// For MiVerify.
+// For MmVerify.
 //
 
 static BOOLEAN MiIsPoolPageConsistent(PFN_NUMBER Pfn)

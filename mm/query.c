@@ -21,6 +21,7 @@ BOOLEAN NTAPI MmIsAddressValid(PVOID VirtualAddress)
 
 PPHYSICAL_MEMORY_RANGE NTAPI MmGetPhysicalMemoryRanges(VOID)
 {
+    NT_ASSERT(KeGetCurrentIrql() == PASSIVE_LEVEL);
     ULONG RegionCount;
     const MI_PHYSICAL_REGION *Regions = MiPhysicalRegions(&RegionCount);
     // One more than there can be: the last one is zero.

@@ -67,6 +67,7 @@ FreeMapping:
 
 PVOID NTAPI MmAllocateMappingAddress(SIZE_T NumberOfBytes, ULONG PoolTag)
 {
+    NT_ASSERT(KeGetCurrentIrql() <= APC_LEVEL);
     const PVOID Caller = __builtin_return_address(0);
     const PFN_NUMBER PageCount = BYTES_TO_PAGES(NumberOfBytes);
     if (NumberOfBytes == 0) {
@@ -104,6 +105,7 @@ static PMI_MAPPING MiFindReservation(PVOID Address, ULONG Tag, MI_RESERVATION_US
 
 VOID NTAPI MmFreeMappingAddress(PVOID BaseAddress, ULONG PoolTag)
 {
+    NT_ASSERT(KeGetCurrentIrql() <= APC_LEVEL);
     const PMI_MAPPING Mapping = MiFindReservation(BaseAddress, PoolTag, MiUseFree);
     if (Mapping->Reserved.Mdl != NULL) {
         MiBugCheck(

@@ -113,7 +113,7 @@ static PDRIVER_OBJECT IopLoadDriver(ULONG Row)
 //
 
 // A request to the whole stack of Pdo, which its drivers answer from the top. Resources may be
-// NULL.
+// NULL. STATUS_PENDING: a driver never answered; the request, and what it points to, is still its.
 static NTSTATUS IopSendPnp(PDEVICE_OBJECT Pdo, UCHAR MinorFunction, PCM_RESOURCE_LIST Raw,
                            PCM_RESOURCE_LIST Translated)
 {
@@ -129,10 +129,9 @@ static NTSTATUS IopSendPnp(PDEVICE_OBJECT Pdo, UCHAR MinorFunction, PCM_RESOURCE
     Stack->Parameters.StartDevice.AllocatedResources = Raw;
     Stack->Parameters.StartDevice.AllocatedResourcesTranslated = Translated;
     const NTSTATUS Status = IopSendAndWait(Top, Irp);
-    if (Status == STATUS_PENDING) {
-        return STATUS_IO_TIMEOUT;
+    if (Status != STATUS_PENDING) {
+        IoFreeIrp(Irp);
     }
-    IoFreeIrp(Irp);
     return Status;
 }
 
@@ -154,11 +153,11 @@ static NTSTATUS IopStartStack(const IO_PCI_FUNCTION *Function)
     if (NT_SUCCESS(Status)) {
         Status = IopSendPnp(Function->Pdo, IRP_MN_START_DEVICE, Raw, Translated);
     }
-    // A request that stays pending may still look at its lists.
-    if (Status != STATUS_IO_TIMEOUT) {
-        IopFreeResourceList(Raw);
-        IopFreeResourceList(Translated);
+    if (Status == STATUS_PENDING) {
+        return STATUS_IO_TIMEOUT;
     }
+    IopFreeResourceList(Raw);
+    IopFreeResourceList(Translated);
     return Status;
 }
 
@@ -171,7 +170,7 @@ static NTSTATUS IopAddAndStart(PDRIVER_OBJECT Driver, const IO_PCI_FUNCTION *Fun
     Status = IopStartStack(Function);
     if (!NT_SUCCESS(Status)) {
         const NTSTATUS Removed = IopSendPnp(Function->Pdo, IRP_MN_REMOVE_DEVICE, NULL, NULL);
-        if (!NT_SUCCESS(Removed)) {
+        if (Removed != STATUS_SUCCESS) {
             DbgPrint("io: the device could not be removed either: status 0x%08x\n", Removed);
         }
     }

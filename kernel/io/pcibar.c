@@ -203,6 +203,19 @@ static VOID IopClaimBar(PIO_PCI_FUNCTION Function, ULONG Index)
 #define PCI_BRIDGE_ADDRESS_BITS 0xFFF0u
 #define PCI_BRIDGE_LAST_BYTE 0xFFFFFull
 
+// One of a bridge's windows, from its base and limit registers. All zero: it forwards nothing there.
+static IOP_WINDOW IopBridgeWindow(USHORT Base, ULONG BaseUpper, USHORT Limit, ULONG LimitUpper)
+{
+    const ULONG64 First = ((ULONG64)BaseUpper << 32) | ((ULONG64)(Base & PCI_BRIDGE_ADDRESS_BITS)
+                                                        << PCI_BRIDGE_MEMORY_UNIT_SHIFT);
+    const ULONG64 Last = ((ULONG64)LimitUpper << 32) | ((ULONG64)(Limit & PCI_BRIDGE_ADDRESS_BITS)
+                                                        << PCI_BRIDGE_MEMORY_UNIT_SHIFT);
+    if (First == 0 && Last == 0) {
+        return (IOP_WINDOW){1, 0};
+    }
+    return (IOP_WINDOW){First, Last | PCI_BRIDGE_LAST_BYTE};
+}
+
 // What a bridge forwards to its other side.
 static VOID IopReadBridgeWindows(const IO_PCI_FUNCTION *Bridge, IOP_WINDOW *Memory,
                                  IOP_WINDOW *Prefetchable)
@@ -210,18 +223,10 @@ static VOID IopReadBridgeWindows(const IO_PCI_FUNCTION *Bridge, IOP_WINDOW *Memo
     PCI_COMMON_HEADER Header;
     RtlZeroMemory(&Header, sizeof(Header));
     IopReadPciConfig(IopPciAddress(Bridge), 0, &Header, sizeof(Header));
-    Memory->First = (ULONG64)(Header.u.type1.MemoryBase & PCI_BRIDGE_ADDRESS_BITS)
-                    << PCI_BRIDGE_MEMORY_UNIT_SHIFT;
-    Memory->Last = ((ULONG64)(Header.u.type1.MemoryLimit & PCI_BRIDGE_ADDRESS_BITS)
-                    << PCI_BRIDGE_MEMORY_UNIT_SHIFT) |
-                   PCI_BRIDGE_LAST_BYTE;
-    Prefetchable->First = ((ULONG64)Header.u.type1.PrefetchBaseUpper32 << 32) |
-                          ((ULONG64)(Header.u.type1.PrefetchBase & PCI_BRIDGE_ADDRESS_BITS)
-                           << PCI_BRIDGE_MEMORY_UNIT_SHIFT);
-    Prefetchable->Last = ((ULONG64)Header.u.type1.PrefetchLimitUpper32 << 32) |
-                         ((ULONG64)(Header.u.type1.PrefetchLimit & PCI_BRIDGE_ADDRESS_BITS)
-                          << PCI_BRIDGE_MEMORY_UNIT_SHIFT) |
-                         PCI_BRIDGE_LAST_BYTE;
+    *Memory = IopBridgeWindow(Header.u.type1.MemoryBase, 0, Header.u.type1.MemoryLimit, 0);
+    *Prefetchable =
+        IopBridgeWindow(Header.u.type1.PrefetchBase, Header.u.type1.PrefetchBaseUpper32,
+                        Header.u.type1.PrefetchLimit, Header.u.type1.PrefetchLimitUpper32);
 }
 
 #define IOP_MAXIMUM_PLACES 2

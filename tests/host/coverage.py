@@ -1,4 +1,4 @@
-"""Line coverage of mm, from gcov: a table per file, the total, and a list of the lines that never ran."""
+"""Line coverage of mm, from gcov: a table per file, the total, and a list of what never ran."""
 
 import argparse
 import gzip
@@ -41,6 +41,10 @@ def percent(covered, total):
     return 100.0 * covered / total if total else 100.0
 
 
+def print_row(name, covered, total):
+    print(f"  {name:<20} {covered:>5} of {total:>5} lines {percent(covered, total):6.1f} %")
+
+
 def print_table(lines):
     all_covered = all_total = 0
     for path in sorted(lines):
@@ -48,8 +52,8 @@ def print_table(lines):
         total = len(lines[path])
         all_covered += covered
         all_total += total
-        print(f"  {str(path):<20} {covered:>5} of {total:>5} lines {percent(covered, total):6.1f} %")
-    print(f"  {'mm in total':<20} {all_covered:>5} of {all_total:>5} lines {percent(all_covered, all_total):6.1f} %")
+        print_row(str(path), covered, total)
+    print_row("mm in total", all_covered, all_total)
     return percent(all_covered, all_total)
 
 

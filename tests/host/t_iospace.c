@@ -161,7 +161,10 @@ static VOID A_second_mapping_needs_the_same_cache_type(VOID)
 static VOID A_conflict_in_one_page_refuses_the_whole_range(VOID)
 {
     const PVOID First = MmMapIoSpace(Pa(FAKE_IO_LOW + 5 * PAGE_SIZE), PAGE_SIZE, MmWriteCombined);
+    MM_MEMORY_USE Before;
+    MmQueryMemoryUse(&Before);
     CHECK(MmMapIoSpace(Pa(FAKE_IO_LOW), 6 * PAGE_SIZE, MmNonCached) == NULL);
+    HostCheckSameUse(&Before, "a refused mapping");
     const PVOID Second = MmMapIoSpace(Pa(FAKE_IO_LOW), 5 * PAGE_SIZE, MmNonCached);
     CHECK(Second != NULL);
     MmUnmapIoSpace(Second, 5 * PAGE_SIZE);

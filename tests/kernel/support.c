@@ -156,10 +156,11 @@ ULONG64 KtFindDeviceMemory(VOID)
 
 static ULONG KtCountLeak(PCSTR Name, ULONG64 Before, ULONG64 After)
 {
-    if (After <= Before) {
+    if (After == Before) {
         return 0;
     }
-    DbgPrint("    # leak: %s grew from %llu to %llu\n", Name, Before, After);
+    // Less is as bad as more: something was given back twice.
+    DbgPrint("    # leak: %s went from %llu to %llu\n", Name, Before, After);
     return 1;
 }
 
@@ -170,8 +171,7 @@ ULONG KtCountLeaks(const MM_MEMORY_USE *Before)
     // A frame that became a page table is kept for reuse; any other that is no longer free is lost.
     const ULONG64 AvailableBefore = Before->FreePages + Before->TablePages;
     const ULONG64 AvailableAfter = After.FreePages + After.TablePages;
-    return KtCountLeak("used frames", 0,
-                       AvailableBefore > AvailableAfter ? AvailableBefore - AvailableAfter : 0) +
+    return KtCountLeak("available frames", AvailableBefore, AvailableAfter) +
            KtCountLeak("pool pages", Before->PoolPages, After.PoolPages) +
            KtCountLeak("pool blocks", Before->PoolBlocks, After.PoolBlocks) +
            KtCountLeak("MDL pages", Before->MdlPages, After.MdlPages) +

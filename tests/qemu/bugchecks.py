@@ -136,3 +136,7 @@ ROWS = (
     ("AcquireLocksInWrongOrder", 0x1E, ASSERTION_FAILURE, ANY, ANY, ANY),
     ("AcquireLockAtHighLevel", AT_IRQL, ANNOUNCED, HIGH_LEVEL, 0, 0),
 )
+
+# Accesses whose dump must show the walk to the faulting address.
+FAULTS_WITH_AN_ADDRESS = ("ReadReservation", "WriteReservation", "ReadGuardPage", "ReadAfterUnmap",
+                          "ReadNull", "ReadNowhere", "ReadAtDispatch", "WriteAtDispatch")

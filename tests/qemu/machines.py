@@ -8,7 +8,7 @@ error.
 
 from dataclasses import dataclass
 
-from bugchecks import ANY, ROWS
+from bugchecks import ANY, FAULTS_WITH_AN_ADDRESS, NO_EXECUTE, READ_ONLY, ROWS
 from guest import BOCHS_SHUTDOWN, BUG_CHECK, FAILED, PASSED
 
 # --------------------------------------------------------------------------------------------------
@@ -85,6 +85,19 @@ class Machine:
         return self.options + (" oracle" if self.oracle else "")
 
 
+# Lines of the demonstration.
+CHECKSUM = "disk: crc32 of the first 64 MiB: {crc}"
+LEASE = r"net: DHCP lease: 10\.0\.2\.15"
+NO_DISK = "this machine has no disk that the kernel can use"
+NO_NETWORK = "this machine has no network card that the kernel can use"
+PLACED = ("16 KiB of memory, 64-bit, placed by this kernel", CHECKSUM, LEASE)
+
+# What the dump of every bug check shows: registers, and a stack of named functions.
+DUMP = (r"cr0 [0-9a-f]{8}  cr3 [0-9a-f]+", r"    0x[0-9a-f]{16} KiSystemStartup\+0x[0-9a-f]+")
+FAULT_DUMP = (r"trap 14 \(page fault\), error code 0x[0-9a-f]+: [a-z ]+, the page",
+              r"rax [0-9a-f]{16}  rbx [0-9a-f]{16}", r"translation of 0x[0-9a-f]{16}:",
+              r"PML4 at 0x[0-9a-f]+: 0x[0-9a-f]{16}")
+
 SELF_TESTS = 215  # the floor for a machine with all devices
 DEVICE_FREE = 190  # ... and without any
 
@@ -116,7 +129,7 @@ MACHINES = (
     # The ISO, as users boot it.
     Machine("pc-max-iso", machine="pc", door="iso", floor=SELF_TESTS),
     Machine("q35-max-iso-demo", door="iso", options="mode=demo",
-            floor=SELF_TESTS, patterns=("disk: crc32 of the first 64 MiB: {crc}",)),
+            floor=SELF_TESTS, patterns=(CHECKSUM, LEASE)),
 
     # Another implementation of the processor.
     Machine("bochs", emulator="bochs", door="iso", options="mode=test nodevices",
@@ -126,22 +139,38 @@ MACHINES = (
     Machine("q35-max-two-disks", devices=DISK + SECOND_DISK, options="mode=test filter=disk",
             floor=7, patterns=("namespace 5, [0-9]+ blocks of 4096 bytes, 2048 KiB per command",)),
 
+    # Whatever firmware assigned is ignored: the kernel places every memory BAR itself.
+    Machine("q35-max-placebars", options="mode=demo placebars filter=io", floor=15, patterns=PLACED),
+    Machine("pc-qemu64-placebars", machine="pc", cpu="qemu64",
+            options="mode=demo placebars filter=io", floor=15, patterns=PLACED),
+
     # Less than there should be.
     Machine("q35-max-no-devices", devices=(), floor=DEVICE_FREE),
+    Machine("q35-max-demo-no-devices", devices=(), options="mode=demo filter=pool", floor=10,
+            patterns=(NO_DISK, NO_NETWORK)),
+    Machine("pc-max-demo-no-disk", machine="pc", devices=NETWORK, floor=10,
+            options="mode=demo filter=pool", patterns=(NO_DISK, LEASE)),
+    Machine("q35-qemu64-demo-no-network", cpu="qemu64", devices=DISK, floor=10,
+            options="mode=demo filter=pool", patterns=(CHECKSUM, NO_NETWORK)),
     Machine("q35-max-failing-disk", devices=FAILING_DISK + NETWORK, options="mode=demo filter=given",
-            status=FAILED, patterns=("0x281|unrecovered read",)),
+            status=FAILED, patterns=("unrecovered read error .*0x281.*0xc000009c|"
+                                     "unrecovered read error .*status 0xc000009c",)),
     Machine("q35-max-silent-disk", devices=SILENT_DISK, options="mode=demo filter=given", floor=1,
             status=FAILED, patterns=("the controller is given up: status 0xc00000b5",)),
     Machine("q35-max-8M", ram="8M", devices=(), status=BUG_CHECK, floor=0,
-            stop=Stop(0x7D, (ANY,) * 4)),
+            stop=Stop(0x7D, (ANY, 0x1000, ANY, 0)),
+            patterns=("this machine has [0-9]+ KiB of usable RAM; IoSpace needs 16384 KiB",)),
+    Machine("q35-max-17M", ram="17M", devices=(), options="mode=test filter=pool", floor=10),
     Machine("pc-qemu32", machine="pc", cpu="qemu32", devices=(), status=FAILED, floor=0,
             patterns=("this processor has no 64-bit mode",)),
 )
 
 
 def bug_check(name, code, *parameters, **columns):
+    has_fault_dump = code in (READ_ONLY, NO_EXECUTE) or name in FAULTS_WITH_AN_ADDRESS
     return Machine(f"bugcheck-{name}", devices=(), options=f"mode=bugcheck bugcheck={name}",
-                   status=BUG_CHECK, floor=0, stop=Stop(code, parameters), **columns)
+                   status=BUG_CHECK, floor=0, stop=Stop(code, parameters),
+                   patterns=DUMP + (FAULT_DUMP if has_fault_dump else ()), **columns)
 
 
 # What a caller must never do: one boot each, by the name of the guest's test.

@@ -1,7 +1,10 @@
 """Compares what the guest says of its mappings with what QEMU's own page walker says: an MMU that
 is not ours.
 
-The guest prints a line for each live mapping, then `# oracle ready`, and waits until `g` arrives on
+Both ways: each leaf that the guest reports must be there, and no other, except in the self-map, where
+the tables themselves appear as pages.
+
+The guest prints a line for each run of leaves, then `# oracle ready`, and waits until `g` arrives on
 COM1:
 
   # map va=0xfffff88000003000 pa=0xfebd0000 pages=4 leaf=4K access=rw- cache=UC
@@ -32,7 +35,9 @@ LARGE = 1 << 7
 TABLE_MASK = 0x000FFFFFFFFFF000
 PAT_BIT = {1: 1 << 7, 2: 1 << 12, 3: 1 << 12}
 KEY_SHIFT, KEY_MASK = 59, 0xF
+EXECUTE_ONLY_KEY = 1
 TOP_LEVEL = 4
+SELF_MAP = range(0xFFFFF68000000000, 0xFFFFF70000000000)
 
 
 class Oracle:
@@ -61,14 +66,18 @@ class Oracle:
 
 def compare(verdict, lines, monitor):
     leaves = read_leaves(monitor)
+    unreported = {va for va in leaves if va not in SELF_MAP}
     root = int(re.search(r"CR3=([0-9a-f]+)", monitor.ask("info registers"))[1], 16) & TABLE_MASK
     for line in lines:
         match = MAP_LINE.match(line)
         if not match:
             verdict.failures.append(f"cannot be read: {line}")
             continue
+        unreported -= set(leaf_addresses(match))
         complaint = compare_leaves(match, leaves) or compare_raw(match, monitor, root)
         verdict.check(complaint is None, f"QEMU's MMU disagrees: {complaint}; guest: {line}")
+    first = f", the first at 0x{min(unreported):016x}" if unreported else ""
+    verdict.check(not unreported, f"the guest does not report {len(unreported)} leaves{first}")
 
 
 def read_leaves(monitor):
@@ -81,8 +90,17 @@ def read_leaves(monitor):
     return leaves
 
 
+def leaf_byte_count(match):
+    return PAGE_BYTES << (9 * (LEAF_LEVEL[match["leaf"]] - 1))
+
+
+def leaf_addresses(match):
+    first_va = int(match["va"], 16)
+    return range(first_va, first_va + int(match["pages"]) * PAGE_BYTES, leaf_byte_count(match))
+
+
 def compare_leaves(match, leaves):
-    leaf_bytes = PAGE_BYTES << (9 * (LEAF_LEVEL[match["leaf"]] - 1))
+    leaf_bytes = leaf_byte_count(match)
     first_va, first_pa = int(match["va"], 16), int(match["pa"], 16)
     byte_count = int(match["pages"]) * PAGE_BYTES
     if byte_count == 0 or byte_count % leaf_bytes:
@@ -114,8 +132,8 @@ def compare_raw(match, monitor, root):
         return f"the leaf is at level {level}"
     if entry & PAT_BIT[level]:
         return "the PAT bit is set"
-    if match["access"] != "--x" and (entry >> KEY_SHIFT) & KEY_MASK:
-        return "a protection key is set"
+    if (entry >> KEY_SHIFT) & KEY_MASK != (EXECUTE_ONLY_KEY if match["access"] == "--x" else 0):
+        return "the protection key is wrong"
     return None
 
 
