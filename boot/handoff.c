@@ -154,8 +154,8 @@ static const VOID *BootPointer(ULONG64 PhysicalAddress)
 
 static VOID PutText(PCSTR Text)
 {
-    for (; *Text != '\0'; Text++) {
-        for (ULONG Polls = 0; Polls < MAXIMUM_POLLS; Polls++) {
+    for (; *Text != '\0'; Text += 1) {
+        for (ULONG Polls = 0; Polls < MAXIMUM_POLLS; Polls += 1) {
             if ((KeArchReadPort8(COM1_LINE_STATUS) & LINE_STATUS_SENT) == LINE_STATUS_SENT) {
                 break;
             }
@@ -185,7 +185,7 @@ static DECLSPEC_NORETURN VOID Refuse(PCSTR Reason)
 // A string tag's text must end within the tag.
 static BOOLEAN IsTextTerminated(const TAG *Tag, const CHAR *Text)
 {
-    for (const CHAR *End = (const CHAR *)Tag + Tag->ByteCount; Text < End; Text++) {
+    for (const CHAR *End = (const CHAR *)Tag + Tag->ByteCount; Text < End; Text += 1) {
         if (*Text == '\0') {
             return TRUE;
         }
@@ -232,7 +232,7 @@ static BOOLEAN ReadLoaderName(PLOADER_BLOCK Block, const TAG *Tag)
 static VOID CopyModuleName(PLOADER_MODULE Module, const CHAR *CommandLine)
 {
     (VOID) RtlCopyString(Module->Name, sizeof(Module->Name), CommandLine);
-    for (PCHAR Character = Module->Name; *Character != '\0'; Character++) {
+    for (PCHAR Character = Module->Name; *Character != '\0'; Character += 1) {
         if (*Character == ' ') {
             *Character = '\0';
             break;
@@ -300,7 +300,7 @@ static BOOLEAN ReadMemoryMap(PLOADER_BLOCK Block, const TAG *Tag)
         return FALSE;
     }
     const ULONG EntryCount = (ULONG)((Tag->ByteCount - sizeof(MEMORY_MAP_TAG)) / Stride);
-    for (ULONG Index = 0; Index < EntryCount; Index++) {
+    for (ULONG Index = 0; Index < EntryCount; Index += 1) {
         const MEMORY_MAP_ENTRY *Entry =
             (const MEMORY_MAP_ENTRY *)(Map->Entries + (SIZE_T)Index * Stride);
         const LOADER_MEMORY_DESCRIPTOR Descriptor = {
@@ -351,7 +351,7 @@ static BOOLEAN ReadElfSections(PLOADER_BLOCK Block, const TAG *Tag)
         Given->SectionCount > SectionBytes / sizeof(ELF_SECTION)) {
         return FALSE;
     }
-    for (ULONG Index = 0; Index < Given->SectionCount; Index++) {
+    for (ULONG Index = 0; Index < Given->SectionCount; Index += 1) {
         ELF_SECTION Table, Strings; // copies: the tag aligns its headers to 4 bytes only
         memcpy(&Table, Given->Sections + (SIZE_T)Index * sizeof(Table), sizeof(Table));
         if (Table.Type != ELF_SECTION_SYMBOLS || Table.Link >= Given->SectionCount) {
@@ -372,7 +372,7 @@ static BOOLEAN IsSumZero(const UCHAR *Bytes, ULONG ByteCount)
 {
     UCHAR Sum = 0;
 
-    for (ULONG Index = 0; Index < ByteCount; Index++) {
+    for (ULONG Index = 0; Index < ByteCount; Index += 1) {
         Sum = (UCHAR)(Sum + Bytes[Index]);
     }
     return Sum == 0;
@@ -442,7 +442,7 @@ static const TAG_READER TagReaders[] = {
 
 static PCSTR ReadTag(PLOADER_BLOCK Block, const TAG *Tag)
 {
-    for (ULONG Index = 0; Index < ARRAYSIZE(TagReaders); Index++) {
+    for (ULONG Index = 0; Index < ARRAYSIZE(TagReaders); Index += 1) {
         const TAG_READER *Reader = &TagReaders[Index];
         if (Tag->Type == (ULONG)Reader->Type &&
             (Tag->ByteCount < Reader->MinimumByteCount || !Reader->Read(Block, Tag))) {

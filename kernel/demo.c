@@ -33,7 +33,7 @@ static PCSTR KiFormatSize(ULONG64 ByteCount, PCHAR Buffer)
         ULONG64 Bytes;
         PCSTR Name;
     } Units[] = {{GIB, "GiB"}, {MIB, "MiB"}, {KIB, "KiB"}, {1, "bytes"}};
-    for (ULONG Row = 0; Row < ARRAYSIZE(Units); Row++) {
+    for (ULONG Row = 0; Row < ARRAYSIZE(Units); Row += 1) {
         if (ByteCount % Units[Row].Bytes == 0 && ByteCount != 0) {
             RtlFormatBuffer(Buffer, KI_SIZE_CHARS, "%llu %s", ByteCount / Units[Row].Bytes,
                             Units[Row].Name);
@@ -66,7 +66,7 @@ static VOID KiPrintFirmwareMap(const LOADER_BLOCK *LoaderBlock)
     DbgPrint("%s firmware, booted by %s\n",
              LoaderBlock->FirmwareType == LoaderFirmwareEfi ? "UEFI" : "BIOS",
              LoaderBlock->BootLoaderName);
-    for (ULONG Index = 0; Index < LoaderBlock->MemoryDescriptorCount; Index++) {
+    for (ULONG Index = 0; Index < LoaderBlock->MemoryDescriptorCount; Index += 1) {
         const LOADER_MEMORY_DESCRIPTOR *Row = &LoaderBlock->MemoryDescriptors[Index];
         DbgPrint("0x%012llx - 0x%012llx  %10llu KiB  %s\n", Row->BaseAddress,
                  Row->BaseAddress + Row->ByteCount - 1, Row->ByteCount / KIB,
@@ -98,7 +98,7 @@ static VOID KiPrintMappingWithin(const MM_MAPPING_INFORMATION *Mapping, PVOID Co
         return;
     }
     DbgPrint("           at 0x%p %s %s,", Mapping->Va, Mapping->Access, Mapping->CacheType);
-    for (ULONG Size = 0; Size < ARRAYSIZE(LeafNames); Size++) {
+    for (ULONG Size = 0; Size < ARRAYSIZE(LeafNames); Size += 1) {
         if (Mapping->LeafCount[Size] != 0) {
             DbgPrint(" %llu x %s", Mapping->LeafCount[Size], LeafNames[Size]);
         }
@@ -135,7 +135,7 @@ static VOID KiPrintFunction(const IO_PCI_FUNCTION *Function)
                  NT_SUCCESS(Function->StartStatus) ? "started" : "not started");
     }
     DbgPrint("\n");
-    for (ULONG Index = 0; Index < ARRAYSIZE(Function->Bars); Index++) {
+    for (ULONG Index = 0; Index < ARRAYSIZE(Function->Bars); Index += 1) {
         if (Function->Bars[Index].State != IoBarAbsent) {
             KiPrintBar(&Function->Bars[Index], Index);
         }
@@ -197,7 +197,7 @@ static NTSTATUS KiShowPartitions(PKI_DISK Disk)
     if (!NT_SUCCESS(Status)) {
         return Status;
     }
-    for (ULONG Index = 0; Index < Count; Index++) {
+    for (ULONG Index = 0; Index < Count; Index += 1) {
         KiPrintPartition(&Partitions[Index]);
     }
     if (Count == 0) {

@@ -110,7 +110,7 @@ static NTSTATUS KiFindTable(PKI_DISK Disk, GPT_HEADER *Header)
 {
     const ULONG64 Sectors[] = {1, Disk->ByteCount / Disk->SectorBytes - 1};
     NTSTATUS Status = STATUS_DISK_CORRUPT_ERROR;
-    for (ULONG Copy = 0; Copy < ARRAYSIZE(Sectors); Copy++) {
+    for (ULONG Copy = 0; Copy < ARRAYSIZE(Sectors); Copy += 1) {
         Status = KiReadTableHeader(Disk, Sectors[Copy], Header);
         if (NT_SUCCESS(Status)) {
             Status = KiCheckEntries(Disk, Header);
@@ -128,7 +128,7 @@ static NTSTATUS KiFindTable(PKI_DISK Disk, GPT_HEADER *Header)
 
 static PCSTR KiGptTypeName(const GUID *Type)
 {
-    for (ULONG Row = 0; Row < ARRAYSIZE(KiGptTypes); Row++) {
+    for (ULONG Row = 0; Row < ARRAYSIZE(KiGptTypes); Row += 1) {
         if (RtlEqualMemory(&KiGptTypes[Row].Type, Type, sizeof(*Type))) {
             return KiGptTypes[Row].Name;
         }
@@ -149,7 +149,7 @@ static BOOLEAN KiIsEntryUsed(const KI_DISK *Disk, const GPT_ENTRY *Entry)
 static VOID KiNarrowName(const GPT_ENTRY *Entry, PCHAR Name)
 {
     ULONG Length = 0;
-    for (; Length < KI_PARTITION_NAME_CHARS && Entry->Name[Length] != 0; Length++) {
+    for (; Length < KI_PARTITION_NAME_CHARS && Entry->Name[Length] != 0; Length += 1) {
         const WCHAR Character = Entry->Name[Length];
         Name[Length] = Character >= ' ' && Character <= '~' ? (CHAR)Character : '?';
     }

@@ -58,7 +58,7 @@ static BOOLEAN KiRunMode(const LOADER_BLOCK *LoaderBlock)
     if (!KeGetBootOption("mode", Name, sizeof(Name))) {
         return KiModes[0].Routine(LoaderBlock);
     }
-    for (ULONG Row = 0; Row < ARRAYSIZE(KiModes); Row++) {
+    for (ULONG Row = 0; Row < ARRAYSIZE(KiModes); Row += 1) {
         if (RtlStringsEqual(KiModes[Row].Name, Name)) {
             return KiModes[Row].Routine(LoaderBlock);
         }

@@ -10,10 +10,9 @@
 //                  +-------+      +-------+
 //                   1 GiB          2 MiB
 //
-// Law of the codec, tested exhaustively on the host and in the guest: for every level that allows
-// leaves,
-//   MiArchPteProtection(MiArchMakeLeaf(Level, Pfn, P), Level) == P   and   MiArchPtePfn(...) ==
-//   Pfn.
+// Law of the codec, tested exhaustively on the host and in the guest: for every Level that allows
+// leaves, with Leaf = MiArchMakeLeaf(Level, Pfn, P),
+//   MiArchPteProtection(Leaf, Level) == P   and   MiArchPtePfn(Leaf, Level) == Pfn.
 // A large leaf is therefore split by decoding it at its level and encoding it one level below.
 #pragma once
 

@@ -20,9 +20,8 @@ VOID MmLimitLeafSize(VOID);
 //
 
 typedef enum _MM_CLAIM_KIND {
-    MmClaimDevice,   // a device's registers or memory: must be free I/O space
-    MmClaimFirmware, // a range that firmware tables name (ECAM, APIC): may lie in what firmware
-                     // reserved
+    MmClaimDevice,   // what the kernel places: must be free I/O space
+    MmClaimFirmware, // what firmware named (ECAM, assigned BARs): may lie in what it reserved
 } MM_CLAIM_KIND;
 
 typedef struct _MI_CLAIM *PMM_CLAIM;
@@ -30,8 +29,9 @@ typedef struct _MI_CLAIM *PMM_CLAIM;
 // Claims [Base, Base + ByteCount), rounded out to whole pages, for Owner (the string is copied, 31
 // characters at most). On success the caller owns *Claim until MmReleasePhysicalRange.
 // STATUS_INVALID_PARAMETER      no bytes, wrap, or beyond the processor's physical addresses
-// STATUS_CONFLICTING_ADDRESSES  RAM, page tables, firmware's own, or somebody else's:
-// MmDescribeLastRefusal says which STATUS_INSUFFICIENT_RESOURCES no pool
+// STATUS_CONFLICTING_ADDRESSES  RAM, page tables, firmware's own, or somebody else's;
+//                               MmDescribeLastRefusal says which
+// STATUS_INSUFFICIENT_RESOURCES no pool
 _Must_inspect_result_ NTSTATUS MmClaimPhysicalRange(_In_ PHYSICAL_ADDRESS Base,
                                                     _In_ ULONG64 ByteCount, _In_ MM_CLAIM_KIND Kind,
                                                     _In_ const CHAR *Owner, _Out_ PMM_CLAIM *Claim);
@@ -109,16 +109,14 @@ ULONG MmVerify(VOID);
 
 // What mm holds, to compare before and after: a test leaks when any of these but TablePages grew.
 typedef struct _MM_MEMORY_USE {
-    ULONG64 FreePages; // frames nobody owns, and pages that the pool keeps for its next block
-    ULONG64
-    TablePages; // page tables; kept for reuse, so they may grow up to what was once mapped at a
-                // time
+    ULONG64 FreePages;  // nobody's; and pages that the pool keeps for its next block
+    ULONG64 TablePages; // kept for reuse: may grow up to what was once mapped at a time
     ULONG64 PoolPages;
     ULONG64 PoolBlocks;    // allocations that were not freed
-    ULONG64 MdlPages;      // frames out by MmAllocatePagesForMdl
+    ULONG64 MdlPages;      // out by MmAllocatePagesForMdl
     ULONG64 Mappings;      // I/O, MDL and reserved mappings
     ULONG64 SystemPtes;    // pages of system addresses in use, guards included
-    ULONG64 LedgerEntries; // ranges of I/O space with a cache type
+    ULONG64 LedgerEntries; // ranges of I/O space that somebody holds
     ULONG64 Claims;
 } MM_MEMORY_USE, *PMM_MEMORY_USE;
 

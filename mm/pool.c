@@ -43,12 +43,8 @@ C_ASSERT(sizeof(MI_POOL_HEADER) == 16);
 static const USHORT MiClassBytes[] = {32,  48,  64,  96,   128,  192, 256,
                                       384, 512, 800, 1024, 1360, 2048};
 
-typedef struct _MI_POOL_CLASS {
-    PFN_NUMBER FirstPartial; // pages that have a free block
-} MI_POOL_CLASS;
-
 static KI_LOCK MiPoolLock = KI_LOCK_INITIALIZER(MI_RANK_POOL, "MiPoolLock");
-static MI_POOL_CLASS MiPoolClasses[ARRAYSIZE(MiClassBytes)];
+static PFN_NUMBER MiFirstPartial[ARRAYSIZE(MiClassBytes)]; // per class: pages with a free block
 static ULONG64 MiPoolBlocks;
 
 static ULONG MiBlocksPerPage(ULONG Class)
@@ -85,13 +81,13 @@ static PUSHORT MiNextFreeBlock(PFN_NUMBER Pfn, USHORT Offset)
 static VOID MiLinkPartial(PFN_NUMBER Pfn)
 {
     PMMPFN Page = MiPfnElement(Pfn);
-    MI_POOL_CLASS *Class = &MiPoolClasses[Page->PoolClass];
-    Page->NextPartial = (ULONG)Class->FirstPartial;
+    PFN_NUMBER *First = &MiFirstPartial[Page->PoolClass];
+    Page->NextPartial = (ULONG)*First;
     Page->PreviousPartial = 0;
-    if (Class->FirstPartial != MI_NO_PFN) {
-        MiPfnElement(Class->FirstPartial)->PreviousPartial = (ULONG)Pfn;
+    if (*First != MI_NO_PFN) {
+        MiPfnElement(*First)->PreviousPartial = (ULONG)Pfn;
     }
-    Class->FirstPartial = Pfn;
+    *First = Pfn;
 }
 
 static VOID MiUnlinkPartial(PFN_NUMBER Pfn)
@@ -100,7 +96,7 @@ static VOID MiUnlinkPartial(PFN_NUMBER Pfn)
     if (Page->PreviousPartial != MI_NO_PFN) {
         MiPfnElement(Page->PreviousPartial)->NextPartial = Page->NextPartial;
     } else {
-        MiPoolClasses[Page->PoolClass].FirstPartial = Page->NextPartial;
+        MiFirstPartial[Page->PoolClass] = Page->NextPartial;
     }
     if (Page->NextPartial != MI_NO_PFN) {
         MiPfnElement(Page->NextPartial)->PreviousPartial = Page->PreviousPartial;
@@ -132,7 +128,7 @@ static PFN_NUMBER MiMakePoolPage(ULONG Class)
 // Takes a block of the first page that has one. The lock is held, and there is such a page.
 static PUCHAR MiTakeBlock(ULONG Class)
 {
-    const PFN_NUMBER Pfn = MiPoolClasses[Class].FirstPartial;
+    const PFN_NUMBER Pfn = MiFirstPartial[Class];
     PMMPFN Page = MiPfnElement(Pfn);
     const USHORT Offset = Page->FirstFreeBlock;
     Page->FirstFreeBlock = *MiNextFreeBlock(Pfn, Offset);
@@ -147,7 +143,7 @@ static PUCHAR MiTakeBlock(ULONG Class)
 static PUCHAR MiAllocateBlock(ULONG Class)
 {
     PFN_NUMBER NewPfn = MI_NO_PFN;
-    if (MiPoolClasses[Class].FirstPartial == MI_NO_PFN) {
+    if (MiFirstPartial[Class] == MI_NO_PFN) {
         NewPfn = MiMakePoolPage(Class);
         if (NewPfn == MI_NO_PFN) {
             return NULL;
@@ -157,7 +153,7 @@ static PUCHAR MiAllocateBlock(ULONG Class)
     if (NewPfn != MI_NO_PFN) {
         MiLinkPartial(NewPfn);
     }
-    PUCHAR Block = MiPoolClasses[Class].FirstPartial != MI_NO_PFN ? MiTakeBlock(Class) : NULL;
+    PUCHAR Block = MiFirstPartial[Class] != MI_NO_PFN ? MiTakeBlock(Class) : NULL;
     KiReleaseLock(&MiPoolLock, OldIrql);
     // Another processor may have emptied the list between the look and the lock.
     return Block != NULL ? Block : MiAllocateBlock(Class);
@@ -214,20 +210,7 @@ static VOID MiFreeSmall(PFN_NUMBER Pfn, PMI_POOL_HEADER Header)
 // Blocks of whole pages.
 //
 
-static VOID MiUnmapPoolPages(ULONG_PTR Va, PFN_NUMBER PageCount)
-{
-    MI_TLB_BATCH Batch;
-    for (PFN_NUMBER Page = 0; Page < PageCount; Page += 1) {
-        PFN_NUMBER Pfn = MI_NO_PFN;
-        (VOID) MiTranslate(Va + (Page << PAGE_SHIFT), &Pfn);
-        MiInitializeTlbBatch(&Batch);
-        MiClearRange(Va + (Page << PAGE_SHIFT), 1, &Batch);
-        MiFlushTlbBatch(&Batch);
-        MiFreeFrame(Pfn);
-    }
-    MiReleaseSystemVa(MiRegionPool, Va, PageCount, 0);
-}
-
+// Frames on their way in or out, linked through Flink.
 static VOID MiFreeFrameChain(PFN_NUMBER Pfn)
 {
     while (Pfn != MI_NO_PFN) {
@@ -235,6 +218,23 @@ static VOID MiFreeFrameChain(PFN_NUMBER Pfn)
         MiFreeFrame(Pfn);
         Pfn = Next;
     }
+}
+
+static VOID MiUnmapPoolPages(ULONG_PTR Va, PFN_NUMBER PageCount)
+{
+    MI_TLB_BATCH Batch;
+    PFN_NUMBER Chain = MI_NO_PFN;
+    for (PFN_NUMBER Page = 0; Page < PageCount; Page += 1) {
+        PFN_NUMBER Pfn = MI_NO_PFN;
+        (VOID) MiTranslate(Va + (Page << PAGE_SHIFT), &Pfn);
+        MiPfnElement(Pfn)->Flink = (ULONG)Chain;
+        Chain = Pfn;
+    }
+    MiInitializeTlbBatch(&Batch);
+    MiClearRange(Va, PageCount, &Batch);
+    MiFlushTlbBatch(&Batch);
+    MiFreeFrameChain(Chain);
+    MiReleaseSystemVa(MiRegionPool, Va, PageCount, 0);
 }
 
 // PageCount frames, linked through Flink. MI_NO_PFN: there are not as many.
@@ -554,7 +554,7 @@ VOID NTAPI ExFreePool(PVOID P)
 static ULONG MiSparePagesOf(ULONG Class)
 {
     ULONG Count = 0;
-    for (PFN_NUMBER Pfn = MiPoolClasses[Class].FirstPartial; Pfn != MI_NO_PFN;
+    for (PFN_NUMBER Pfn = MiFirstPartial[Class]; Pfn != MI_NO_PFN;
          Pfn = MiPfnElement(Pfn)->NextPartial) {
         Count += MiPfnElement(Pfn)->UsedBlockCount == 0;
     }
@@ -596,7 +596,7 @@ BOOLEAN MiIsPoolConsistent(VOID)
         if (MiSparePagesOf(Class) > 1) {
             return FALSE;
         }
-        for (PFN_NUMBER Pfn = MiPoolClasses[Class].FirstPartial; Pfn != MI_NO_PFN;
+        for (PFN_NUMBER Pfn = MiFirstPartial[Class]; Pfn != MI_NO_PFN;
              Pfn = MiPfnElement(Pfn)->NextPartial) {
             const PMMPFN Page = MiPfnElement(Pfn);
             if (Page->State != MiPfnPool || Page->PoolClass != Class ||

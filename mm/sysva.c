@@ -45,8 +45,7 @@ static MI_VA_ZONE MiZones[MiRegionCount] = {
 typedef struct _MI_UNITS {
     ULONG64 First;
     ULONG64 Count;
-    ULONG64
-    PagesBefore; // pages of the first unit before Va: leading guards, or the frames' own offset
+    ULONG64 PagesBefore; // of the first unit before Va: leading guards, or the frames' own offset
 } MI_UNITS;
 
 static ULONG64 MiUnitPages(const MI_VA_ZONE *Zone)

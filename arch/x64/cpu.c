@@ -31,7 +31,7 @@ static VOID KiReadNames(ULONG HighestExtended)
     if (HighestExtended < CPUID_BRAND + 2) {
         return;
     }
-    for (ULONG Leaf = 0; Leaf < 3; ++Leaf) {
+    for (ULONG Leaf = 0; Leaf < 3; Leaf += 1) {
         const X64_CPUID Part = X64Cpuid(CPUID_BRAND + Leaf, 0);
         memcpy(KeFeatures.Brand + Leaf * sizeof(Part), &Part, sizeof(Part));
     }
@@ -103,7 +103,7 @@ static VOID KiEnableProtections(VOID)
     KeFeatures.WriteProtect = TRUE;
 
     ULONG64 Cr4 = X64ReadCr4();
-    for (ULONG Index = 0; Index < sizeof(KiCr4Table) / sizeof(KiCr4Table[0]); ++Index) {
+    for (ULONG Index = 0; Index < sizeof(KiCr4Table) / sizeof(KiCr4Table[0]); Index += 1) {
         if (KiCr4Table[Index].Feature == NULL || *KiCr4Table[Index].Feature) {
             Cr4 |= KiCr4Table[Index].Bit;
         }
@@ -153,7 +153,7 @@ static const KI_PORT_WRITE KiPicSettings[] = {
 
 static VOID KiMaskInterruptControllers(VOID)
 {
-    for (ULONG Index = 0; Index < sizeof(KiPicSettings) / sizeof(KiPicSettings[0]); ++Index) {
+    for (ULONG Index = 0; Index < sizeof(KiPicSettings) / sizeof(KiPicSettings[0]); Index += 1) {
         KeArchWritePort8(KiPicSettings[Index].Port, KiPicSettings[Index].Value);
     }
 }

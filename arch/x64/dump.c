@@ -34,7 +34,8 @@ static VOID KiPrintPageFaultError(ULONG64 ErrorCode)
         DbgPrint("read");
         Separator = ", ";
     }
-    for (ULONG Index = 0; Index < sizeof(KiPageFaultWords) / sizeof(KiPageFaultWords[0]); ++Index) {
+    for (ULONG Index = 0; Index < sizeof(KiPageFaultWords) / sizeof(KiPageFaultWords[0]);
+         Index += 1) {
         const KI_BIT_WORD *Row = &KiPageFaultWords[Index];
         PCSTR Word = ErrorCode & Row->Bit ? Row->Set : Row->Clear;
         if (Word != NULL) {

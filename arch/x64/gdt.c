@@ -83,7 +83,7 @@ C_ASSERT(sizeof(KiIstTable) / sizeof(KiIstTable[0]) == KiIstCount - 1);
 
 static KI_IST KiIstOfVector(ULONG Vector)
 {
-    for (ULONG Index = 0; Index < sizeof(KiIstTable) / sizeof(KiIstTable[0]); ++Index) {
+    for (ULONG Index = 0; Index < sizeof(KiIstTable) / sizeof(KiIstTable[0]); Index += 1) {
         if (KiIstTable[Index].Vector == Vector) {
             return KiIstTable[Index].Ist;
         }
@@ -93,7 +93,7 @@ static KI_IST KiIstOfVector(ULONG Vector)
 
 VOID KiInitializeInterruptTable(VOID)
 {
-    for (ULONG Vector = 0; Vector < VECTOR_COUNT; ++Vector) {
+    for (ULONG Vector = 0; Vector < VECTOR_COUNT; Vector += 1) {
         const ULONG64 Stub = (ULONG64)&KiTrapStubs[(SIZE_T)Vector * KI_TRAP_STUB_BYTES];
         KiInterruptTable[Vector] = (KI_GATE){
             .OffsetLow = (USHORT)Stub,
@@ -109,7 +109,7 @@ VOID KiInitializeInterruptTable(VOID)
 static VOID KiFillTss(KI_PROCESSOR_TABLES *Tables)
 {
     Tables->Tss.IoMapOffset = sizeof(KI_TSS); // beyond the limit: no map
-    for (ULONG Index = 0; Index < KiIstCount - 1; ++Index) {
+    for (ULONG Index = 0; Index < KiIstCount - 1; Index += 1) {
         Tables->Tss.Ist[Index] = (ULONG64)&Tables->IstStacks[Index][KI_IST_STACK_BYTES];
     }
 }

@@ -68,7 +68,7 @@ static BOOLEAN KiIsPrefix(UCHAR Byte)
 {
     static const UCHAR Prefixes[] = {0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65,
                                      0x66, 0x67, 0xF0, 0xF2, 0xF3};
-    for (ULONG Index = 0; Index < sizeof(Prefixes); ++Index) {
+    for (ULONG Index = 0; Index < sizeof(Prefixes); Index += 1) {
         if (Prefixes[Index] == Byte) {
             return TRUE;
         }
@@ -136,7 +136,7 @@ static BOOLEAN KiIsOpcodeIn(const KI_INSTRUCTION *Instruction, const KI_OPCODE_R
                             SIZE_T RowCount)
 {
     const UCHAR Opcode = Instruction->Opcode;
-    for (SIZE_T Index = 0; Index < RowCount; ++Index) {
+    for (SIZE_T Index = 0; Index < RowCount; Index += 1) {
         const KI_OPCODE_ROW *Row = &Rows[Index];
         if (Row->TwoByte == Instruction->TwoByte && Opcode >= Row->First && Opcode <= Row->Last &&
             (Opcode & Row->Mask) == Row->Match) {
@@ -176,7 +176,7 @@ static KI_FAULT_ACCESS KiAccessOfOpcode(const KI_INSTRUCTION *Instruction, UCHAR
 static LONG64 KiNextDisplacement(PKI_INSTRUCTION Instruction, ULONG ByteCount)
 {
     ULONG Value = 0;
-    for (ULONG Index = 0; Index < ByteCount; ++Index) {
+    for (ULONG Index = 0; Index < ByteCount; Index += 1) {
         Value |= (ULONG)KiNextByte(Instruction) << (8 * Index);
     }
     return ByteCount == 1 ? (signed char)Value : (LONG)Value;
@@ -287,7 +287,7 @@ static BOOLEAN KiDecodeImplicit(const KTRAP_FRAME *Frame, const KI_INSTRUCTION *
         KiDecodeReturn(Frame, Operand);
         return TRUE;
     }
-    for (ULONG Index = 0; Index < ROW_COUNT(KiImplicitOperands); ++Index) {
+    for (ULONG Index = 0; Index < ROW_COUNT(KiImplicitOperands); Index += 1) {
         const KI_IMPLICIT_ROW *Row = &KiImplicitOperands[Index];
         if (Instruction->Opcode >= Row->First && Instruction->Opcode <= Row->Last) {
             *Operand = (KI_OPERAND){*(const ULONG64 *)((const UCHAR *)Frame + Row->RegisterOffset),

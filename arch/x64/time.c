@@ -64,7 +64,7 @@ static ULONG64 KiMeasureOneRun(VOID)
     KeArchWritePort8(PIT_CHANNEL2, (UCHAR)PIT_RUN_TICKS);
     KeArchWritePort8(PIT_CHANNEL2, (UCHAR)(PIT_RUN_TICKS >> 8)); // the count starts here
     const ULONG64 Start = KeArchReadCycles();
-    for (ULONG Poll = 0; Poll < PIT_MAX_POLLS; ++Poll) {
+    for (ULONG Poll = 0; Poll < PIT_MAX_POLLS; Poll += 1) {
         if (KeArchReadPort8(PIT_GATE_PORT) & PIT_OUTPUT) {
             return KeArchReadCycles() - Start;
         }
@@ -77,7 +77,7 @@ static ULONG64 KiCyclesByTimer(VOID)
 {
     ULONG64 Shortest = 0;
     const BOOLEAN WereOn = KeArchDisableInterrupts();
-    for (ULONG Run = 0; Run < PIT_RUN_COUNT; ++Run) {
+    for (ULONG Run = 0; Run < PIT_RUN_COUNT; Run += 1) {
         const ULONG64 Cycles = KiMeasureOneRun();
         if (Cycles == 0) {
             break;

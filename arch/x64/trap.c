@@ -89,7 +89,7 @@ static BOOLEAN KiIsProbedFetch(const KTRAP_FRAME *Frame)
 
 static const UCHAR *KiFindProbeLanding(PKTRAP_FRAME Frame)
 {
-    for (ULONG Index = 0; Index < sizeof(KiProbeTable) / sizeof(KiProbeTable[0]); ++Index) {
+    for (ULONG Index = 0; Index < sizeof(KiProbeTable) / sizeof(KiProbeTable[0]); Index += 1) {
         if (Frame->Rip == (ULONG64)KiProbeTable[Index].Faults) {
             return KiProbeTable[Index].Landing;
         }

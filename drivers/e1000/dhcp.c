@@ -57,7 +57,7 @@ PCSTR DhcpDescribeVerdict(DHCP_VERDICT Verdict)
 static ULONG DhcpReadBig(const UCHAR *Bytes, ULONG ByteCount)
 {
     ULONG Value = 0;
-    for (ULONG Index = 0; Index < ByteCount; Index++) {
+    for (ULONG Index = 0; Index < ByteCount; Index += 1) {
         Value = Value << 8 | Bytes[Index];
     }
     return Value;
@@ -74,7 +74,7 @@ static VOID DhcpWriteBig(PUCHAR Bytes, ULONG ByteCount, ULONG Value)
 // A frame has at most 1,514 bytes, so the 32-bit sum of its 16-bit words can't overflow.
 ULONG DhcpSumBytes(ULONG Sum, const UCHAR *Bytes, ULONG ByteCount)
 {
-    for (ULONG Index = 0; Index < ByteCount; Index++) {
+    for (ULONG Index = 0; Index < ByteCount; Index += 1) {
         Sum += (Index & 1) ? Bytes[Index] : (ULONG)Bytes[Index] << 8;
     }
     return Sum;
@@ -345,7 +345,7 @@ static const DHCP_OPTION_RULE DhcpOptionRules[] = {
 
 static const DHCP_OPTION_RULE *DhcpFindOptionRule(UCHAR Code)
 {
-    for (ULONG Index = 0; Index < ARRAYSIZE(DhcpOptionRules); Index++) {
+    for (ULONG Index = 0; Index < ARRAYSIZE(DhcpOptionRules); Index += 1) {
         if (DhcpOptionRules[Index].Code == Code) {
             return &DhcpOptionRules[Index];
         }
@@ -571,7 +571,7 @@ static NTSTATUS DhcpAwaitReply(PDHCP_CLIENT Client, DHCP_MESSAGE_TYPE Sent, ULON
 // Sends a message until it is answered; the wait doubles from one attempt to the next.
 static NTSTATUS DhcpExchange(PDHCP_CLIENT Client, DHCP_MESSAGE_TYPE Type)
 {
-    for (ULONG Attempt = 0; Attempt < DHCP_ATTEMPTS; Attempt++) {
+    for (ULONG Attempt = 0; Attempt < DHCP_ATTEMPTS; Attempt += 1) {
         const ULONG WaitMs =
             (DHCP_FIRST_WAIT_MS << Attempt) + (DhcpNextRandom(Client) >> 16) % DHCP_JITTER_MS;
         NTSTATUS Status = DhcpSend(Client, Type);
@@ -598,7 +598,8 @@ NTSTATUS DhcpObtainLease(PDHCP_CLIENT Client)
 {
     NTSTATUS Status = STATUS_DEVICE_PROTOCOL_ERROR;
 
-    for (ULONG Round = 0; Round < DHCP_ROUNDS && Status == STATUS_DEVICE_PROTOCOL_ERROR; Round++) {
+    for (ULONG Round = 0; Round < DHCP_ROUNDS && Status == STATUS_DEVICE_PROTOCOL_ERROR;
+         Round += 1) {
         Status = DhcpRunRound(Client);
     }
     return Status;

@@ -52,7 +52,7 @@ static const CM_PARTIAL_RESOURCE_DESCRIPTOR *E1000FindRegisters(const CM_RESOURC
         return NULL;
     }
     const CM_PARTIAL_RESOURCE_LIST *const Partial = &List->List[0].PartialResourceList;
-    for (ULONG Index = 0; Index < Partial->Count; Index++) {
+    for (ULONG Index = 0; Index < Partial->Count; Index += 1) {
         const CM_PARTIAL_RESOURCE_DESCRIPTOR *const Descriptor =
             &Partial->PartialDescriptors[Index];
         if (Descriptor->Type == CmResourceTypeMemory &&

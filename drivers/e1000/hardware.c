@@ -159,7 +159,7 @@ static NTSTATUS E1000ReadEeprom(const E1000_ADAPTER *Adapter, USHORT Words[E1000
 {
     USHORT Sum = 0;
 
-    for (ULONG Word = 0; Word < E1000_EEPROM_WORD_COUNT; Word++) {
+    for (ULONG Word = 0; Word < E1000_EEPROM_WORD_COUNT; Word += 1) {
         const NTSTATUS Status = E1000ReadEepromWord(Adapter, Word, &Words[Word]);
         if (!NT_SUCCESS(Status)) {
             DbgPrint("e1000: word 0x%02x of the EEPROM could not be read within %u ms.\n", Word,
@@ -182,7 +182,7 @@ static BOOLEAN E1000IsStationAddress(const UCHAR *Mac)
     const UCHAR GroupBit = 0x01;
     UCHAR AnyBit = 0;
 
-    for (ULONG Index = 0; Index < DHCP_MAC_BYTES; Index++) {
+    for (ULONG Index = 0; Index < DHCP_MAC_BYTES; Index += 1) {
         AnyBit |= Mac[Index];
     }
     return AnyBit != 0 && !(Mac[0] & GroupBit);
@@ -196,7 +196,7 @@ static NTSTATUS E1000ReadMacAddress(PE1000_ADAPTER Adapter)
     if (!NT_SUCCESS(Status)) {
         return Status;
     }
-    for (ULONG Index = 0; Index < DHCP_MAC_BYTES; Index++) {
+    for (ULONG Index = 0; Index < DHCP_MAC_BYTES; Index += 1) {
         const USHORT Word = Words[E1000_EEPROM_MAC_WORD + Index / 2];
         Adapter->MacAddress[Index] = (UCHAR)(Index % 2 == 0 ? Word : Word >> 8);
     }
@@ -231,7 +231,7 @@ static VOID E1000ProgramGeneral(const E1000_ADAPTER *Adapter)
     const ULONG Control = E1000ReadRegister(Adapter, E1000_CTRL);
 
     E1000WriteRegister(Adapter, E1000_CTRL, (Control & ~Clear) | E1000_CTRL_ASDE | E1000_CTRL_SLU);
-    for (ULONG Index = 0; Index < ARRAYSIZE(E1000FixedRegisters); Index++) {
+    for (ULONG Index = 0; Index < ARRAYSIZE(E1000FixedRegisters); Index += 1) {
         E1000WriteRegister(Adapter, E1000FixedRegisters[Index].Offset,
                            E1000FixedRegisters[Index].Value);
     }
@@ -239,7 +239,7 @@ static VOID E1000ProgramGeneral(const E1000_ADAPTER *Adapter)
 
 static VOID E1000ClearTable(const E1000_ADAPTER *Adapter, ULONG Offset, ULONG Count)
 {
-    for (ULONG Index = 0; Index < Count; Index++) {
+    for (ULONG Index = 0; Index < Count; Index += 1) {
         E1000WriteRegister(Adapter, Offset + Index * sizeof(ULONG), 0);
     }
 }
@@ -260,7 +260,7 @@ static VOID E1000ProgramAddresses(const E1000_ADAPTER *Adapter)
 
 static VOID E1000ClearStatistics(const E1000_ADAPTER *Adapter)
 {
-    for (ULONG Index = 0; Index < E1000_STATISTICS_COUNT; Index++) {
+    for (ULONG Index = 0; Index < E1000_STATISTICS_COUNT; Index += 1) {
         (VOID) E1000ReadRegister(Adapter, E1000_STATISTICS + Index * sizeof(ULONG));
     }
 }

@@ -105,7 +105,7 @@ static VOID E1000ExplainMissingLease(const DHCP_CLIENT *Client, NTSTATUS Status)
 {
     DbgPrint("e1000: no DHCP lease (status 0x%08x) after %u messages.\n", Status,
              Client->SentCount);
-    for (ULONG Verdict = 0; Verdict < DhcpVerdictCount; Verdict++) {
+    for (ULONG Verdict = 0; Verdict < DhcpVerdictCount; Verdict += 1) {
         if (Client->VerdictCounts[Verdict] != 0) {
             DbgPrint("e1000:   %u frames: %s\n", Client->VerdictCounts[Verdict],
                      DhcpDescribeVerdict((DHCP_VERDICT)Verdict));
@@ -183,7 +183,7 @@ static const struct {
 static NTSTATUS E1000Control(PE1000_ADAPTER Adapter, PIRP Irp, const IO_STACK_LOCATION *Stack,
                              PULONG_PTR Information)
 {
-    for (ULONG Index = 0; Index < ARRAYSIZE(E1000ControlRoutines); Index++) {
+    for (ULONG Index = 0; Index < ARRAYSIZE(E1000ControlRoutines); Index += 1) {
         const ULONG OutputByteCount = E1000ControlRoutines[Index].OutputByteCount;
         if (E1000ControlRoutines[Index].ControlCode !=
             Stack->Parameters.DeviceIoControl.IoControlCode) {

@@ -125,7 +125,7 @@ VOID E1000StartReceive(PE1000_ADAPTER Adapter)
 {
     const ULONG64 RingAddress = E1000MdlPhysicalAddress(Adapter->Rings.Mdl, 0);
 
-    for (ULONG Index = 0; Index < E1000_RING_COUNT; Index++) {
+    for (ULONG Index = 0; Index < E1000_RING_COUNT; Index += 1) {
         E1000PrepareReceiveDescriptor(Adapter, Index);
     }
     Adapter->ReceiveNext = 0;

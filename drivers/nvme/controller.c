@@ -160,7 +160,7 @@ static NTSTATUS NvmeMapRegisters(PNVME_DEVICE Device, const CM_RESOURCE_LIST *Re
         return STATUS_DEVICE_CONFIGURATION_ERROR;
     }
     const CM_PARTIAL_RESOURCE_LIST *List = &Resources->List[0].PartialResourceList;
-    for (ULONG Index = 0; Index < List->Count; Index++) {
+    for (ULONG Index = 0; Index < List->Count; Index += 1) {
         const CM_PARTIAL_RESOURCE_DESCRIPTOR *Resource = &List->PartialDescriptors[Index];
         if (Resource->Type != CmResourceTypeMemory) {
             continue;
@@ -196,7 +196,7 @@ static NTSTATUS NvmeCheckCapabilities(PNVME_DEVICE Device)
         {DoorbellBytes > Device->RegisterByteCount - NVME_DOORBELL_OFFSET,
          "its doorbells lie outside of BAR0"},
     };
-    for (ULONG Index = 0; Index < ARRAYSIZE(Rules); Index++) {
+    for (ULONG Index = 0; Index < ARRAYSIZE(Rules); Index += 1) {
         if (Rules[Index].IsBroken) {
             DbgPrint("NVMe: CAP 0x%llx, VS 0x%x: %s\n", Cap, Version, Rules[Index].Complaint);
             return STATUS_NOT_SUPPORTED;
@@ -315,7 +315,7 @@ static NTSTATUS NvmeFindNamespace(PNVME_DEVICE Device)
         NvmeIdentify(Device, NVME_IDENTIFY_ACTIVE_NAMESPACES, 0, NvmePageNamespaceList);
 
     for (ULONG Index = 0;
-         NT_SUCCESS(Status) && Index < NVME_NAMESPACE_LIST_ENTRIES && Ids[Index] != 0; Index++) {
+         NT_SUCCESS(Status) && Index < NVME_NAMESPACE_LIST_ENTRIES && Ids[Index] != 0; Index += 1) {
         Status = NvmeIdentify(Device, NVME_IDENTIFY_NAMESPACE, Ids[Index], NvmePageIdentify);
         if (NT_SUCCESS(Status) && NvmeAdoptNamespace(Device, Ids[Index])) {
             return STATUS_SUCCESS;
@@ -365,7 +365,7 @@ static const struct {
 
 static NTSTATUS NvmeBringUp(PNVME_DEVICE Device)
 {
-    for (ULONG Index = 0; Index < ARRAYSIZE(NvmeBringUpSteps); Index++) {
+    for (ULONG Index = 0; Index < ARRAYSIZE(NvmeBringUpSteps); Index += 1) {
         const NTSTATUS Status = NvmeBringUpSteps[Index].Routine(Device);
         if (!NT_SUCCESS(Status)) {
             DbgPrint("NVMe: cannot %s: status 0x%08x\n", NvmeBringUpSteps[Index].Purpose, Status);

@@ -72,7 +72,7 @@ static VOID NvmeDescribeBuffer(const NVME_DEVICE *Device, PNVME_COMMAND Command,
     } else if (FrameCount > 2) {
         const ULONG ListPage = NvmePageFirstPrpList + Command->CommandId;
         const PULONG64 List = NvmePageVa(Device, ListPage);
-        for (ULONG Index = 1; Index < FrameCount; Index++) {
+        for (ULONG Index = 1; Index < FrameCount; Index += 1) {
             List[Index - 1] = (ULONG64)Frames[Index] << PAGE_SHIFT;
         }
         Command->Prp2 = NvmePagePa(Device, ListPage);
@@ -246,7 +246,7 @@ static const NVME_IOCTL NvmeIoctls[] = {
 
 static const NVME_IOCTL *NvmeFindIoctl(ULONG ControlCode, ULONG PropertyId)
 {
-    for (ULONG Index = 0; Index < ARRAYSIZE(NvmeIoctls); Index++) {
+    for (ULONG Index = 0; Index < ARRAYSIZE(NvmeIoctls); Index += 1) {
         if (NvmeIoctls[Index].ControlCode == ControlCode &&
             NvmeIoctls[Index].PropertyId == PropertyId) {
             return &NvmeIoctls[Index];

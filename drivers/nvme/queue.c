@@ -84,7 +84,7 @@ PNVME_COMMAND NvmeAddCommand(PNVME_QUEUE Queue)
 
 static const NVME_STATUS_MEANING *NvmeFindStatusMeaning(USHORT Status)
 {
-    for (ULONG Index = 0; Index < ARRAYSIZE(NvmeStatusMeanings); Index++) {
+    for (ULONG Index = 0; Index < ARRAYSIZE(NvmeStatusMeanings); Index += 1) {
         const NVME_STATUS_MEANING *Meaning = &NvmeStatusMeanings[Index];
         if (Meaning->Type == NVME_STATUS_TYPE(Status) &&
             Meaning->Code == NVME_STATUS_CODE(Status)) {
@@ -130,7 +130,7 @@ static VOID NvmeCompleteCommand(PNVME_QUEUE Queue, USHORT CommandId, USHORT Stat
 static VOID NvmeConsumeCompletions(PNVME_QUEUE Queue)
 {
     ULONG ConsumedCount = 0;
-    for (; ConsumedCount < Queue->EntryCount; ConsumedCount++) {
+    for (; ConsumedCount < Queue->EntryCount; ConsumedCount += 1) {
         const volatile NVME_COMPLETION *Completion = &Queue->Completion[Queue->Head];
         const USHORT Status = Completion->Status;
         if ((Status & NVME_STATUS_PHASE) != Queue->Phase) {
@@ -154,7 +154,7 @@ static VOID NvmeConsumeCompletions(PNVME_QUEUE Queue)
 static NTSTATUS NvmePollBatch(const NVME_DEVICE *Device, PNVME_QUEUE Queue)
 {
     const LONG64 Deadline = NvmeDeadline(NVME_COMMAND_TIMEOUT);
-    for (ULONG Poll = 1;; Poll++) {
+    for (ULONG Poll = 1;; Poll += 1) {
         // Asked before the last look: a processor that was away for long still finds what arrived
         // meanwhile.
         const BOOLEAN IsLate = NvmeHasPassed(Deadline);

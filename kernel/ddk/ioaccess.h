@@ -40,14 +40,14 @@ FORCEINLINE VOID KeMemoryBarrier(VOID)
     FORCEINLINE VOID READ_REGISTER_BUFFER_##Name(                                                  \
         _In_ const volatile Type *Register, _Out_writes_(Count) Type *Buffer, _In_ ULONG Count)    \
     {                                                                                              \
-        for (ULONG i = 0; i < Count; i++) {                                                        \
+        for (ULONG i = 0; i < Count; i += 1) {                                                     \
             Buffer[i] = READ_REGISTER_##Name(Register + i);                                        \
         }                                                                                          \
     }                                                                                              \
     FORCEINLINE VOID WRITE_REGISTER_BUFFER_##Name(                                                 \
         _In_ volatile Type *Register, _In_reads_(Count) const Type *Buffer, ULONG Count)           \
     {                                                                                              \
-        for (ULONG i = 0; i < Count; i++) {                                                        \
+        for (ULONG i = 0; i < Count; i += 1) {                                                     \
             KepStoreRegister##Name(Register + i, Buffer[i]);                                       \
         }                                                                                          \
         KeMemoryBarrier();                                                                         \
@@ -80,14 +80,14 @@ KE_DEFINE_REGISTER_ACCESS(ULONG64, ULONG64, "movq", "r")
     FORCEINLINE VOID READ_PORT_BUFFER_##Name(_In_ Type *Port, _Out_writes_(Count) Type *Buffer,    \
                                              _In_ ULONG Count)                                     \
     {                                                                                              \
-        for (ULONG i = 0; i < Count; i++) {                                                        \
+        for (ULONG i = 0; i < Count; i += 1) {                                                     \
             Buffer[i] = READ_PORT_##Name(Port);                                                    \
         }                                                                                          \
     }                                                                                              \
     FORCEINLINE VOID WRITE_PORT_BUFFER_##Name(                                                     \
         _In_ Type *Port, _In_reads_(Count) const Type *Buffer, _In_ ULONG Count)                   \
     {                                                                                              \
-        for (ULONG i = 0; i < Count; i++) {                                                        \
+        for (ULONG i = 0; i < Count; i += 1) {                                                     \
             WRITE_PORT_##Name(Port, Buffer[i]);                                                    \
         }                                                                                          \
     }

@@ -71,7 +71,7 @@ static BOOLEAN IopSumsToZero(const VOID *Buffer, ULONG ByteCount)
 {
     const UCHAR *Bytes = Buffer;
     UCHAR Sum = 0;
-    for (ULONG Index = 0; Index < ByteCount; Index++) {
+    for (ULONG Index = 0; Index < ByteCount; Index += 1) {
         Sum = (UCHAR)(Sum + Bytes[Index]);
     }
     return Sum == 0;
@@ -129,7 +129,7 @@ const ACPI_HEADER *IopMapAcpiTable(PCSTR Signature)
         return NULL;
     }
     const ACPI_HEADER *Table = NULL;
-    for (ULONG Index = 0; Index < IopRootEntryCount(RootTable) && Table == NULL; Index++) {
+    for (ULONG Index = 0; Index < IopRootEntryCount(RootTable) && Table == NULL; Index += 1) {
         const ULONG64 Address = IopRootEntry(RootTable, Index);
         ACPI_HEADER Header;
         if (IopReadTableHeader(Address, &Header) && IopHasSignature(&Header, Signature)) {
@@ -143,7 +143,7 @@ const ACPI_HEADER *IopMapAcpiTable(PCSTR Signature)
 static VOID IopPrintTables(const ACPI_HEADER *RootTable)
 {
     DbgPrint("acpi: %s at 0x%llx lists", IopRootTable.Signature, IopRootTable.Address);
-    for (ULONG Index = 0; Index < IopRootEntryCount(RootTable); Index++) {
+    for (ULONG Index = 0; Index < IopRootEntryCount(RootTable); Index += 1) {
         ACPI_HEADER Header;
         if (IopReadTableHeader(IopRootEntry(RootTable, Index), &Header)) {
             DbgPrint(" %.4s", Header.Signature);

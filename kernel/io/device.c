@@ -35,7 +35,7 @@ PDRIVER_OBJECT IopCreateDriver(PCUNICODE_STRING Name)
     Driver->Object.DriverName = *Name;
     Driver->Object.DriverExtension = &Driver->Extension;
     Driver->Extension.DriverObject = &Driver->Object;
-    for (ULONG Major = 0; Major <= IRP_MJ_MAXIMUM_FUNCTION; Major++) {
+    for (ULONG Major = 0; Major <= IRP_MJ_MAXIMUM_FUNCTION; Major += 1) {
         Driver->Object.MajorFunction[Major] = IopInvalidDeviceRequest;
     }
     return &Driver->Object;

@@ -67,8 +67,8 @@ static BOOLEAN IopMatches(const IOP_MATCH *Match, const IO_PCI_FUNCTION *Functio
 static ULONG IopFindDriver(const IO_PCI_FUNCTION *Function)
 {
     ULONG Row = 0;
-    for (; Row < ARRAYSIZE(IopLinkedDrivers); Row++) {
-        for (ULONG Index = 0; Index < IopLinkedDrivers[Row].MatchCount; Index++) {
+    for (; Row < ARRAYSIZE(IopLinkedDrivers); Row += 1) {
+        for (ULONG Index = 0; Index < IopLinkedDrivers[Row].MatchCount; Index += 1) {
             if (IopMatches(&IopLinkedDrivers[Row].Matches[Index], Function)) {
                 return Row;
             }

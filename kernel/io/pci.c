@@ -63,7 +63,7 @@ static const IOP_CLASS_NAME IopClassNames[] = {
 
 PCSTR IoPciClassName(const IO_PCI_FUNCTION *Function)
 {
-    for (ULONG Row = 0; Row < ARRAYSIZE(IopClassNames); Row++) {
+    for (ULONG Row = 0; Row < ARRAYSIZE(IopClassNames); Row += 1) {
         const IOP_CLASS_NAME *Name = &IopClassNames[Row];
         if (Name->BaseClass == Function->BaseClass &&
             (Name->SubClass == Function->SubClass || Name->SubClass == IOP_ANY_SUBCLASS)) {
@@ -142,7 +142,7 @@ static VOID IopScanDevice(IOP_PCI_ADDRESS Address, const IO_PCI_FUNCTION *Bridge
 {
     PCI_COMMON_HEADER Header;
     ULONG FunctionCount = 1;
-    for (ULONG Number = 0; Number < FunctionCount; Number++) {
+    for (ULONG Number = 0; Number < FunctionCount; Number += 1) {
         Address.Function = (UCHAR)Number;
         if (!IopReadHeader(Address, &Header)) {
             continue;
@@ -159,7 +159,7 @@ static VOID IopScanDevice(IOP_PCI_ADDRESS Address, const IO_PCI_FUNCTION *Bridge
 
 static VOID IopScanBus(USHORT Segment, UCHAR Bus, const IO_PCI_FUNCTION *Bridge, ULONG Depth)
 {
-    for (ULONG Device = 0; Device < IOP_PCI_DEVICES; Device++) {
+    for (ULONG Device = 0; Device < IOP_PCI_DEVICES; Device += 1) {
         IopScanDevice((IOP_PCI_ADDRESS){Segment, Bus, (UCHAR)Device, 0}, Bridge, Depth);
     }
 }
@@ -173,7 +173,7 @@ VOID IopEnumeratePci(VOID)
         DbgPrint("pci: no memory for the bus driver: there will be no devices\n");
         return;
     }
-    for (ULONG Index = 0; IopPciRootBus(Index, &Segment, &Bus); Index++) {
+    for (ULONG Index = 0; IopPciRootBus(Index, &Segment, &Bus); Index += 1) {
         IopScanBus(Segment, Bus, NULL, 0);
     }
     if (IopNextPciFunction(NULL) == NULL) {

@@ -152,7 +152,7 @@ static BOOLEAN IopIsInClaimedPage(const IO_PCI_BAR *Bar)
     }
     for (const IO_PCI_FUNCTION *Other = IoNextPciFunction(NULL); Other != NULL;
          Other = IoNextPciFunction(Other)) {
-        for (ULONG Index = 0; Index < ARRAYSIZE(Other->Bars); Index++) {
+        for (ULONG Index = 0; Index < ARRAYSIZE(Other->Bars); Index += 1) {
             if (&Other->Bars[Index] != Bar && IopSharesPageOnly(Bar, &Other->Bars[Index])) {
                 return TRUE;
             }
@@ -257,7 +257,7 @@ static BOOLEAN IopIsForwarded(ULONG64 Base, ULONG64 ByteCount, ULONG64 *Next)
             continue;
         }
         IopReadBridgeWindows(Bridge, &Windows[0], &Windows[1]);
-        for (ULONG Index = 0; Index < ARRAYSIZE(Windows); Index++) {
+        for (ULONG Index = 0; Index < ARRAYSIZE(Windows); Index += 1) {
             const IOP_WINDOW *Window = &Windows[Index];
             if (Window->First <= Window->Last && Window->First < Base + ByteCount &&
                 Base <= Window->Last) {
@@ -310,7 +310,7 @@ static VOID IopPlaceBar(PIO_PCI_FUNCTION Function, ULONG Index)
     CHAR Name[IOP_CLAIM_NAME_BYTES];
     IopFormatBarName(Function, Index, Name);
     IopListPlaces(Function, Bar, Places);
-    for (ULONG Place = 0; Place < ARRAYSIZE(Places); Place++) {
+    for (ULONG Place = 0; Place < ARRAYSIZE(Places); Place += 1) {
         if (NT_SUCCESS(IopPlaceInWindow(Function, Bar, Name, Places[Place]))) {
             Bar->State = IoBarPlaced;
             IopWriteBar(Function, Index);
@@ -329,7 +329,7 @@ static VOID IopForEachUnplacedBar(VOID (*Routine)(PIO_PCI_FUNCTION Function, ULO
 {
     for (PIO_PCI_FUNCTION Function = IopNextPciFunction(NULL); Function != NULL;
          Function = IopNextPciFunction(Function)) {
-        for (ULONG Index = 0; Index < ARRAYSIZE(Function->Bars); Index++) {
+        for (ULONG Index = 0; Index < ARRAYSIZE(Function->Bars); Index += 1) {
             if (Function->Bars[Index].State == IoBarUnusable) {
                 Routine(Function, Index);
             }

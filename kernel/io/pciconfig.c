@@ -96,7 +96,7 @@ static VOID IopMapWindows(const ACPI_MCFG *Mcfg)
         Mcfg->Header.Length < sizeof(*Mcfg)
             ? 0
             : (ULONG)((Mcfg->Header.Length - sizeof(*Mcfg)) / sizeof(ACPI_MCFG_ENTRY));
-    for (ULONG Index = 0; Index < EntryCount; Index++) {
+    for (ULONG Index = 0; Index < EntryCount; Index += 1) {
         const ACPI_MCFG_ENTRY Entry = Mcfg->Entries[Index];
         if (Entry.LastBus < Entry.FirstBus || IopWindowCount == IOP_MAXIMUM_ECAM_WINDOWS) {
             DbgPrint("pci: entry %u of MCFG is ignored\n", Index);
@@ -138,7 +138,7 @@ typedef enum _IOP_DIRECTION { IopRead, IopWrite } IOP_DIRECTION;
 
 static PUCHAR IopFindInWindow(IOP_PCI_ADDRESS Address, ULONG Offset)
 {
-    for (ULONG Index = 0; Index < IopWindowCount; Index++) {
+    for (ULONG Index = 0; Index < IopWindowCount; Index += 1) {
         const IOP_ECAM_WINDOW *Window = &IopWindows[Index];
         if (Window->Segment == Address.Segment && Address.Bus >= Window->FirstBus &&
             Address.Bus <= Window->LastBus) {

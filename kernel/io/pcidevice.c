@@ -20,7 +20,7 @@ static PIO_PCI_FUNCTION IopFunctionOf(PDEVICE_OBJECT Pdo)
 static USHORT IopNeededDecodes(const IO_PCI_FUNCTION *Function)
 {
     USHORT Needed = 0;
-    for (ULONG Index = 0; Index < ARRAYSIZE(Function->Bars); Index++) {
+    for (ULONG Index = 0; Index < ARRAYSIZE(Function->Bars); Index += 1) {
         const IO_PCI_BAR *Bar = &Function->Bars[Index];
         if (Bar->State == IoBarAssigned || Bar->State == IoBarPlaced) {
             Needed |= Bar->IsPort ? PCI_ENABLE_IO_SPACE : PCI_ENABLE_MEMORY_SPACE;
@@ -39,7 +39,7 @@ static VOID IopChangeCommand(const IO_PCI_FUNCTION *Function, USHORT Clear, USHO
 // A register without a place must not decode: whatever its address is, it is somebody else's.
 static BOOLEAN IopHasHomelessMemory(const IO_PCI_FUNCTION *Function)
 {
-    for (ULONG Index = 0; Index < ARRAYSIZE(Function->Bars); Index++) {
+    for (ULONG Index = 0; Index < ARRAYSIZE(Function->Bars); Index += 1) {
         if (Function->Bars[Index].State == IoBarUnusable && !Function->Bars[Index].IsPort) {
             return TRUE;
         }

@@ -29,7 +29,7 @@ ULONGLONG NTAPI RtlCmDecodeMemIoResource(PCM_PARTIAL_RESOURCE_DESCRIPTOR Descrip
     if (Descriptor->Type != CmResourceTypeMemoryLarge) {
         return Descriptor->u.Generic.Length;
     }
-    for (ULONG Row = 0; Row < ARRAYSIZE(IopLengthEncodings); Row++) {
+    for (ULONG Row = 0; Row < ARRAYSIZE(IopLengthEncodings); Row += 1) {
         if ((Descriptor->Flags & CM_RESOURCE_MEMORY_LARGE) == IopLengthEncodings[Row].Flag) {
             return (ULONGLONG)Descriptor->u.Memory40.Length40 << IopLengthEncodings[Row].Shift;
         }
@@ -40,7 +40,7 @@ ULONGLONG NTAPI RtlCmDecodeMemIoResource(PCM_PARTIAL_RESOURCE_DESCRIPTOR Descrip
 // Stores a length of 4 GiB or more in the smallest unit that can hold it.
 static NTSTATUS IopEncodeLargeLength(PCM_PARTIAL_RESOURCE_DESCRIPTOR Descriptor, ULONGLONG Length)
 {
-    for (ULONG Row = 0; Row < ARRAYSIZE(IopLengthEncodings); Row++) {
+    for (ULONG Row = 0; Row < ARRAYSIZE(IopLengthEncodings); Row += 1) {
         const IOP_LENGTH_ENCODING *Encoding = &IopLengthEncodings[Row];
         const ULONGLONG Units = Length >> Encoding->Shift;
         if (Units <= MAXULONG) {
@@ -88,7 +88,7 @@ static BOOLEAN IopIsUsable(const IO_PCI_BAR *Bar)
 static ULONG IopCountUsableBars(const IO_PCI_FUNCTION *Function)
 {
     ULONG Count = 0;
-    for (ULONG Index = 0; Index < ARRAYSIZE(Function->Bars); Index++) {
+    for (ULONG Index = 0; Index < ARRAYSIZE(Function->Bars); Index += 1) {
         Count += IopIsUsable(&Function->Bars[Index]);
     }
     return Count;
@@ -129,7 +129,7 @@ NTSTATUS IopBuildResourceList(const IO_PCI_FUNCTION *Function, PCM_RESOURCE_LIST
     PCM_PARTIAL_RESOURCE_LIST Partial = &Resources->List[0].PartialResourceList;
     Partial->Version = 1;
     Partial->Revision = 1;
-    for (ULONG Index = 0; Index < ARRAYSIZE(Function->Bars); Index++) {
+    for (ULONG Index = 0; Index < ARRAYSIZE(Function->Bars); Index += 1) {
         if (IopIsUsable(&Function->Bars[Index])) {
             IopDescribeBar(&Function->Bars[Index], &Partial->PartialDescriptors[Partial->Count++]);
         }

@@ -62,14 +62,14 @@ VOID KdInitializeConsole(VOID)
     if (!KdpUartExists) {
         return;
     }
-    for (ULONG Index = 0; Index < ARRAYSIZE(KdpSettings); ++Index) {
+    for (ULONG Index = 0; Index < ARRAYSIZE(KdpSettings); Index += 1) {
         KeArchWritePort8(KdpSettings[Index].Port, KdpSettings[Index].Value);
     }
 }
 
 static VOID KdpWaitForLine(UCHAR StatusBit)
 {
-    for (ULONG Poll = 0; Poll < MAX_POLLS; ++Poll) {
+    for (ULONG Poll = 0; Poll < MAX_POLLS; Poll += 1) {
         if (KeArchReadPort8(UART_LINE_STATUS) & StatusBit) {
             return;
         }
@@ -87,7 +87,7 @@ static VOID KdpSendByte(CHAR Byte)
 static VOID KdpSendText(PVOID Context, const CHAR *Text, SIZE_T ByteCount)
 {
     UNREFERENCED_PARAMETER(Context);
-    for (SIZE_T Index = 0; Index < ByteCount; ++Index) {
+    for (SIZE_T Index = 0; Index < ByteCount; Index += 1) {
         if (Text[Index] == '\n') {
             KdpSendByte('\r');
         }

@@ -72,7 +72,7 @@ static const KI_BUG_CHECK_ROW KiBugCheckTable[] = {
 
 static const KI_BUG_CHECK_ROW *KiFindBugCheck(ULONG Code)
 {
-    for (ULONG Index = 0; Index < ARRAYSIZE(KiBugCheckTable); ++Index) {
+    for (ULONG Index = 0; Index < ARRAYSIZE(KiBugCheckTable); Index += 1) {
         if (KiBugCheckTable[Index].Code == Code) {
             return &KiBugCheckTable[Index];
         }

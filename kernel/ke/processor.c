@@ -30,7 +30,7 @@ static const KI_FEATURE_ROW KiFeatureTable[] = {
 static VOID KiPrintFeatures(PCSTR Heading, BOOLEAN Present)
 {
     PCSTR Separator = Heading;
-    for (ULONG Index = 0; Index < ARRAYSIZE(KiFeatureTable); ++Index) {
+    for (ULONG Index = 0; Index < ARRAYSIZE(KiFeatureTable); Index += 1) {
         if (*KiFeatureTable[Index].Present == Present) {
             DbgPrint("%s %s", Separator, KiFeatureTable[Index].Name);
             Separator = "";
@@ -59,7 +59,7 @@ DECLSPEC_NORETURN VOID KeExitMachine(KE_EXIT_CODE Code)
 {
     KdFlushConsole();
     KeArchWritePort8(QEMU_EXIT_PORT, (UCHAR)Code);
-    for (PCSTR Letter = "Shutdown"; *Letter != 0; ++Letter) {
+    for (PCSTR Letter = "Shutdown"; *Letter != 0; Letter += 1) {
         KeArchWritePort8(BOCHS_EXIT_PORT, (UCHAR)*Letter);
     }
     KeArchHalt();

@@ -69,7 +69,7 @@ static BOOLEAN KiIsBetter(const KI_ELF_SYMBOL *Symbol, const KI_ELF_SYMBOL *Best
 PCSTR KiFindSymbol(ULONG_PTR Address, PULONG_PTR Offset)
 {
     const KI_ELF_SYMBOL *Best = NULL;
-    for (SIZE_T Index = 0; Index < KiSymbolCount; ++Index) {
+    for (SIZE_T Index = 0; Index < KiSymbolCount; Index += 1) {
         const KI_ELF_SYMBOL *Symbol = &KiSymbols[Index];
         if (KiContains(Symbol, Address) && KiNamesSomething(Symbol) && KiIsBetter(Symbol, Best)) {
             Best = Symbol;

@@ -147,7 +147,7 @@ BOOLEAN RtlAreBitsSet(const RTL_BITS *Bits, ULONG64 First, ULONG64 Count)
 ULONG64 RtlCountSetBits(const RTL_BITS *Bits)
 {
     ULONG64 Count = 0;
-    for (ULONG64 Word = 0; Word < RTL_BITS_WORD_COUNT(Bits->BitCount); ++Word) {
+    for (ULONG64 Word = 0; Word < RTL_BITS_WORD_COUNT(Bits->BitCount); Word += 1) {
         // Most words are empty, and the processor may lack an instruction that counts.
         if (Bits->Words[Word] != 0) {
             Count += (ULONG64)__builtin_popcountll(Bits->Words[Word]);

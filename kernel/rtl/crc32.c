@@ -13,15 +13,15 @@ static ULONG RtlpCrcTable[CRC_TABLE_COUNT][256];
 
 static VOID RtlpBuildCrcTables(VOID)
 {
-    for (ULONG Byte = 0; Byte < 256; ++Byte) {
+    for (ULONG Byte = 0; Byte < 256; Byte += 1) {
         ULONG Remainder = Byte;
-        for (ULONG Bit = 0; Bit < 8; ++Bit) {
+        for (ULONG Bit = 0; Bit < 8; Bit += 1) {
             Remainder = (Remainder >> 1) ^ ((Remainder & 1) ? CRC_POLYNOMIAL : 0);
         }
         RtlpCrcTable[0][Byte] = Remainder;
     }
-    for (ULONG Table = 1; Table < CRC_TABLE_COUNT; ++Table) {
-        for (ULONG Byte = 0; Byte < 256; ++Byte) {
+    for (ULONG Table = 1; Table < CRC_TABLE_COUNT; Table += 1) {
+        for (ULONG Byte = 0; Byte < 256; Byte += 1) {
             const ULONG Before = RtlpCrcTable[Table - 1][Byte];
             RtlpCrcTable[Table][Byte] = (Before >> 8) ^ RtlpCrcTable[0][Before & 0xFF];
         }
@@ -39,7 +39,7 @@ static inline ULONG RtlpCrcEightBytes(ULONG Crc, const UCHAR *Bytes)
     __builtin_memcpy(&Word, Bytes, sizeof(Word));
     Word ^= Crc;
     ULONG Result = 0;
-    for (ULONG Index = 0; Index < CRC_TABLE_COUNT; ++Index) {
+    for (ULONG Index = 0; Index < CRC_TABLE_COUNT; Index += 1) {
         Result ^= RtlpCrcTable[CRC_TABLE_COUNT - 1 - Index][(Word >> (8 * Index)) & 0xFF];
     }
     return Result;

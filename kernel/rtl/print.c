@@ -57,7 +57,7 @@ static const PRINT_SIZE_PREFIX RtlpSizePrefixes[] = {
 static VOID RtlpPad(const PRINT_OUTPUT *Output, CHAR Character, SIZE_T Count)
 {
     CHAR Run[PRINT_PAD_RUN];
-    for (SIZE_T Index = 0; Index < PRINT_PAD_RUN; ++Index) {
+    for (SIZE_T Index = 0; Index < PRINT_PAD_RUN; Index += 1) {
         Run[Index] = Character;
     }
     for (; Count > PRINT_PAD_RUN; Count -= PRINT_PAD_RUN) {
@@ -145,7 +145,8 @@ static VOID RtlpPrintInteger(const PRINT_OUTPUT *Output, const PRINT_FIELD *Fiel
 
 static const PRINT_CONVERSION *RtlpFindConversion(CHAR Letter)
 {
-    for (ULONG Index = 0; Index < sizeof(RtlpConversions) / sizeof(RtlpConversions[0]); ++Index) {
+    for (ULONG Index = 0; Index < sizeof(RtlpConversions) / sizeof(RtlpConversions[0]);
+         Index += 1) {
         if (RtlpConversions[Index].Letter == Letter) {
             return &RtlpConversions[Index];
         }
@@ -156,7 +157,8 @@ static const PRINT_CONVERSION *RtlpFindConversion(CHAR Letter)
 static PCSTR RtlpParseSize(PCSTR Cursor, PRINT_FIELD *Field)
 {
     Field->Size = PrintInt;
-    for (ULONG Index = 0; Index < sizeof(RtlpSizePrefixes) / sizeof(RtlpSizePrefixes[0]); ++Index) {
+    for (ULONG Index = 0; Index < sizeof(RtlpSizePrefixes) / sizeof(RtlpSizePrefixes[0]);
+         Index += 1) {
         if (RtlStringStartsWith(Cursor, RtlpSizePrefixes[Index].Text)) {
             Field->Size = RtlpSizePrefixes[Index].Size;
             return Cursor + RtlStringLength(RtlpSizePrefixes[Index].Text);
@@ -167,7 +169,7 @@ static PCSTR RtlpParseSize(PCSTR Cursor, PRINT_FIELD *Field)
 
 static PCSTR RtlpParseFlags(PCSTR Cursor, PRINT_FIELD *Field)
 {
-    for (;; ++Cursor) {
+    for (;; Cursor += 1) {
         if (*Cursor == '-') {
             Field->LeftJustified = TRUE;
         } else if (*Cursor == '0') {
@@ -191,7 +193,7 @@ static PCSTR RtlpParseNumber(PCSTR Cursor, PRINT_ARGUMENTS *Arguments, PULONG Va
         *Value = __builtin_va_arg(Arguments->List, ULONG);
         return Cursor + 1;
     }
-    for (; *Cursor >= '0' && *Cursor <= '9'; ++Cursor) {
+    for (; *Cursor >= '0' && *Cursor <= '9'; Cursor += 1) {
         *Value = *Value * 10 + (ULONG)(*Cursor - '0');
     }
     return Cursor;

@@ -31,7 +31,7 @@ BOOLEAN RtlStringStartsWith(PCSTR Text, PCSTR Prefix)
 
 PCSTR RtlFindSubstring(PCSTR Text, PCSTR Part)
 {
-    for (;; ++Text) {
+    for (;; Text += 1) {
         if (RtlStringStartsWith(Text, Part)) {
             return Text;
         }
@@ -44,7 +44,7 @@ PCSTR RtlFindSubstring(PCSTR Text, PCSTR Part)
 BOOLEAN RtlCopyString(PCHAR To, SIZE_T ToByteCount, PCSTR From)
 {
     SIZE_T Index = 0;
-    for (; From[Index] != 0 && Index + 1 < ToByteCount; ++Index) {
+    for (; From[Index] != 0 && Index + 1 < ToByteCount; Index += 1) {
         To[Index] = From[Index];
     }
     To[Index] = 0;

@@ -62,7 +62,7 @@ static void Poke16(FRAME *Frame, ULONG Offset, ULONG Value)
 static ULONG Peek(const FRAME *Frame, ULONG Offset, ULONG Count)
 {
     ULONG Value = 0;
-    for (ULONG Index = 0; Index < Count; Index++) {
+    for (ULONG Index = 0; Index < Count; Index += 1) {
         Value = Value << 8 | Frame->Bytes[Offset + Index];
     }
     return Value;
@@ -390,7 +390,7 @@ static void Every_option_list_cut_in_the_middle_is_dropped(void)
     ULONG AcceptedCount = 0;
 
     BuildReply(&Whole, DhcpOffer, TEST_XID, OFFERED_ADDRESS);
-    for (ULONG ByteCount = OFFSET_UDP; ByteCount < Whole.ByteCount; ByteCount++) {
+    for (ULONG ByteCount = OFFSET_UDP; ByteCount < Whole.ByteCount; ByteCount += 1) {
         FRAME Cut = Whole;
         DHCP_REPLY Reply;
         Cut.ByteCount = ByteCount;
@@ -410,7 +410,7 @@ static void Every_flipped_bit_is_noticed(void)
     DHCP_REPLY Reply;
 
     BuildReply(&Frame, DhcpOffer, TEST_XID, OFFERED_ADDRESS);
-    for (ULONG Bit = 0; Bit < Frame.ByteCount * 8; Bit++) {
+    for (ULONG Bit = 0; Bit < Frame.ByteCount * 8; Bit += 1) {
         const ULONG Offset = Bit / 8;
         const BOOLEAN IsSender = Offset >= 6 && Offset < 12;
         Frame.Bytes[Offset] ^= (UCHAR)(1u << Bit % 8);
@@ -444,7 +444,7 @@ static void Each_layer_refuses_what_it_does_not_expect(void)
         {OFFSET_OPTIONS - 1, 0, DhcpBadMessage},
     };
 
-    for (ULONG Row = 0; Row < ARRAYSIZE(Rows); Row++) {
+    for (ULONG Row = 0; Row < ARRAYSIZE(Rows); Row += 1) {
         FRAME Frame;
         BuildReply(&Frame, DhcpOffer, TEST_XID, OFFERED_ADDRESS);
         Frame.Bytes[Rows[Row].Offset] = Rows[Row].Value;
@@ -466,7 +466,7 @@ static void Lengths_that_lie_are_refused(void)
         {OFFSET_UDP + 4, 1501, DhcpBadUdpLength},   {OFFSET_UDP + 4, 0xFFFF, DhcpBadUdpLength},
     };
 
-    for (ULONG Row = 0; Row < ARRAYSIZE(Rows); Row++) {
+    for (ULONG Row = 0; Row < ARRAYSIZE(Rows); Row += 1) {
         FRAME Frame;
         BuildReply(&Frame, DhcpOffer, TEST_XID, OFFERED_ADDRESS);
         Poke16(&Frame, Rows[Row].Offset, Rows[Row].Value);
@@ -495,7 +495,7 @@ static void Malformed_options_are_refused(void)
         {{0, 0, 54}, 3},
     };
 
-    for (ULONG Row = 0; Row < ARRAYSIZE(Rows); Row++) {
+    for (ULONG Row = 0; Row < ARRAYSIZE(Rows); Row += 1) {
         FRAME Frame;
         BeginReply(&Frame, TEST_XID, OFFERED_ADDRESS);
         PutBytes(&Frame, Rows[Row].Bytes, Rows[Row].ByteCount);
@@ -534,7 +534,7 @@ static void Random_frames_do_no_harm(void)
     NETWORK Network = {.Random = (ULONG)HostOption("seed", 1) | 1};
     ULONG AcceptedCount = 0;
 
-    for (ULONG Run = 0; Run < MUTATION_COUNT; Run++) {
+    for (ULONG Run = 0; Run < MUTATION_COUNT; Run += 1) {
         FRAME Frame;
         DHCP_REPLY Reply;
         BuildReply(&Frame, DhcpOffer, TEST_XID, OFFERED_ADDRESS);
@@ -604,7 +604,7 @@ static void A_checksum_that_comes_to_zero_is_sent_as_all_ones(void)
     ULONG AllOnesCount = 0;
 
     InitializeClient(&Client, &Network);
-    for (ULONG Id = 0; Id < 65536; Id++) {
+    for (ULONG Id = 0; Id < 65536; Id += 1) {
         Client.TransactionId = Id;
         Frame.ByteCount = 0;
         const ULONG ByteCount = DhcpBuildFrame(&Client, DhcpDiscover);
@@ -648,7 +648,7 @@ static void Silence_ends_in_a_timeout_with_growing_waits(void)
     InitializeClient(&Client, &Network);
     CHECK_EQUAL(DhcpObtainLease(&Client), STATUS_IO_TIMEOUT);
     CHECK_EQUAL(Network.SentCount, 4);
-    for (ULONG Index = 1; Index < Network.SentCount; Index++) {
+    for (ULONG Index = 1; Index < Network.SentCount; Index += 1) {
         const ULONG64 WaitMs = Network.SentMs[Index] - Network.SentMs[Index - 1];
         CHECK(WaitMs >= 1000u << (Index - 1) && WaitMs < (1000u << (Index - 1)) + 128);
     }
@@ -758,7 +758,7 @@ static void CrookedServer(NETWORK *Network, ULONG MessageType, ULONG Transaction
 
 static void Answers_that_make_no_sense_are_dropped_and_counted(void)
 {
-    for (CrookedRow = 0; CrookedRow < ARRAYSIZE(CrookedRows); CrookedRow++) {
+    for (CrookedRow = 0; CrookedRow < ARRAYSIZE(CrookedRows); CrookedRow += 1) {
         NETWORK Network = {.Server = CrookedServer};
         static DHCP_CLIENT Client;
 
@@ -773,7 +773,7 @@ static void PoorServer(NETWORK *Network, ULONG MessageType, ULONG TransactionId)
 {
     FRAME Frame;
 
-    for (ULONG Copy = 0; Copy < 2; Copy++) {
+    for (ULONG Copy = 0; Copy < 2; Copy += 1) {
         if (NextRandom(Network) % 100 < Network->LossPercent) {
             continue;
         }
@@ -790,7 +790,7 @@ static void A_poor_network_gives_the_right_lease_or_none(void)
 {
     ULONG LeaseCount = 0;
 
-    for (ULONG Run = 0; Run < LOSSY_RUN_COUNT; Run++) {
+    for (ULONG Run = 0; Run < LOSSY_RUN_COUNT; Run += 1) {
         NETWORK Network = {.Server = PoorServer, .LossPercent = Run % 100, .Random = Run + 1};
         static DHCP_CLIENT Client;
 

@@ -73,6 +73,7 @@ static MM_MEMORY_USE UseAtStart;
 
 static RANDOM Random;
 static ULONG64 Step;
+static BOOLEAN IsNoted; // this step called mm: some find nothing to do
 static ULONG64 Seed;
 static struct {
     ULONG64 Step;
@@ -89,6 +90,7 @@ static VOID Note(const CHAR *Operation, ULONG64 A, ULONG64 B, ULONG64 C)
     Log[Step % LOG_LINES].A = A;
     Log[Step % LOG_LINES].B = B;
     Log[Step % LOG_LINES].C = C;
+    IsNoted = TRUE;
 }
 
 static VOID Explain(VOID)
@@ -1097,9 +1099,10 @@ static VOID Run(ULONG64 Share)
     HostExplain = Explain;
     ModelInitialize();
     MmQueryMemoryUse(&UseAtStart);
-    for (Step = 0; Step < StepCount; Step += 1) {
+    for (Step = 0; Step < StepCount; Step += IsNoted) {
+        IsNoted = FALSE;
         DoStep();
-        if (Step % STEPS_BETWEEN_CHECKS == 0) {
+        if (IsNoted && Step % STEPS_BETWEEN_CHECKS == 0) {
             CheckEverything();
         }
     }

@@ -139,7 +139,7 @@ static BOOLEAN NetAwaitArpReply(const NET_PAGE *Page, const UCHAR *OwnMac)
 {
     ULONG_PTR ByteCount;
 
-    for (ULONG Attempt = 0; Attempt < NET_FRAMES_READ; Attempt++) {
+    for (ULONG Attempt = 0; Attempt < NET_FRAMES_READ; Attempt += 1) {
         const NTSTATUS Status = NetTransfer(IRP_MJ_READ, Page->Mdl, PAGE_SIZE, &ByteCount);
         if (!KT_EQUAL(Status, STATUS_SUCCESS)) {
             return FALSE;
@@ -197,7 +197,7 @@ static VOID AddressIsTheOneInTheRegisters(VOID)
     KT_REQUIRE(Registers != NULL);
     const ULONG64 Value =
         (ULONG64)NetRegister(Registers, NET_RAH) << 32 | NetRegister(Registers, NET_RAL);
-    for (ULONG Index = 0; Index < NET_ETHERNET_ADDRESS_BYTES; Index++) {
+    for (ULONG Index = 0; Index < NET_ETHERNET_ADDRESS_BYTES; Index += 1) {
         KT_EQUAL(Adapter.EthernetAddress[Index], (UCHAR)(Value >> (Index * 8)));
     }
     KT_EQUAL(Value >> 63, 1);
@@ -245,7 +245,7 @@ static VOID ArpRequestGetsItsReply(VOID)
 static VOID RingsWrap(VOID)
 {
     NET_REQUIRE_DEVICE();
-    for (ULONG Round = 0; Round < NET_ROUNDS; Round++) {
+    for (ULONG Round = 0; Round < NET_ROUNDS; Round += 1) {
         KtSetContext("round %u", Round);
         if (!NetCheckTraffic()) {
             return;
@@ -281,7 +281,7 @@ static VOID SilenceEndsInATimeout(VOID)
 
     NET_REQUIRE_DEVICE();
     if (NetAllocatePage(&Page)) {
-        for (ULONG Attempt = 0; Attempt < NET_FRAMES_READ && NT_SUCCESS(Status); Attempt++) {
+        for (ULONG Attempt = 0; Attempt < NET_FRAMES_READ && NT_SUCCESS(Status); Attempt += 1) {
             Status = NetTransfer(IRP_MJ_READ, Page.Mdl, PAGE_SIZE, &ByteCount);
         }
         KT_EQUAL(Status, STATUS_IO_TIMEOUT);
@@ -347,7 +347,7 @@ static VOID WrongLengthsAreRefused(VOID)
 
     NET_REQUIRE_DEVICE();
     if (NetAllocatePage(&Page)) {
-        for (ULONG Row = 0; Row < ARRAYSIZE(Rows); Row++) {
+        for (ULONG Row = 0; Row < ARRAYSIZE(Rows); Row += 1) {
             KtSetContext("row %u", Row);
             KT_EQUAL(
                 NetTransfer(Rows[Row].MajorFunction, Page.Mdl, Rows[Row].ByteCount, &ByteCount),
@@ -518,7 +518,7 @@ static VOID StartingTwiceLeaksNothing(VOID)
 {
     NET_REQUIRE_DEVICE();
     const PDEVICE_OBJECT Device = NetDevice();
-    for (ULONG Round = 0; Round < 3; Round++) {
+    for (ULONG Round = 0; Round < 3; Round += 1) {
         KT_EQUAL(NetStart(Device), STATUS_SUCCESS);
     }
 }

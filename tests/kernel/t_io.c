@@ -123,7 +123,7 @@ static BOOLEAN SetStage(DEVICE_ACT Top, DEVICE_ACT Middle, DEVICE_ACT Bottom, NT
     Stage.Acts[1] = Middle;
     Stage.Acts[2] = Top;
     Stage.FinalStatus = FinalStatus;
-    for (LONG Level = 0; Level < STACK_DEPTH; Level++) {
+    for (LONG Level = 0; Level < STACK_DEPTH; Level += 1) {
         PDEVICE_OBJECT Device;
         if (!NT_SUCCESS(IoCreateDevice(&StageDriver, sizeof(STAGE_EXTENSION), NULL,
                                        FILE_DEVICE_UNKNOWN, 0, FALSE, &Device))) {
@@ -271,13 +271,13 @@ static VOID SynchronousHelpers(VOID)
                                     &Output, sizeof(Output), &Information),
              STATUS_INVALID_PARAMETER);
     // Request, then wait block, then (for a control code) its buffer.
-    for (ULONG Skip = 0; Skip < 2; Skip++) {
+    for (ULONG Skip = 0; Skip < 2; Skip += 1) {
         MmStartFailures(MM_FAIL_POOL, Skip, 1);
         KT_EQUAL(IoTransferSynchronously(Top, IRP_MJ_READ, NULL, 0, 0, &Information),
                  STATUS_INSUFFICIENT_RESOURCES);
         KT_EQUAL(MmStopFailures(), 1);
     }
-    for (ULONG Skip = 0; Skip < 3; Skip++) {
+    for (ULONG Skip = 0; Skip < 3; Skip += 1) {
         MmStartFailures(MM_FAIL_POOL, Skip, 1);
         KT_EQUAL(IoControlSynchronously(Top, CTL_CODE(FILE_DEVICE_DISK, 0, METHOD_BUFFERED, 0),
                                         NULL, 0, &Output, sizeof(Output), &Information),
@@ -329,7 +329,7 @@ static VOID DevicesBeginEmpty(VOID)
 static VOID AttachingWaitsForTheTop(VOID)
 {
     PDEVICE_OBJECT Devices[2];
-    for (ULONG Index = 0; Index < ARRAYSIZE(Devices); Index++) {
+    for (ULONG Index = 0; Index < ARRAYSIZE(Devices); Index += 1) {
         KT_EQUAL(IoCreateDevice(&StageDriver, 0, NULL, FILE_DEVICE_DISK, 0, FALSE, &Devices[Index]),
                  STATUS_SUCCESS);
     }
@@ -373,7 +373,7 @@ static const struct {
 static VOID LengthsAreEncoded(VOID)
 {
     const ULONGLONG Start = 0x1234000;
-    for (ULONG Row = 0; Row < ARRAYSIZE(Encodings); Row++) {
+    for (ULONG Row = 0; Row < ARRAYSIZE(Encodings); Row += 1) {
         CM_PARTIAL_RESOURCE_DESCRIPTOR Descriptor = {.Flags = CM_RESOURCE_MEMORY_BAR};
         ULONGLONG DecodedStart = 0;
         KtSetContext("row %u", Row);
@@ -423,8 +423,8 @@ static VOID ConfigurationSpaceByBytes(VOID)
     KT_EQUAL(HalGetBusDataByOffset(PCIConfiguration, Function->Bus, SlotOf(Function), Whole, 0,
                                    sizeof(Whole)),
              sizeof(Whole));
-    for (ULONG Offset = 0; Offset < 12; Offset++) {
-        for (ULONG Length = 1; Length <= 5; Length++) {
+    for (ULONG Offset = 0; Offset < 12; Offset += 1) {
+        for (ULONG Length = 1; Length <= 5; Length += 1) {
             UCHAR Part[8] = {0};
             KtSetContext("offset %u, length %u", Offset, Length);
             KT_EQUAL(HalGetBusDataByOffset(PCIConfiguration, Function->Bus, SlotOf(Function), Part,
@@ -526,7 +526,7 @@ static VOID BarsAreOwned(VOID)
     ULONG Count = 0;
     for (const IO_PCI_FUNCTION *Function = FirstFunction(); Function != NULL;
          Function = IoNextPciFunction(Function)) {
-        for (ULONG Index = 0; Index < ARRAYSIZE(Function->Bars); Index++) {
+        for (ULONG Index = 0; Index < ARRAYSIZE(Function->Bars); Index += 1) {
             const IO_PCI_BAR *Bar = &Function->Bars[Index];
             CHAR Name[IO_PCI_NAME_BYTES];
             CHAR Refusal[160];

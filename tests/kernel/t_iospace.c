@@ -4,6 +4,7 @@
 // mapped, its entries read and its forbidden accesses probed, but nothing is ever read from it.
 // What must be touched is RAM of an MDL, or a device's memory where the machine has one.
 #include "kernel/inc/ke.h"
+#include "kernel/inc/rtl.h"
 #include "kernel/inc/kearch.h"
 #include "tests/kernel/reference.h"
 #include "tests/kernel/tests.h"
@@ -746,6 +747,7 @@ static VOID AMappingIsDescribed(VOID)
     PVOID Va = MmMapIoSpaceEx(Gap, 4 * PAGE_SIZE, PAGE_READWRITE | PAGE_NOCACHE);
     KT_REQUIRE(Va != NULL);
     KT_EQUAL(MmDescribeIoMapping(Gap, Text, sizeof(Text)), TRUE);
+    KT_CHECK(RtlFindSubstring(Text, "rw- UC 4 x 4K") != NULL);
     MmUnmapIoSpace(Va, 4 * PAGE_SIZE);
     KT_EQUAL(MmDescribeIoMapping(Gap, Text, sizeof(Text)), FALSE);
 }

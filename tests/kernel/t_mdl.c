@@ -383,8 +383,10 @@ static VOID AMappedMdlDecidesForOthers(VOID)
     KT_CHECK(MmIsIoSpaceActive(Address, 1));
     KT_EQUAL(MmMapIoSpace(Address, PAGE_SIZE, MmNonCached), NULL);
     MmUnmapLockedPages(Va, Mdl);
-    IoFreeMdl(Mdl);
+    // Mapped no more, but the MDL still holds the frame, and its type with it.
     KT_CHECK(!MmIsIoSpaceActive(Address, 1));
+    KT_EQUAL(MmMapIoSpace(Address, PAGE_SIZE, MmNonCached), NULL);
+    IoFreeMdl(Mdl);
     PVOID Io = MmMapIoSpace(Address, PAGE_SIZE, MmNonCached);
     KT_REQUIRE(Io != NULL);
     MmUnmapIoSpace(Io, PAGE_SIZE);
@@ -586,6 +588,34 @@ static VOID ManyPagesAreMappedInOrder(VOID)
     KtFreePages(Mdl);
 }
 
+// All that the documents allow up to DISPATCH_LEVEL, in the order of an MDL's life.
+static VOID MdlsWorkAtDispatchLevel(VOID)
+{
+    static UCHAR Buffer[16];
+    MM_PHYSICAL_ADDRESS_LIST List = {KtPhysical(KtFindGap(2 * PAGE_SIZE, PAGE_SIZE)),
+                                     2 * PAGE_SIZE};
+    PMDL Io = NULL;
+    KIRQL OldIrql;
+    KeRaiseIrql(DISPATCH_LEVEL, &OldIrql);
+    KT_EQUAL(MmAllocateMdlForIoSpace(&List, 1, &Io), STATUS_SUCCESS);
+    PMDL Described = IoAllocateMdl(Buffer, sizeof(Buffer), FALSE, FALSE, NULL);
+    KT_CHECK(Io != NULL && Described != NULL);
+    if (Io != NULL && Described != NULL) {
+        MmBuildMdlForNonPagedPool(Described);
+        KT_EQUAL(MmGetSystemAddressForMdlSafe(Described, NormalPagePriority), Buffer);
+        PVOID Va = MmMapLockedPagesSpecifyCache(Io, KernelMode, MmNonCached, NULL, FALSE,
+                                                NormalPagePriority);
+        KT_CHECK(Va != NULL);
+        if (Va != NULL) {
+            MmUnmapLockedPages(Va, Io);
+        }
+        IoFreeMdl(Described);
+        IoFreeMdl(Io);
+    }
+    KT_EQUAL(KeGetCurrentIrql(), DISPATCH_LEVEL);
+    KeLowerIrql(OldIrql);
+}
+
 static const KT_TEST Tests[] = {
     {"IoAllocateMdl describes any buffer, without looking at it [6.1]",
      AllocateMdlDescribesTheBuffer},
@@ -635,6 +665,8 @@ static const KT_TEST Tests[] = {
     {"MmMapLockedPages maps cached [6.9]", TheObsoleteRoutineMapsCached},
     {"IoFreeMdl unmaps an MDL that is still mapped [6.2, 17.2]", FreeingAMappedMdlUnmapsIt},
     {"1,100 pages are mapped in order", ManyPagesAreMappedInOrder},
+    {"an MDL is made, mapped, unmapped and freed at DISPATCH_LEVEL [4.4, 6.1, 6.2, 6.5, 6.8, 6.10]",
+     MdlsWorkAtDispatchLevel},
 };
 
 const KT_SUITE KtMdlSuite = {"mdl", KtNeedsNothing, Tests, ARRAYSIZE(Tests)};

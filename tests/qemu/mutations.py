@@ -86,7 +86,7 @@ MUTATIONS = (
     # Leaks on the way out of a failure.
     Mutation("a failed mapping keeps its addresses", "mm/iospace.c",
              "ReleaseVa:\n    MiReleaseSystemVa(Mapping->Region, Mapping->Va, Mapping->PageCount, 0);\n",
-             "ReleaseVa:\n", HOST, "iospace"),
+             "ReleaseVa:\n", HOST, "failure"),
 
     Mutation("a refused claim keeps its record", "mm/claim.c",
              "        MiRefuse(__func__, MiReasonClaimed, Range, Holder->Owner);\n"

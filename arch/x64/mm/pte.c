@@ -112,14 +112,14 @@ VOID MiArchStorePte(PMMPTE Pte, MMPTE Value)
 VOID MiArchStorePages(PMMPTE Pte, const PFN_NUMBER *Pfns, ULONG Count, MI_PROTECTION Protection)
 {
     const ULONG64 Template = MiArchMakeLeaf(1, 0, Protection).Value;
-    for (ULONG Index = 0; Index < Count; ++Index) {
+    for (ULONG Index = 0; Index < Count; Index += 1) {
         MiArchStorePte(&Pte[Index], (MMPTE){Template | Pfns[Index] << PAGE_SHIFT});
     }
 }
 
 VOID MiArchClearPages(PMMPTE Pte, ULONG Count)
 {
-    for (ULONG Index = 0; Index < Count; ++Index) {
+    for (ULONG Index = 0; Index < Count; Index += 1) {
         MiArchStorePte(&Pte[Index], (MMPTE){0});
     }
 }

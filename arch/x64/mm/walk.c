@@ -71,7 +71,7 @@ static VOID KiPrintEntryBits(ULONG64 Entry, MI_PTE_KIND Kind)
         DbgPrint(" key %llu", (Entry & PTE_KEY) >> PTE_KEY_SHIFT);
     }
     const ULONG64 Ignored = Kind == MiPteLeaf ? 0 : PTE_GLOBAL | PTE_DIRTY;
-    for (ULONG Index = 0; Index < sizeof(KiEntryBits) / sizeof(KiEntryBits[0]); ++Index) {
+    for (ULONG Index = 0; Index < sizeof(KiEntryBits) / sizeof(KiEntryBits[0]); Index += 1) {
         const KI_BIT_NAME *Row = &KiEntryBits[Index];
         DbgPrint("%s", Entry & Row->Bit & ~Ignored ? Row->Set : Row->Clear);
     }
