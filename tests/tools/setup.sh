@@ -1,6 +1,7 @@
 #!/bin/sh
-# Makes sure that what a target needs is installed: setup.sh test|check Nothing missing: says
-# nothing. As root on Debian or Ubuntu: installs it. Otherwise: prints the one line to run.
+# Makes sure that what a target needs is installed: `setup.sh test` or `setup.sh check`.
+# Nothing missing: says nothing. As root on Debian or Ubuntu: installs it. Otherwise: prints the one
+# line to run, and fails.
 set -eu
 
 PATH=$PATH:/usr/sbin:/sbin # sgdisk and mkfs.fat live there
