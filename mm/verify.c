@@ -6,6 +6,9 @@
 // together.
 #include "mm/mi.h"
 
+// Enough to see what is wrong; where one thing is, thousands may follow.
+#define MI_VIOLATIONS_PRINTED 16
+
 static ULONG MiViolationCount;
 
 // Counted in one walk, compared with what another one found: a count is cheaper than a search for
@@ -17,9 +20,14 @@ static ULONG64 MiMappedPagesSeen;
 
 static VOID MiExpect(BOOLEAN Holds, const CHAR *Invariant, const CHAR *Sentence, ULONG64 Where)
 {
-    if (!Holds) {
-        MiViolationCount += 1;
+    if (Holds) {
+        return;
+    }
+    MiViolationCount += 1;
+    if (MiViolationCount <= MI_VIOLATIONS_PRINTED) {
         DbgPrint("mm: invariant %s is violated: %s (0x%llx)\n", Invariant, Sentence, Where);
+    } else if (MiViolationCount == MI_VIOLATIONS_PRINTED + 1) {
+        DbgPrint("mm: more invariants are violated; they are only counted\n");
     }
 }
 

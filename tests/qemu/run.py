@@ -36,6 +36,9 @@ HOST_COVERAGE = re.compile(r"^ *mm in total .* (\d+\.\d) %")
 HOST_LINES_SHOWN = 20
 LEAST_COVERAGE = 95.0  # per cent of mm's lines that the host tests must run
 
+# A damaged kernel may hang, which is noticed, too; a few suites take a few seconds.
+MUTANT_SECONDS = 40
+
 
 class Runner:
     def __init__(self, build):
@@ -95,6 +98,7 @@ class Runner:
         if mutation.suite == mutations.HOST:
             return not tree.run_host_tests(mutation.filter)
         row = next(row for row in ALL_MACHINES if row.name == mutation.suite)
+        row = replace(row, timeout=MUTANT_SECONDS)
         if mutation.filter:
             row = replace(row, options=f"{row.options} filter={mutation.filter}", floor=1,
                           oracle=False)
