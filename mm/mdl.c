@@ -38,11 +38,6 @@ static PMI_MDL_HEADER MiHeaderOfMdl(PMDL Mdl)
     return (PMI_MDL_HEADER)((PUCHAR)Mdl - MI_MDL_HEADER_BYTES);
 }
 
-PFN_NUMBER MiMdlPageCount(const MDL *Mdl)
-{
-    return ((ULONG64)Mdl->ByteOffset + Mdl->ByteCount + PAGE_SIZE - 1) >> PAGE_SHIFT;
-}
-
 // An MDL with room for PageCount frames, all zero. NULL: no pool.
 static PMDL MiAllocateMdl(PFN_NUMBER PageCount)
 {
@@ -163,15 +158,6 @@ VOID NTAPI MmBuildMdlForNonPagedPool(PMDL MemoryDescriptorList)
 // Frames of an MDL.
 //
 
-#define MI_UNMAPPABLE_FLAGS                                                                        \
-    (MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL | MDL_PARTIAL_HAS_BEEN_MAPPED)
-
-BOOLEAN MiIsMdlMappable(const MDL *Mdl)
-{
-    return (Mdl->MdlFlags & (MDL_PAGES_LOCKED | MDL_PARTIAL)) != 0 &&
-           (Mdl->MdlFlags & MI_UNMAPPABLE_FLAGS) == 0 && Mdl->ByteCount != 0;
-}
-
 VOID MiSetMdlMapped(PMDL Mdl, ULONG_PTR SystemVa)
 {
     Mdl->MappedSystemVa = (PVOID)SystemVa;
@@ -179,11 +165,6 @@ VOID MiSetMdlMapped(PMDL Mdl, ULONG_PTR SystemVa)
     if ((Mdl->MdlFlags & MDL_PARTIAL) != 0) {
         Mdl->MdlFlags |= MDL_PARTIAL_HAS_BEEN_MAPPED;
     }
-}
-
-VOID MiSetMdlUnmapped(PMDL Mdl)
-{
-    Mdl->MdlFlags &= ~(MDL_MAPPED_TO_SYSTEM_VA | MDL_PARTIAL_HAS_BEEN_MAPPED);
 }
 
 static BOOLEAN MiIsMappableIoFrame(PFN_NUMBER Pfn)

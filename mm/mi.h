@@ -236,7 +236,13 @@ typedef struct _MI_TLB_BATCH {
     ULONG_PTR Page[MI_TLB_BATCH_PAGES];
 } MI_TLB_BATCH, *PMI_TLB_BATCH;
 
-VOID MiInitializeTlbBatch(_Out_ PMI_TLB_BATCH Batch);
+static inline VOID MiInitializeTlbBatch(PMI_TLB_BATCH Batch)
+{
+    Batch->PageCount = 0;
+    Batch->FlushAll = FALSE;
+    Batch->FirstTable = MI_NO_PFN;
+}
+
 // Adjacent pages of 4 KiB.
 VOID MiAddPagesToBatch(_Inout_ PMI_TLB_BATCH Batch, _In_ ULONG_PTR Va, _In_ PFN_NUMBER PageCount);
 VOID MiAddPageToBatch(_Inout_ PMI_TLB_BATCH Batch, _In_ ULONG_PTR Va);
@@ -458,7 +464,10 @@ ULONG64 MiClaimCount(VOID);
 //
 
 // Pages that the MDL spans.
-PFN_NUMBER MiMdlPageCount(_In_ const MDL *Mdl);
+static inline PFN_NUMBER MiMdlPageCount(const MDL *Mdl)
+{
+    return ((ULONG64)Mdl->ByteOffset + Mdl->ByteCount + PAGE_SIZE - 1) >> PAGE_SHIFT;
+}
 
 // Every frame of the MDL must be locked RAM or device memory. Bug checks 0x1A/0x1236 otherwise.
 // Returns TRUE when all of them are RAM.
@@ -468,12 +477,22 @@ BOOLEAN MiCheckMdlFrames(_In_ PMDL Mdl);
 PFN_NUMBER MiFrameRun(_In_reads_(PageCount) const PFN_NUMBER *Pfns, _In_ PFN_NUMBER PageCount,
                       _Out_ PBOOLEAN IsRam);
 
-// Whether the MDL's state allows a mapping: locked (or part of a locked one), not empty, not mapped.
-BOOLEAN MiIsMdlMappable(_In_ const MDL *Mdl);
+#define MI_UNMAPPABLE_FLAGS                                                                        \
+    (MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL | MDL_PARTIAL_HAS_BEEN_MAPPED)
 
-// What a mapping leaves in the MDL, and takes away again.
+// Whether the MDL's state allows a mapping: locked (or part of a locked one), not empty, not mapped.
+static inline BOOLEAN MiIsMdlMappable(const MDL *Mdl)
+{
+    return (Mdl->MdlFlags & (MDL_PAGES_LOCKED | MDL_PARTIAL)) != 0 &&
+           (Mdl->MdlFlags & MI_UNMAPPABLE_FLAGS) == 0 && Mdl->ByteCount != 0;
+}
+
+// What a mapping leaves in the MDL, and what an unmap takes away again.
 VOID MiSetMdlMapped(_Inout_ PMDL Mdl, _In_ ULONG_PTR SystemVa);
-VOID MiSetMdlUnmapped(_Inout_ PMDL Mdl);
+static inline VOID MiSetMdlUnmapped(PMDL Mdl)
+{
+    Mdl->MdlFlags &= ~(MDL_MAPPED_TO_SYSTEM_VA | MDL_PARTIAL_HAS_BEEN_MAPPED);
+}
 
 // Takes a hold without a type in the ledger for every run of adjacent I/O frames; RAM needs none.
 // All or nothing. STATUS_INSUFFICIENT_RESOURCES: no pool.

@@ -10,13 +10,6 @@
 // One processor runs; remote processors will be told here, at this one place.
 #include "mm/mi.h"
 
-VOID MiInitializeTlbBatch(PMI_TLB_BATCH Batch)
-{
-    Batch->PageCount = 0;
-    Batch->FlushAll = FALSE;
-    Batch->FirstTable = MI_NO_PFN;
-}
-
 VOID MiAddPageToBatch(PMI_TLB_BATCH Batch, ULONG_PTR Va)
 {
     if (Batch->PageCount == MI_TLB_BATCH_PAGES) {
