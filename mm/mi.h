@@ -268,8 +268,8 @@ _Must_inspect_result_ NTSTATUS MiPreparePages(_In_ ULONG_PTR Va, _In_ PFN_NUMBER
 VOID MiCommitRange(_In_ ULONG_PTR Va, _In_ PFN_NUMBER FirstPfn, _In_ PFN_NUMBER PageCount,
                    _In_ MI_PROTECTION Protection);
 
-// Maps one page of what MiPreparePages prepared per frame of Pfns; CacheTypes comes from each
-// frame. Cannot fail.
+// Maps the frames of Pfns side by side, all with one protection, where MiPreparePages prepared.
+// Cannot fail. KnownPte as for MiFindPages.
 VOID MiCommitPages(_In_opt_ PMMPTE KnownPte, _In_ ULONG_PTR Va,
                    _In_reads_(PageCount) const PFN_NUMBER *Pfns, _In_ PFN_NUMBER PageCount,
                    _In_ MI_PROTECTION Protection);

@@ -62,11 +62,6 @@ VOID MmPrintVirtualLayout(VOID);
 VOID MmPrintIoMappings(VOID);
 VOID MmPrintMemoryUse(VOID);
 
-// One line for people about the live I/O mapping that begins at PhysicalAddress, or FALSE when
-// there is none: "0xfffff88000003000 rw- UC 4 x 4K".
-BOOLEAN MmDescribeIoMapping(_In_ PHYSICAL_ADDRESS PhysicalAddress, _Out_ PCHAR Buffer,
-                            _In_ SIZE_T ByteCount);
-
 // A live mapping, as the report of the mappings shows it.
 typedef struct _MM_MAPPING_INFORMATION {
     PVOID Va;
@@ -107,7 +102,7 @@ VOID MmEnumerateLeaves(_In_ MM_LEAF_ROUTINE *Routine, _In_opt_ PVOID Context);
 // Checks every numbered invariant of mm. Prints each violation and returns how many there were.
 ULONG MmVerify(VOID);
 
-// What mm holds, to compare before and after: a test leaks when any of these but TablePages grew.
+// What mm holds, to compare before and after: nothing may change but that free pages become tables.
 typedef struct _MM_MEMORY_USE {
     ULONG64 FreePages;  // nobody's; and pages that the pool keeps for its next block
     ULONG64 TablePages; // kept for reuse: may grow up to what was once mapped at a time

@@ -130,27 +130,3 @@ VOID MmPrintIoMappings(VOID)
     DbgPrint("Live I/O mappings (physical, virtual, access, cache type, leaves, who):\n");
     MmEnumerateIoMappings(MiPrintIoMapping, NULL);
 }
-
-typedef struct _MI_SEARCH {
-    PHYSICAL_ADDRESS PhysicalAddress;
-    PCHAR Buffer;
-    SIZE_T ByteCount;
-    BOOLEAN IsFound;
-} MI_SEARCH;
-
-static VOID MiNoteIfAt(const MM_MAPPING_INFORMATION *Information, PVOID Context)
-{
-    MI_SEARCH *Search = Context;
-    if (Information->FirstPage.QuadPart >> PAGE_SHIFT ==
-        Search->PhysicalAddress.QuadPart >> PAGE_SHIFT) {
-        MiFormatMapping(Information, Search->Buffer, Search->ByteCount);
-        Search->IsFound = TRUE;
-    }
-}
-
-BOOLEAN MmDescribeIoMapping(PHYSICAL_ADDRESS PhysicalAddress, PCHAR Buffer, SIZE_T ByteCount)
-{
-    MI_SEARCH Search = {PhysicalAddress, Buffer, ByteCount, FALSE};
-    MmEnumerateIoMappings(MiNoteIfAt, &Search);
-    return Search.IsFound;
-}

@@ -122,20 +122,17 @@ static VOID CountMapping(const MM_MAPPING_INFORMATION *Information, PVOID Contex
 
 static VOID A_mapping_is_described_in_one_line(VOID)
 {
-    CHAR Text[128];
     ULONG Count = 0;
     const PVOID Va =
         MmMapIoSpaceEx(Pa(FAKE_IO_HIGH), GIB + 2 * MIB + PAGE_SIZE, PAGE_READWRITE | PAGE_NOCACHE);
     CHAR Expected[128];
     snprintf(Expected, sizeof(Expected), "0x%016llx rw- UC 1 x 1G + 1 x 2M + 1 x 4K",
              (ULONG64)(ULONG_PTR)Va);
-    CHECK(MmDescribeIoMapping(Pa(FAKE_IO_HIGH), Text, sizeof(Text)));
-    CHECK_TEXT(Text, Expected);
-    CHECK(!MmDescribeIoMapping(Pa(FAKE_IO_LOW), Text, sizeof(Text)));
     MmEnumerateIoMappings(CountMapping, &Count);
     CHECK_EQUAL(Count, 1);
     HostForgetPrinted();
     MmPrintIoMappings();
+    CHECK(strstr(HostPrinted(), Expected) != NULL);
     CHECK(strstr(HostPrinted(), "by HostCaller+0x0") != NULL);
     MmUnmapIoSpace(Va, GIB + 2 * MIB + PAGE_SIZE);
 }
