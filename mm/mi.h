@@ -164,7 +164,9 @@ typedef struct _MMPFN {
             ULONG PreviousPartial;
         };
     };
-    ULONG MapCount;        // mappings beside the direct map and the pool's own
+    ULONG MapCount;        // mappings by those who have not locked it, beside the direct map and the
+                           // pool's own
+    ULONG LockCount;       // locked MDLs that list it
     USHORT FirstFreeBlock; // pool page of small blocks: byte offset, or MI_NO_BLOCK when full
     USHORT UsedBlockCount; // and how many blocks are out
     UCHAR State;           // MI_PFN_STATE
@@ -173,7 +175,7 @@ typedef struct _MMPFN {
     UCHAR Reserved;
 } MMPFN, *PMMPFN;
 
-C_ASSERT(sizeof(MMPFN) == 20);
+C_ASSERT(sizeof(MMPFN) == 24);
 
 #define MI_NO_PFN ((PFN_NUMBER)0) // frame 0 is never handed out
 
@@ -391,6 +393,15 @@ ULONG64 MiMappingCount(VOID);
 BOOLEAN MiIsIoRangeMapped(_In_ MI_PFN_RANGE Range);
 
 //
+// verifier.c: what is checked at level 1 only.
+//
+
+static inline BOOLEAN MiIsVerifying(VOID)
+{
+    return MmVerifierLevel != 0;
+}
+
+//
 // alias.c: the direct map's view of a frame, which must go while the frame is mapped with another
 // cache type.
 //
@@ -485,6 +496,33 @@ static inline BOOLEAN MiIsMdlMappable(const MDL *Mdl)
 {
     return (Mdl->MdlFlags & (MDL_PAGES_LOCKED | MDL_PARTIAL)) != 0 &&
            (Mdl->MdlFlags & MI_UNMAPPABLE_FLAGS) == 0 && Mdl->ByteCount != 0;
+}
+
+// The seal of an MDL says that its frames are locked on its own account: by MmProbeAndLockPages or
+// MmAllocatePagesForMdl(Ex), until they are unlocked or freed, which unmaps the MDL first. So its
+// mappings need not be counted in the frames. It is tied to the address, so that a copy of an MDL
+// has none. An MDL without it (a partial one, or one that a driver filled by hand) borrows: each
+// mapping of it counts in MMPFN.MapCount, and a frame with borrowers may not be freed.
+#define MI_MDL_SEAL 0x5EA1ED00u
+
+static inline ULONG MiSealOf(const MDL *Mdl)
+{
+    return MI_MDL_SEAL ^ (ULONG)((ULONG_PTR)Mdl >> 3);
+}
+
+static inline VOID MiSealMdl(PMDL Mdl)
+{
+    Mdl->Reserved = MiSealOf(Mdl);
+}
+
+static inline VOID MiBreakSeal(PMDL Mdl)
+{
+    Mdl->Reserved = 0;
+}
+
+static inline BOOLEAN MiIsMdlSealed(const MDL *Mdl)
+{
+    return Mdl->Reserved == MiSealOf(Mdl);
 }
 
 // What a mapping leaves in the MDL, and what an unmap takes away again.

@@ -14,6 +14,10 @@ VOID MmInitSystem(_In_ const LOADER_BLOCK *LoaderBlock);
 // With the boot option `leaf4k` set before MmInitSystem, every mapping uses 4 KiB leaves.
 VOID MmLimitLeafSize(VOID);
 
+// 0: as retail NT. 1: every rule that Driver Verifier checks is checked, too. Set before MmInitSystem
+// from the boot option `verifier`.
+extern ULONG MmVerifierLevel;
+
 //
 // The physical-range allocator: who owns which part of I/O space. IRQL <= DISPATCH_LEVEL
 // throughout.

@@ -1,4 +1,4 @@
-// The PFN database: one 20-byte entry per frame of RAM, and the allocator of frames.
+// The PFN database: one 24-byte entry per frame of RAM, and the allocator of frames.
 //
 //   frame   0        1        2        3        4
 //          +--------+--------+--------+--------+--------
