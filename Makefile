@@ -14,24 +14,27 @@ $(error '$(CC)' does not compile for x86-64: set CROSS_COMPILE, for example to x
 endif
 endif
 
+# A checked kernel can walk its stack; a free one has a register more, and shorter functions.
+FRAME_POINTER := $(if $(filter 0,$(DBG)),-fomit-frame-pointer,-fno-omit-frame-pointer)
+
 CFLAGS := -std=gnu11 -O2 -g -DDBG=$(DBG) \
     -ffreestanding -fno-pie -fno-pic -mcmodel=kernel -mno-red-zone -mno-mmx -mno-sse -mno-sse2 \
     -fno-stack-protector -fcf-protection=none -fno-asynchronous-unwind-tables \
-    -fno-omit-frame-pointer -fno-strict-aliasing -Wall -Wextra -Werror -Wstrict-prototypes \
+    $(FRAME_POINTER) -fno-strict-aliasing -Wall -Wextra -Werror -Wstrict-prototypes \
     -Wmissing-prototypes -Wswitch-enum -Wshadow -Wno-multichar # pool tags are written as 'abcd'
 LDFLAGS := -nostdlib -static -Wl,--build-id=none,-z,max-page-size=4096,-z,noexecstack
 
 SOURCES := $(wildcard boot/*.S boot/*.c arch/x64/*.S arch/x64/*.c arch/x64/mm/*.c kernel/*.c \
-    kernel/*/*.c mm/*.c drivers/*/*.c tests/kernel/*.c)
+    kernel/*/*.c mm/*.c drivers/*/*.c tests/kernel/*.c tests/examples/*.c)
 OBJECTS := $(SOURCES:%=$(BUILD)/obj/%.o)
 IMAGE := $(BUILD)/iospace.elf
 KERNEL := $(BUILD)/iospace
 ISO := $(BUILD)/iospace.iso
 
 INCLUDES = -I. -Ikernel/ddk -Iarch/x64/inc
-$(BUILD)/obj/drivers/%.o: INCLUDES = -Ikernel/ddk -I$(<D)
+$(BUILD)/obj/drivers/%.o $(BUILD)/obj/tests/examples/%.o: INCLUDES = -Ikernel/ddk -I$(<D)
 
-.PHONY: all iso run test host-test bench gdb check compdb clean help setup
+.PHONY: all iso run test host-test bench fuzz soak gdb docs check compdb clean help setup
 .DELETE_ON_ERROR:
 
 all: $(KERNEL) ## the kernel: iospace.elf with debug information, iospace as it is booted
@@ -47,6 +50,12 @@ test: $(KERNEL) | setup ## host tests, every machine, mutations; the last line i
 host-test: ## mm compiled for this machine, under sanitizers
 	@if [ -f tests/host/Makefile ]; then $(MAKE) -C tests/host BUILD=$(abspath $(BUILD))/host test; fi
 
+fuzz: | setup ## libFuzzer on mm's API, for FUZZ_SECONDS
+	@$(MAKE) -C tests/host BUILD=$(abspath $(BUILD))/host $@
+
+soak: | setup ## OPERATIONS random operations (100 million), and the fuzzer
+	@$(MAKE) -C tests/host BUILD=$(abspath $(BUILD))/host $@
+
 bench: | setup ## instructions per operation, beside Linux's
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/free DBG=0 all
 	@python3 tests/qemu/bench.py --build $(BUILD)/free
@@ -54,7 +63,10 @@ bench: | setup ## instructions per operation, beside Linux's
 gdb: $(KERNEL) | setup ## QEMU waits, gdb attaches with symbols
 	@python3 tests/qemu/debug.py --build $(BUILD)
 
-check: ## format, includes, headers, gcc and clang with warnings as errors, static analysis
+docs: ## brings docs/coverage.md and the examples in docs/api up to date
+	@python3 tests/tools/check_docs.py --write
+
+check: ## format, includes, headers, gcc and clang with warnings as errors, locks, static analysis
 	@tests/tools/setup.sh check
 	@CC="$(CC)" CFLAGS="$(CFLAGS)" python3 tests/tools/check.py --build $(BUILD)
 

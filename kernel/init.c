@@ -83,7 +83,12 @@ static VOID KiStartMemory(const LOADER_BLOCK *LoaderBlock)
     if (KeGetBootOption("leaf4k", NULL, 0)) {
         MmLimitLeafSize();
     }
+    CHAR Level[KI_OPTION_BYTES];
+    if (KeGetBootOption("verifier", Level, sizeof(Level))) {
+        MmVerifierLevel = RtlStringsEqual(Level, "0") ? 0 : 1;
+    }
     MmInitSystem(LoaderBlock);
+    MmReadFailureOptions();
 }
 
 DECLSPEC_NORETURN VOID KiSystemStartup(PLOADER_BLOCK LoaderBlock)

@@ -7,6 +7,9 @@
 //   allocated: undecided --first mapping--> write-back                       (alias stays)
 //                                       \-> uncached, write-combined: hidden --freed--> shown again
 //
+// Pages of MmAllocatePagesForMdl are decided by their first mapping; contiguous and non-cached memory
+// is born with its type.
+//
 // Hiding must not fail, because the first mapping may be one into a reservation. It cannot:
 // MiPrepareAlias splits the direct map around the frames when they are allocated, and a 4 KiB leaf
 // can always be taken away.
@@ -34,20 +37,22 @@ VOID MiHideAlias(PFN_NUMBER Pfn)
 
 VOID MiShowAlias(PFN_NUMBER Pfn)
 {
-    MiCommitRange((ULONG_PTR)MiFrameToVa(Pfn), Pfn, 1,
+    MiCommitRange(NULL, (ULONG_PTR)MiFrameToVa(Pfn), Pfn, 1,
                   (MI_PROTECTION){MiAccessReadWrite, MiCacheWriteBack});
+    // Lines that were fetched through the old alias, just before it went, are stale by now.
+    MiArchFlushCacheRange(MiFrameToVa(Pfn), PAGE_SIZE);
 }
 
 MI_CACHE_TYPE MiDecideRamCacheType(PFN_NUMBER Pfn, MI_CACHE_TYPE Requested)
 {
     PMMPFN Element = MiPfnElement(Pfn);
-    if (MiRamCacheType(Element) == MiCacheUndecided) {
+    if (Element->CacheType == MiCacheUndecided) {
         Element->CacheType = (UCHAR)Requested;
         if (Requested != MiCacheWriteBack) {
             MiHideAlias(Pfn);
         }
     }
-    return MiRamCacheType(Element);
+    return (MI_CACHE_TYPE)Element->CacheType;
 }
 
 VOID MiForgetRamCacheType(PFN_NUMBER Pfn)
@@ -64,11 +69,14 @@ BOOLEAN MiIsLockedFrame(PFN_NUMBER Pfn, MI_REASON *Reason)
     switch (MiPfnState(Pfn)) {
     case MiPfnPool:
     case MiPfnMdl:
+    case MiPfnDriver:
         return TRUE;
     case MiPfnTable:
         *Reason = MiReasonPageTable;
         return FALSE;
     case MiPfnKernel:
+    case MiPfnLedger:
+    case MiPfnRecord:
         *Reason = MiReasonKernel;
         return FALSE;
     case MiPfnNotRam:

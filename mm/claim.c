@@ -13,8 +13,6 @@
 #include "kernel/inc/checked.h"
 #include "mm/mi.h"
 
-#define MI_CLAIM_NAME_CHARS 32
-
 typedef struct _MI_CLAIM {
     RTL_INTERVAL_NODE Node; // frames; first member
     CHAR Owner[MI_CLAIM_NAME_CHARS];

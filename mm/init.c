@@ -8,4 +8,6 @@ VOID MmInitSystem(const LOADER_BLOCK *LoaderBlock)
     MiInitializePfnDatabase(LoaderBlock); // which frames are free
     MiInitializeAddressSpace();           // page tables of our own, instead of the boot loader's
     MiInitializeSystemVa();               // addresses for mappings and for the pool
+    MiInitializeLedger();                 // cache types of I/O frames
+    MiInitializeDumpMapping();            // tables for the day when none can be made
 }

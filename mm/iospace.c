@@ -5,16 +5,19 @@
 //   decide   MiDecodePageProtection   what may be done with the pages
 //            MiRangeFromBytes         which frames
 //            MiMayMapFrames           whether these may be mapped
-//            MiPrepareAddresses       where: system addresses, and their tables
-//            MiHoldFrames             the cache type: the last step that may fail
+//            MiAcquireMapping         where: a slot of system addresses, its tables and its record
+//            MiHoldMapping            the cache type: the last step that may fail
 //   do       MiCommitRange            leaves
-//            MiInsertMapping          the record by which unmap will know it
+//
+// That is MiMapIoSpace, which knows every case and every reason. One page of device memory, and the
+// range that was unmapped last, go a short way (miquick.h), which takes what is at hand, and turns to
+// MiMapIoSpace where that is not enough.
 //
 // Two sorts of frames may be mapped: I/O space, which takes a hold in the ledger; and RAM that
 // stays where it is until its owner frees it (pool, pages of an MDL), which has a cache type of its
 // own that silently wins. Page tables, the kernel, free RAM, and mixtures are refused, and the
 // reason is kept.
-#include "mm/mi.h"
+#include "mm/miquick.h"
 
 //
 // Decide.
@@ -25,7 +28,7 @@ static VOID MiCountFrames(MI_PFN_RANGE Range, LONG Change)
 {
     for (PFN_NUMBER Pfn = Range.FirstPfn; Pfn <= Range.LastPfn; Pfn += 1) {
         PMMPFN Element = MiPfnElement(Pfn);
-        Element->MapCount += (ULONG)Change;
+        __atomic_fetch_add(&Element->MapCount, (ULONG)Change, __ATOMIC_RELAXED);
     }
 }
 
@@ -51,31 +54,19 @@ static BOOLEAN MiMayMapFrames(MI_PFN_RANGE Range, BOOLEAN IsRam, MI_REASON *Reas
     return IsRam ? MiIsAllLocked(Range, Reason) : MiIsIoSpace(Range, Reason);
 }
 
-static VOID MiRefuseCacheConflict(const CHAR *Routine, MI_PFN_RANGE Range, MI_CACHE_TYPE CacheType)
+// Says who has the frames with which type, since when, and whose they are.
+VOID MiRefuseCacheConflict(const CHAR *Routine, MI_PFN_RANGE Range, MI_CACHE_TYPE CacheType)
 {
-    CHAR Owner[48];
-    ULONG_PTR Offset;
-    const PCSTR Symbol = KiFindSymbol((ULONG_PTR)MiFindCacheOwner(Range, CacheType), &Offset);
-    if (!MiDescribeClaim(Range, Owner, sizeof(Owner))) {
-        RtlCopyString(Owner, sizeof(Owner), Symbol != NULL ? Symbol : "");
-    }
-    MiRefuse(Routine, MiReasonCacheConflict, Range, Owner);
-}
-
-// Takes the hold of I/O frames that a mapping needs. RAM needs none.
-static BOOLEAN MiHoldFrames(const CHAR *Routine, PMI_MAPPING Mapping, MI_PFN_RANGE Range)
-{
-    if (Mapping->Io.IsRam) {
-        return TRUE;
-    }
-    const NTSTATUS Status =
-        MiAcquireCacheRange(Range, Mapping->Protection.CacheType, Mapping->Caller);
-    if (Status == STATUS_CONFLICTING_ADDRESSES) {
-        MiRefuseCacheConflict(Routine, Range, Mapping->Protection.CacheType);
-    } else if (!NT_SUCCESS(Status)) {
-        MiRefuse(Routine, MiReasonResources, Range, NULL);
-    }
-    return NT_SUCCESS(Status);
+    MI_CACHE_OWNER Owner = {CacheType, NULL, 0};
+    CHAR Claim[MI_CLAIM_NAME_CHARS];
+    CHAR Who[MI_WHO_BYTES];
+    CHAR Text[MI_OWNER_CHARS];
+    (VOID) MiFindCacheOwner(Range, CacheType, &Owner);
+    const BOOLEAN IsClaimed = MiDescribeClaim(Range, Claim, sizeof(Claim));
+    MiDescribeWho(Owner.Caller, Owner.Time, Who, sizeof(Who));
+    RtlFormatBuffer(Text, sizeof(Text), "%s%s%s, as %s", IsClaimed ? Claim : "",
+                    IsClaimed ? " for " : "", Who, MiCacheTypeName(Owner.CacheType));
+    MiRefuse(Routine, MiReasonCacheConflict, Range, Text);
 }
 
 static MI_PFN_RANGE MiRangeOfMapping(const MI_MAPPING *Mapping)
@@ -84,61 +75,108 @@ static MI_PFN_RANGE MiRangeOfMapping(const MI_MAPPING *Mapping)
 }
 
 // Large leaves pay from one large page up, and only for contiguous device memory.
-static MI_REGION MiRegionForRange(PFN_NUMBER PageCount, BOOLEAN IsRam)
+static MI_REGION MiRegionForRange(PFN_NUMBER PageCount)
 {
-    return !IsRam && PageCount >= MiPagesPerLeaf(2) ? MiRegionLargeSystemPtes : MiRegionSystemPtes;
+    return PageCount >= MI_PTES_PER_TABLE ? MiRegionLargeSystemPtes : MiRegionSystemPtes;
 }
 
-static NTSTATUS MiPrepareMapping(const MI_MAPPING *Mapping)
+// Takes the hold of I/O frames that a mapping needs.
+static NTSTATUS MiHoldMapping(PMI_MAPPING Mapping, MI_PFN_RANGE Range)
 {
-    return Mapping->Io.IsRam
-               ? MiPreparePages(Mapping->Va, Mapping->PageCount)
-               : MiPrepareRange(Mapping->Va, Mapping->Io.FirstPfn, Mapping->PageCount);
-}
-
-// Finds addresses and makes their tables exist. On failure nothing is reserved.
-static BOOLEAN MiPrepareAddresses(PMI_MAPPING Mapping)
-{
-    Mapping->Region = MiRegionForRange(Mapping->PageCount, Mapping->Io.IsRam);
-    Mapping->Va = MiReserveSystemVa(Mapping->Region, Mapping->PageCount, Mapping->Io.FirstPfn, 0);
-    if (Mapping->Va == 0) {
-        return FALSE;
-    }
-    if (!NT_SUCCESS(MiPrepareMapping(Mapping))) {
-        MiReleaseSystemVa(Mapping->Region, Mapping->Va, Mapping->PageCount, 0);
-        return FALSE;
-    }
-    return TRUE;
+    Mapping->Io.Hold =
+        Mapping->Region == MiRegionLargeSystemPtes ? MiHoldAsRange : MiHoldFrameByFrame;
+    return Mapping->Io.Hold == MiHoldAsRange
+               ? MiHoldRange(&Mapping->Io.Range, Range, Mapping->Protection.CacheType,
+                             Mapping->Caller)
+               : MiHoldFrames(Range, Mapping->Protection.CacheType, Mapping->Caller);
 }
 
 //
 // Do.
 //
 
-// RAM is mapped page by page, each with the cache type that it has, or now gets.
-static VOID MiCommitRam(const MI_MAPPING *Mapping)
+static inline VOID MiCommitLarge(const MI_MAPPING *Mapping)
 {
-    MI_PROTECTION Protection = Mapping->Protection;
-    for (PFN_NUMBER Page = 0; Page < Mapping->PageCount; Page += 1) {
-        const PFN_NUMBER Pfn = Mapping->Io.FirstPfn + Page;
-        Protection.CacheType = MiDecideRamCacheType(Pfn, Mapping->Protection.CacheType);
-        MiCommitPages(NULL, Mapping->Va + (Page << PAGE_SHIFT), &Pfn, 1, Protection);
-    }
-    MiCountFrames(MiRangeOfMapping(Mapping), 1);
-}
-
-static VOID MiCommitMapping(PMI_MAPPING Mapping)
-{
-    if (Mapping->Io.IsRam) {
-        MiCommitRam(Mapping);
+    if (Mapping->LeafCount != 0) {
+        MiArchStoreLeaves(Mapping->FirstPte, Mapping->LeafLevel, Mapping->Io.FirstPfn,
+                          Mapping->LeafCount, Mapping->Protection);
     } else {
-        MiCommitRange(Mapping->Va, Mapping->Io.FirstPfn, Mapping->PageCount, Mapping->Protection);
+        MiCommitRange(Mapping->FirstPte, Mapping->Va, Mapping->Io.FirstPfn, Mapping->PageCount,
+                      Mapping->Protection);
     }
-    MiInsertMapping(Mapping);
 }
 
-static PVOID MiMapIoSpace(const CHAR *Routine, PHYSICAL_ADDRESS PhysicalAddress,
-                          SIZE_T NumberOfBytes, MI_PROTECTION Protection, PVOID Caller)
+static inline VOID MiUncommitLarge(const MI_MAPPING *Mapping)
+{
+    if (Mapping->LeafCount != 0) {
+        MiArchClearPages(Mapping->FirstPte, Mapping->LeafCount);
+        MiFlushLeaves(Mapping->Va, Mapping->LeafCount, MiPagesPerLeaf(Mapping->LeafLevel));
+    } else {
+        MiUncommitRange(Mapping->FirstPte, Mapping->Va, Mapping->Io.FirstPfn, Mapping->PageCount);
+    }
+}
+
+// Device memory.
+static PVOID MiMapDevice(const CHAR *Routine, MI_PFN_RANGE Range, MI_PROTECTION Protection,
+                         PVOID Caller)
+{
+    const PFN_NUMBER PageCount = MiRangePageCount(Range);
+    const PMI_MAPPING Mapping =
+        MiAcquireMapping(MiRegionForRange(PageCount), PageCount, Range.FirstPfn, Caller);
+    if (Mapping == NULL) {
+        MiRefuse(Routine, MiReasonResources, Range, NULL);
+        return NULL;
+    }
+    Mapping->Protection = Protection;
+    Mapping->Io.FirstPfn = Range.FirstPfn;
+    // The last question: an MDL of these frames learns the answer, so it must not be asked in vain.
+    const NTSTATUS Status = MiHoldMapping(Mapping, Range);
+    if (!NT_SUCCESS(Status)) {
+        MiReleaseMapping(Mapping);
+        if (Status == STATUS_CONFLICTING_ADDRESSES) {
+            MiRefuseCacheConflict(Routine, Range, Protection.CacheType);
+        } else {
+            MiRefuse(Routine, MiReasonResources, Range, NULL);
+        }
+        return NULL;
+    }
+    if (Mapping->Io.Hold == MiHoldAsRange) {
+        MiCommitLarge(Mapping);
+    } else {
+        MiCommitSmallRange(Mapping->FirstPte, Mapping->Va, Range.FirstPfn, PageCount, Protection);
+    }
+    MiPublishMapping(Mapping, MiMappingIo);
+    return (PVOID)Mapping->Va;
+}
+
+// RAM, page by page, each with the cache type that it has, or now gets.
+static PVOID MiMapRam(const CHAR *Routine, MI_PFN_RANGE Range, MI_PROTECTION Protection,
+                      PVOID Caller)
+{
+    const PMI_MAPPING Mapping =
+        MiAcquireMapping(MiRegionSystemPtes, MiRangePageCount(Range), 0, Caller);
+    if (Mapping == NULL) {
+        MiRefuse(Routine, MiReasonResources, Range, NULL);
+        return NULL;
+    }
+    Mapping->Protection = Protection;
+    Mapping->Io.FirstPfn = Range.FirstPfn;
+    Mapping->Io.Hold = MiHoldNothing;
+    for (PFN_NUMBER Page = 0; Page < Mapping->PageCount; Page += 1) {
+        const PFN_NUMBER Pfn = Range.FirstPfn + Page;
+        MI_PROTECTION OfPage = Protection;
+        OfPage.CacheType = MiDecideRamCacheType(Pfn, Protection.CacheType);
+        MiCommitPages(Mapping->Va + (Page << PAGE_SHIFT), &Pfn, 1, OfPage);
+    }
+    MiCountFrames(Range, 1);
+    MiPublishMapping(Mapping, MiMappingIo);
+    return (PVOID)Mapping->Va;
+}
+
+DECLSPEC_NOINLINE static PVOID NTAPI MiMapIoSpace(const CHAR *Routine,
+                                                  PHYSICAL_ADDRESS PhysicalAddress,
+                                                  SIZE_T NumberOfBytes, MI_PROTECTION Protection,
+                                                  PVOID Caller)
 {
     MI_PFN_RANGE Range;
     MI_REASON Reason;
@@ -146,120 +184,326 @@ static PVOID MiMapIoSpace(const CHAR *Routine, PHYSICAL_ADDRESS PhysicalAddress,
         MiRefusePlain(Routine, Reason);
         return NULL;
     }
-    const BOOLEAN IsRam = MiIsAllRam(Range);
+    const BOOLEAN IsRam = MiPfnElement(Range.FirstPfn) != NULL && MiIsAllRam(Range);
     if (!MiMayMapFrames(Range, IsRam, &Reason)) {
         MiRefuse(Routine, Reason, Range, NULL);
         return NULL;
     }
-    PMI_MAPPING Mapping = MiAllocateMapping(MiMappingIo, Caller);
+    const PVOID Va = IsRam ? MiMapRam(Routine, Range, Protection, Caller)
+                           : MiMapDevice(Routine, Range, Protection, Caller);
+    return Va != NULL ? (PUCHAR)Va + BYTE_OFFSET(PhysicalAddress.QuadPart) : NULL;
+}
+
+// The short ways, which make no call while all goes well.
+
+typedef PVOID NTAPI MI_MAP_ROUTINE(PHYSICAL_ADDRESS PhysicalAddress, SIZE_T NumberOfBytes,
+                                   MI_PROTECTION Protection, PVOID Caller);
+
+// The range that was unmapped last, once more. NULL: it is another one, or takes more than one run of
+// leaves.
+static inline PVOID MiMapRangeQuickly(PHYSICAL_ADDRESS PhysicalAddress, SIZE_T NumberOfBytes,
+                                      MI_PROTECTION Protection, PVOID Caller)
+{
+    const ULONG64 Base = (ULONG64)PhysicalAddress.QuadPart;
+    const MI_PFN_RANGE Range = {Base >> PAGE_SHIFT, (Base + NumberOfBytes - 1) >> PAGE_SHIFT};
+    const PMI_MAPPING Mapping =
+        MiAreShortWaysOpen() ? MiAcquireSameRange(Range, Protection.CacheType, Caller) : NULL;
     if (Mapping == NULL) {
-        MiRefuse(Routine, MiReasonResources, Range, NULL);
         return NULL;
     }
-    Mapping->PageCount = MiRangePageCount(Range);
+    if (!MiHoldIdleRange(&Mapping->Io.Range, Caller, Mapping->Time)) {
+        MiReleaseMapping(Mapping);
+        return NULL;
+    }
     Mapping->Protection = Protection;
-    Mapping->Io.FirstPfn = Range.FirstPfn;
-    Mapping->Io.IsRam = IsRam;
-    if (!MiPrepareAddresses(Mapping)) {
-        MiRefuse(Routine, MiReasonResources, Range, NULL);
-        goto FreeMapping;
-    }
-    // The last question: an MDL of these frames learns the answer, so it must not be asked in vain.
-    if (!MiHoldFrames(Routine, Mapping, Range)) {
-        goto ReleaseVa;
-    }
-    MiCommitMapping(Mapping);
-    return (PVOID)(Mapping->Va + BYTE_OFFSET(PhysicalAddress.QuadPart));
+    MiArchStoreLeaves(Mapping->FirstPte, Mapping->LeafLevel, Range.FirstPfn, Mapping->LeafCount,
+                      Protection);
+    MiPublishMapping(Mapping, MiMappingIo);
+    return (PUCHAR)Mapping->Va + BYTE_OFFSET(Base);
+}
 
-ReleaseVa:
-    MiReleaseSystemVa(Mapping->Region, Mapping->Va, Mapping->PageCount, 0);
-FreeMapping:
-    MiFreeMapping(Mapping);
-    return NULL;
+// Whether a request is for one page of device memory, and an idle slot is there for it.
+FORCEINLINE BOOLEAN MiIsQuickPage(PHYSICAL_ADDRESS PhysicalAddress, SIZE_T NumberOfBytes)
+{
+    const PFN_NUMBER Pfn = (ULONG64)PhysicalAddress.QuadPart >> PAGE_SHIFT;
+    return NumberOfBytes - 1 < PAGE_SIZE - BYTE_OFFSET(PhysicalAddress.QuadPart) &&
+           MiIsInLastMappableRange((MI_PFN_RANGE){Pfn, Pfn}) && MI_IDLE_PAGES->First != NULL;
+}
+
+// Maps a page that satisfies MiIsQuickPage; goes to Generally when it takes more than a look at the
+// ledger, and to WithoutHold, with a hold too many, when the idle slot is gone.
+FORCEINLINE PVOID MiMapPageQuickly(PHYSICAL_ADDRESS PhysicalAddress, SIZE_T NumberOfBytes,
+                                   MI_PROTECTION Protection, PVOID Caller,
+                                   MI_MAP_ROUTINE *Generally, MI_MAP_ROUTINE *WithoutHold)
+{
+    const PFN_NUMBER Pfn = (ULONG64)PhysicalAddress.QuadPart >> PAGE_SHIFT;
+    const ULONG64 Time = MiArchReadTime();
+    if (!MiHoldQuickly(Pfn, Protection.CacheType, Caller, Time)) {
+        return Generally(PhysicalAddress, NumberOfBytes, Protection, Caller);
+    }
+    const PMI_MAPPING Mapping = MiAcquireQuickly(1, Caller, Time);
+    if (Mapping == NULL) {
+        return WithoutHold(PhysicalAddress, NumberOfBytes, Protection, Caller);
+    }
+    Mapping->Protection = Protection;
+    Mapping->Io.FirstPfn = Pfn;
+    Mapping->Io.Hold = MiHoldFrameByFrame;
+    MiArchStorePte(Mapping->FirstPte, MiArchMakeLeaf(1, Pfn, Protection));
+    MiPublishMapping(Mapping, MiMappingIo);
+    return (PUCHAR)Mapping->Va + BYTE_OFFSET(PhysicalAddress.QuadPart);
+}
+
+// One page, whose hold was taken in vain.
+DECLSPEC_NOINLINE static PVOID NTAPI MiMapWithoutHold(PHYSICAL_ADDRESS PhysicalAddress,
+                                                      SIZE_T NumberOfBytes,
+                                                      MI_PROTECTION Protection, PVOID Caller)
+{
+    MiReleaseFrameQuickly((ULONG64)PhysicalAddress.QuadPart >> PAGE_SHIFT);
+    return MiMapIoSpace("MmMapIoSpaceEx", PhysicalAddress, NumberOfBytes, Protection, Caller);
+}
+
+DECLSPEC_NOINLINE static PVOID NTAPI MiMapIoSpaceEx(PHYSICAL_ADDRESS PhysicalAddress,
+                                                    SIZE_T NumberOfBytes, MI_PROTECTION Protection,
+                                                    PVOID Caller)
+{
+    const PVOID Va = MiMapRangeQuickly(PhysicalAddress, NumberOfBytes, Protection, Caller);
+    return Va != NULL
+               ? Va
+               : MiMapIoSpace("MmMapIoSpaceEx", PhysicalAddress, NumberOfBytes, Protection, Caller);
+}
+
+// Every case, every check.
+DECLSPEC_NOINLINE static PVOID NTAPI MiMapIoSpaceClosely(PHYSICAL_ADDRESS PhysicalAddress,
+                                                         SIZE_T NumberOfBytes, ULONG Protect,
+                                                         PVOID Caller)
+{
+    MI_PROTECTION Protection;
+    if (MiIsVerifying()) {
+        MiVerifyMapIoSpace(PhysicalAddress, NumberOfBytes, Protect, Caller);
+    }
+    if (!MiDecodePageProtection(Protect, &Protection)) {
+        MiRefusePlain("MmMapIoSpaceEx", MiReasonProtection);
+        return NULL;
+    }
+    return MiMapIoSpaceEx(PhysicalAddress, NumberOfBytes, Protection, Caller);
 }
 
 PVOID NTAPI MmMapIoSpaceEx(PHYSICAL_ADDRESS PhysicalAddress, SIZE_T NumberOfBytes, ULONG Protect)
 {
+    const PVOID Caller = __builtin_return_address(0);
     MI_PROTECTION Protection;
-    if (!MiDecodePageProtection(Protect, &Protection)) {
-        MiRefusePlain(__func__, MiReasonProtection);
-        return NULL;
+    if (!MiAreShortWaysOpen() || !MiDecodePageProtection(Protect, &Protection) ||
+        !MiIsQuickPage(PhysicalAddress, NumberOfBytes)) {
+        return MiMapIoSpaceClosely(PhysicalAddress, NumberOfBytes, Protect, Caller);
     }
-    return MiMapIoSpace(__func__, PhysicalAddress, NumberOfBytes, Protection,
-                        __builtin_return_address(0));
+    return MiMapPageQuickly(PhysicalAddress, NumberOfBytes, Protection, Caller, MiMapIoSpaceEx,
+                            MiMapWithoutHold);
+}
+
+// The same for MmMapIoSpace.
+DECLSPEC_NOINLINE static PVOID NTAPI MiMapIoSpaceByType(PHYSICAL_ADDRESS PhysicalAddress,
+                                                        SIZE_T NumberOfBytes,
+                                                        MI_PROTECTION Protection, PVOID Caller)
+{
+    return MiMapIoSpace("MmMapIoSpace", PhysicalAddress, NumberOfBytes, Protection, Caller);
+}
+
+// Device memory is not code: unlike on Windows, the mapping is never executable.
+static BOOLEAN MiDecodeTypeOf(const CHAR *Routine, MEMORY_CACHING_TYPE CacheType,
+                              PMI_PROTECTION Protection)
+{
+    Protection->Access = MiAccessReadWrite;
+    if (!MiDecodeCachingType(CacheType, &Protection->CacheType)) {
+        MiRefusePlain(Routine, MiReasonCacheType);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+// The verifier thinks in protections.
+static VOID MiVerifyMapByType(PHYSICAL_ADDRESS PhysicalAddress, SIZE_T NumberOfBytes,
+                              MEMORY_CACHING_TYPE CacheType, PVOID Caller)
+{
+    static const ULONG Modifiers[] = {
+        [MiCacheWriteBack] = 0,
+        [MiCacheWriteCombined] = PAGE_WRITECOMBINE,
+        [MiCacheUncached] = PAGE_NOCACHE,
+    };
+    MI_CACHE_TYPE Type;
+    const ULONG Modifier = MiDecodeCachingType(CacheType, &Type) ? Modifiers[Type] : PAGE_NOCACHE;
+    MiVerifyMapIoSpace(PhysicalAddress, NumberOfBytes, PAGE_READWRITE | Modifier, Caller);
 }
 
 PVOID NTAPI MmMapIoSpace(PHYSICAL_ADDRESS PhysicalAddress, SIZE_T NumberOfBytes,
                          MEMORY_CACHING_TYPE CacheType)
 {
-    // Device memory is not code: unlike on Windows, the mapping is never executable.
-    MI_PROTECTION Protection = {.Access = MiAccessReadWrite};
-    if (!MiDecodeCachingType(CacheType, &Protection.CacheType)) {
-        MiRefusePlain(__func__, MiReasonCacheType);
+    const PVOID Caller = __builtin_return_address(0);
+    MI_PROTECTION Protection;
+    if (MiIsVerifying()) {
+        MiVerifyMapByType(PhysicalAddress, NumberOfBytes, CacheType, Caller);
+    }
+    if (!MiDecodeTypeOf(__func__, CacheType, &Protection)) {
         return NULL;
     }
-    return MiMapIoSpace(__func__, PhysicalAddress, NumberOfBytes, Protection,
-                        __builtin_return_address(0));
+    if (!MiAreShortWaysOpen() || !MiIsQuickPage(PhysicalAddress, NumberOfBytes)) {
+        return MiMapIoSpaceByType(PhysicalAddress, NumberOfBytes, Protection, Caller);
+    }
+    return MiMapPageQuickly(PhysicalAddress, NumberOfBytes, Protection, Caller, MiMapIoSpaceByType,
+                            MiMapWithoutHold);
+}
+
+PVOID NTAPI MmMapVideoDisplay(PHYSICAL_ADDRESS PhysicalAddress, SIZE_T NumberOfBytes,
+                              MEMORY_CACHING_TYPE CacheType)
+{
+    const PVOID Caller = __builtin_return_address(0);
+    MI_PROTECTION Protection;
+    if (MiIsVerifying()) {
+        MiVerifyIrql(MiIrqlMapVideoDisplay, 0, 0, Caller);
+        MiVerifyMapByType(PhysicalAddress, NumberOfBytes, CacheType, Caller);
+    }
+    if (!MiDecodeTypeOf(__func__, CacheType, &Protection)) {
+        return NULL;
+    }
+    return MiMapIoSpace(__func__, PhysicalAddress, NumberOfBytes, Protection, Caller);
 }
 
 //
 // Unmap.
 //
 
-// The record that BaseAddress and NumberOfBytes name. Whatever else they name is a bug of the
-// caller.
-static PMI_MAPPING MiFindIoMapping(PVOID BaseAddress, SIZE_T NumberOfBytes)
+// Not ADDRESS_AND_SIZE_TO_SPAN_PAGES, which cuts the count to 32 bits: a wrong size might pass.
+static inline PFN_NUMBER MiPagesSpanned(ULONG_PTR Base, SIZE_T NumberOfBytes)
 {
-    const ULONG_PTR Base = (ULONG_PTR)BaseAddress;
-    // Not ADDRESS_AND_SIZE_TO_SPAN_PAGES, which cuts the count to 32 bits: a wrong size might pass.
-    const PFN_NUMBER PageCount =
-        (NumberOfBytes >> PAGE_SHIFT) +
-        ((BYTE_OFFSET(Base) + BYTE_OFFSET(NumberOfBytes) + PAGE_SIZE - 1) >> PAGE_SHIFT);
-    const PMI_MAPPING Mapping = MiFindMapping(BaseAddress);
-    if (Mapping == NULL && MiFindMappingAround(BaseAddress) != NULL) {
+    return (NumberOfBytes >> PAGE_SHIFT) +
+           ((BYTE_OFFSET(Base) + BYTE_OFFSET(NumberOfBytes) + PAGE_SIZE - 1) >> PAGE_SHIFT);
+}
+
+// Nothing begins at Base: says what is there instead.
+DECLSPEC_NORETURN static VOID MiStopNoIoMapping(ULONG_PTR Base, PFN_NUMBER PageCount)
+{
+    const PMI_MAPPING Slot = MiFindSlotAt((ULONG_PTR)PAGE_ALIGN(Base));
+    CHAR Who[MI_WHO_BYTES];
+    if (Slot != NULL && Slot->PageCount != 0) {
+        MiDescribeWho(Slot->Caller, Slot->Time, Who, sizeof(Who));
+        MiBugCheck(
+            SYSTEM_PTE_MISUSE, 0x400, Base, PageCount, 0,
+            "MmUnmapIoSpace: nothing is mapped at 0x%p any more; what was mapped there by %s, was "
+            "unmapped already",
+            (PVOID)Base, Who);
+    }
+    if (MiFindMappingAround((PVOID)Base) != NULL) {
         MiBugCheck(
             SYSTEM_PTE_MISUSE, 0x304, Base, PageCount, 0,
             "MmUnmapIoSpace: 0x%p lies inside a mapping; only a whole mapping can be unmapped",
-            BaseAddress);
+            (PVOID)Base);
     }
-    if (Mapping == NULL) {
-        MiBugCheck(
-            SYSTEM_PTE_MISUSE, 0x400, Base, PageCount, 0,
-            "MmUnmapIoSpace: nothing is mapped at 0x%p (never was, or it was unmapped already)",
-            BaseAddress);
-    }
+    MiBugCheck(SYSTEM_PTE_MISUSE, 0x400, Base, PageCount, 0,
+               "MmUnmapIoSpace: nothing is mapped at 0x%p (never was, or it was unmapped already)",
+               (PVOID)Base);
+}
+
+// A mapping begins at Base, but it is not the caller's to unmap in this way.
+DECLSPEC_NORETURN static VOID MiStopWrongIoUnmap(const MI_MAPPING *Mapping, ULONG_PTR Base,
+                                                 SIZE_T NumberOfBytes)
+{
     if (Mapping->Kind != MiMappingIo) {
         MiBugCheck(SYSTEM_PTE_MISUSE, 0x301, Base, 0, 0,
                    "MmUnmapIoSpace: 0x%p was not mapped by MmMapIoSpace or MmMapIoSpaceEx",
-                   BaseAddress);
+                   (PVOID)Base);
     }
     if (NumberOfBytes == 0) {
         MiBugCheck(SYSTEM_PTE_MISUSE, 0x300, Base, 0, 0,
-                   "MmUnmapIoSpace: no bytes are to be unmapped at 0x%p", BaseAddress);
+                   "MmUnmapIoSpace: no bytes are to be unmapped at 0x%p", (PVOID)Base);
     }
-    if (Mapping->PageCount != PageCount) {
-        MiBugCheck(SYSTEM_PTE_MISUSE, 0x305, Base, PageCount, Mapping->PageCount,
-                   "MmUnmapIoSpace: %llu pages are to be unmapped at 0x%p, but %llu were mapped",
-                   PageCount, BaseAddress, Mapping->PageCount);
+    const PFN_NUMBER PageCount = MiPagesSpanned(Base, NumberOfBytes);
+    MiBugCheck(SYSTEM_PTE_MISUSE, 0x305, Base, PageCount, Mapping->PageCount,
+               "MmUnmapIoSpace: %llu pages are to be unmapped at 0x%p, but %llu were mapped",
+               PageCount, (PVOID)Base, Mapping->PageCount);
+}
+
+// The record that BaseAddress and NumberOfBytes name. Whatever else they name is a bug of the
+// caller.
+static inline PMI_MAPPING MiFindIoMapping(ULONG_PTR Base, SIZE_T NumberOfBytes)
+{
+    const PMI_MAPPING Mapping = MiFindMapping((PVOID)Base);
+    if (Mapping == NULL) {
+        MiStopNoIoMapping(Base, MiPagesSpanned(Base, NumberOfBytes));
+    }
+    if (Mapping->Kind != MiMappingIo || NumberOfBytes == 0 ||
+        Mapping->PageCount != MiPagesSpanned(Base, NumberOfBytes)) {
+        MiStopWrongIoUnmap(Mapping, Base, NumberOfBytes);
     }
     return Mapping;
 }
 
+DECLSPEC_NOINLINE static VOID NTAPI MiUnmapIoSpace(PVOID BaseAddress, SIZE_T NumberOfBytes,
+                                                   PVOID Caller)
+{
+    if (MiIsVerifying()) {
+        MiVerifyUnmapIoSpace(BaseAddress, NumberOfBytes, Caller);
+    }
+    const PMI_MAPPING Mapping = MiFindIoMapping((ULONG_PTR)BaseAddress, NumberOfBytes);
+    switch (Mapping->Io.Hold) {
+    case MiHoldNothing:
+        MiClearPages(Mapping->FirstPte, Mapping->Va, Mapping->PageCount);
+        MiCountFrames(MiRangeOfMapping(Mapping), -1);
+        break;
+    case MiHoldFrameByFrame:
+        MiClearPages(Mapping->FirstPte, Mapping->Va, Mapping->PageCount);
+        MiReleaseFrames(MiRangeOfMapping(Mapping));
+        break;
+    case MiHoldAsRange:
+        MiUncommitLarge(Mapping);
+        MiReleaseRange(&Mapping->Io.Range);
+        break;
+    }
+    MiReleaseMapping(Mapping);
+}
+
+// As MiUnmapIoSpace, for one page. FALSE: it is something else, or the slot cannot be kept.
+FORCEINLINE BOOLEAN MiUnmapPageQuickly(PMI_MAPPING Mapping, ULONG_PTR Base, SIZE_T NumberOfBytes)
+{
+    if (Mapping->PageCount != 1 || Mapping->Io.Hold != MiHoldFrameByFrame ||
+        NumberOfBytes - 1 >= PAGE_SIZE - BYTE_OFFSET(Base) || !MiMayReleaseQuickly(MI_IDLE_PAGES)) {
+        return FALSE;
+    }
+    MiClearOnePage(Mapping);
+    MiReleaseFrameQuickly(Mapping->Io.FirstPfn);
+    MiReleaseQuickly(MI_IDLE_PAGES, Mapping);
+    return TRUE;
+}
+
+// The same for a range of one run of leaves.
+FORCEINLINE BOOLEAN MiUnmapRangeQuickly(PMI_MAPPING Mapping, ULONG_PTR Base, SIZE_T NumberOfBytes)
+{
+    if (Mapping->Io.Hold != MiHoldAsRange || Mapping->LeafCount == 0 || NumberOfBytes == 0 ||
+        MiPagesSpanned(Base, NumberOfBytes) != Mapping->PageCount || !MiMayReleaseLargeQuickly()) {
+        return FALSE;
+    }
+    MiUncommitLarge(Mapping);
+    MiReleaseRangeQuickly(&Mapping->Io.Range);
+    MiReleaseLargeQuickly(Mapping);
+    return TRUE;
+}
+
 VOID NTAPI MmUnmapIoSpace(PVOID BaseAddress, SIZE_T NumberOfBytes)
 {
-    const PMI_MAPPING Mapping = MiFindIoMapping(BaseAddress, NumberOfBytes);
-    MI_TLB_BATCH Batch;
-    MiInitializeTlbBatch(&Batch);
-    MiRemoveMapping(Mapping);
-    MiClearRange(Mapping->Va, Mapping->PageCount, &Batch);
-    MiFlushTlbBatch(&Batch);
-    MiReleaseSystemVa(Mapping->Region, Mapping->Va, Mapping->PageCount, 0);
-    if (Mapping->Io.IsRam) {
-        MiCountFrames(MiRangeOfMapping(Mapping), -1);
-    } else {
-        MiReleaseCacheRange(MiRangeOfMapping(Mapping));
+    const ULONG_PTR Base = (ULONG_PTR)BaseAddress;
+    const PMI_MAPPING Mapping = MiFindSlotQuickly((ULONG_PTR)PAGE_ALIGN(Base));
+    if (Mapping == NULL || Mapping->Kind != MiMappingIo ||
+        (!MiUnmapPageQuickly(Mapping, Base, NumberOfBytes) &&
+         !MiUnmapRangeQuickly(Mapping, Base, NumberOfBytes))) {
+        MiUnmapIoSpace(BaseAddress, NumberOfBytes, __builtin_return_address(0));
     }
-    MiFreeMapping(Mapping);
+}
+
+VOID NTAPI MmUnmapVideoDisplay(PVOID BaseAddress, SIZE_T NumberOfBytes)
+{
+    const PVOID Caller = __builtin_return_address(0);
+    if (MiIsVerifying()) {
+        MiVerifyIrql(MiIrqlUnmapVideoDisplay, 0, 0, Caller);
+    }
+    MiUnmapIoSpace(BaseAddress, NumberOfBytes, Caller);
 }
 
 LOGICAL NTAPI MmIsIoSpaceActive(PHYSICAL_ADDRESS StartAddress, SIZE_T NumberOfBytes)

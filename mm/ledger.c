@@ -1,285 +1,652 @@
 // The ledger: the cache type of every I/O frame that is in use, and who was first to ask for it.
 //
-// An entry is a range of frames, and the number of those who hold exactly this range: live mappings,
-// and MDLs that describe device memory. Entries may overlap, as mappings do; then they agree.
-//
-//   MmAllocateMdlForIoSpace, 8 pages   | -- | -- | -- | -- | -- | -- | -- | -- |   undecided
-//   MmMapIoSpaceEx, two pages                   | UC   UC |
-//   mapping the MDL, asking for WC     | WC | WC | UC | UC | WC | WC | WC | WC |
-//
 // The rule: the first mapping of a frame decides its type, which stays until nobody holds the frame.
+// Mappings hold their frames, and so do MDLs, which leave the type open until they are mapped.
 //
-// A mapping of I/O space gives all of its frames one type. An MDL takes over what is decided when it
-// is made, and leaves its other frames open, one by one; a decision is written down in every entry
-// that leaves the frame open. So mapping an MDL into a reservation has nothing to allocate.
+// Two structures, by the size of what is held:
+//
+//   frame by frame   mappings below a large page, and MDLs: a slot per frame, in a radix tree. One
+//                    more holder of a frame costs the same whether it is the first or the thousandth
+//
+//                      root -> 256 branches { node, leaves in use } -> 256 leaves { slots, slots in
+//                      use } -> 256 slots { holders, cache type, since when, who }
+//
+//   as a range       mappings from one large page up, and permanent attributes: an interval tree per
+//                    cache type. A conflict is an overlap with a tree of another type. A range that is
+//                    given back stays there, idle, until somebody else asks about frames of it: to
+//                    map the same range again takes no search
+//
+// What is decided in one structure is written down in the other while the frame is in both: a range
+// that is taken decides the open slots below it, and a slot that is taken inherits from the range
+// above it. So an MDL's frames can be looked up in the slots alone, and deciding one, when the MDL is
+// mapped into a reservation, allocates nothing.
 //
 // Invariants (checked by MmVerify):
-//   C1  No entry contains a frame of RAM that the operating system owns.
-//   C2  Entries that have decided a frame give it the same cache type, and the direct map reaches no
-//       I/O frame. So no frame is ever mapped with two cache types (SDM, "Programming the PAT").
-//   C3  HolderCount is the number of mappings and MDLs that hold exactly this range; zero frees the
-//       entry.
-// Lock: MiLedgerLock.
-#include "mm/mi.h"
+//   C1  Nobody holds a frame of RAM that the operating system owns.
+//   C2  The ranges of different trees do not overlap, a slot below a range has the range's type, and
+//       the direct map reaches no I/O frame. So no frame is ever mapped with two cache types (SDM,
+//       "Programming the PAT").
+//   C3  The holders of all slots are the pages of small mappings and of MDLs; the ranges are the
+//       large mappings and the permanent attributes. A slot without a holder is all zero.
+//   C4  A leaf's UsedCount is the number of its slots that have a holder; a branch's, of its leaves that
+//       have such a slot.
+// Lock: MiLedgerLock. Nodes are added under it; a leaf that became empty is freed, except for one
+// that is kept for the next hold.
+#include "mm/miquick.h"
 
-typedef struct _MI_LEDGER_ENTRY {
-    RTL_INTERVAL_NODE Node; // frames; first member
-    ULONG64 HolderCount;
-    PVOID Caller;            // who was first to hold it
-    MI_CACHE_TYPE CacheType; // of every frame, unless FrameTypes tells them one by one
-    PUCHAR FrameTypes;       // MI_CACHE_TYPE, which may be undecided; or NULL
-} MI_LEDGER_ENTRY, *PMI_LEDGER_ENTRY;
+KI_LOCK MiLedgerLock = KI_LOCK_INITIALIZER(MI_RANK_LEDGER, "MiLedgerLock");
+PMI_LEDGER_UPPER *MiLedgerRoot;
+static PFN_NUMBER MiLedgerRootEntries;
+PMI_LEDGER_LEAF MiSpareLeaf;
+RTL_INTERVAL_TREE MiRanges[MiCacheTypeCount];
+ULONG MiIdleRangeCount;
+ULONG MiOpposingRangeCount[MiCacheTypeCount];
 
-static KI_LOCK MiLedgerLock = KI_LOCK_INITIALIZER(MI_RANK_LEDGER, "MiLedgerLock");
-static RTL_INTERVAL_TREE MiLedger = RTL_INTERVAL_TREE_INITIALIZER;
+//
+// The radix tree.
+//
 
-static PMI_LEDGER_ENTRY MiEntryOf(PRTL_INTERVAL_NODE Node)
+VOID MiInitializeLedger(VOID)
 {
-    return CONTAINING_RECORD(Node, MI_LEDGER_ENTRY, Node);
-}
-
-static MI_CACHE_TYPE MiTypeInEntry(const MI_LEDGER_ENTRY *Entry, PFN_NUMBER Pfn)
-{
-    return Entry->FrameTypes != NULL ? (MI_CACHE_TYPE)Entry->FrameTypes[Pfn - Entry->Node.First]
-                                     : Entry->CacheType;
-}
-
-// The frames of an entry that overlaps Range which are also in Range.
-static MI_PFN_RANGE MiSharedRange(const MI_LEDGER_ENTRY *Entry, MI_PFN_RANGE Range)
-{
-    return (MI_PFN_RANGE){
-        Range.FirstPfn > Entry->Node.First ? Range.FirstPfn : Entry->Node.First,
-        Range.LastPfn < Entry->Node.Last ? Range.LastPfn : Entry->Node.Last,
-    };
-}
-
-// Whether the entry has decided a frame of Range for another type than CacheType.
-static BOOLEAN MiIsEntryAgainst(const MI_LEDGER_ENTRY *Entry, MI_PFN_RANGE Range,
-                                MI_CACHE_TYPE CacheType)
-{
-    if (Entry->FrameTypes == NULL) {
-        return Entry->CacheType != CacheType;
+    MiLedgerRootEntries = (MiHighestPfn() >> MI_ROOT_SHIFT) + 1;
+    const PFN_NUMBER PageCount = BYTES_TO_PAGES(MiLedgerRootEntries * sizeof(PMI_LEDGER_UPPER));
+    const PFN_NUMBER Pfn =
+        MiAllocateFrameRun(PageCount, 1, (MI_PFN_RANGE){0, MiHighestPfn()}, MiPfnKernel);
+    if (Pfn == MI_NO_PFN) {
+        MiBugCheck(INSTALL_MORE_MEMORY, PageCount, 0, 0, 0, "no memory for the root of the ledger");
     }
-    const MI_PFN_RANGE Shared = MiSharedRange(Entry, Range);
-    for (PFN_NUMBER Pfn = Shared.FirstPfn; Pfn <= Shared.LastPfn; Pfn += 1) {
-        const MI_CACHE_TYPE Held = MiTypeInEntry(Entry, Pfn);
-        if (Held != MiCacheUndecided && Held != CacheType) {
+    MiLedgerRoot = MiFrameToVa(Pfn);
+    RtlZeroMemory(MiLedgerRoot, PageCount << PAGE_SHIFT);
+}
+
+// A node whose entries are all empty. NULL: no frames left.
+static PVOID MiNewNode(VOID)
+{
+    const PFN_NUMBER Pfn = MiAllocateFrame(MiPfnLedger);
+    if (Pfn == MI_NO_PFN) {
+        return NULL;
+    }
+    RtlZeroMemory(MiFrameToVa(Pfn), PAGE_SIZE);
+    return MiFrameToVa(Pfn);
+}
+
+static VOID MiFreeNode(PVOID Node)
+{
+    MiFreeFrame(MiVaToFrame(Node));
+}
+
+// The same; makes it, if need be. NULL: no frames left; nodes that hold nothing may remain.
+static PMI_LEDGER_LEAF MiMakeLeaf(PFN_NUMBER Pfn)
+{
+    PMI_LEDGER_UPPER *const Upper = MiUpperOf(Pfn);
+    if (*Upper == NULL && (*Upper = MiNewNode()) == NULL) {
+        return NULL;
+    }
+    const PMI_LEDGER_BRANCH Branch = MiBranchOf(*Upper, Pfn);
+    if (Branch->Lower == NULL && (Branch->Lower = MiNewNode()) == NULL) {
+        return NULL;
+    }
+    const PMI_LEDGER_LEAF Leaf = MiLeafOf(Branch->Lower, Pfn);
+    if (Leaf->Slots == NULL) {
+        Leaf->Slots = MiNewNode();
+    }
+    return Leaf->Slots != NULL ? Leaf : NULL;
+}
+
+static VOID MiFreeLeafSlots(PMI_LEDGER_LEAF Leaf)
+{
+    MiFreeNode(Leaf->Slots);
+    Leaf->Slots = NULL;
+}
+
+VOID MiChangeSpareLeaf(PMI_LEDGER_LEAF Leaf)
+{
+    if (MiSpareLeaf != NULL && MiSpareLeaf->Slots != NULL && MiSpareLeaf->UsedCount == 0) {
+        MiFreeLeafSlots(MiSpareLeaf);
+    }
+    MiSpareLeaf = Leaf;
+}
+
+static inline PFN_NUMBER MiEndOfNode(PFN_NUMBER Pfn, ULONG Shift)
+{
+    return (Pfn | ((1ull << Shift) - 1)) + 1;
+}
+
+// The first frame at or behind Pfn, up to LastPfn, whose slot is in use; what holds nothing is
+// stepped over node by node. FALSE: there is none.
+static BOOLEAN MiNextUsedSlot(PFN_NUMBER *Pfn, PFN_NUMBER LastPfn, PMI_LEDGER_SLOT *Slot)
+{
+    while (*Pfn <= LastPfn) {
+        const PMI_LEDGER_UPPER Upper = *MiUpperOf(*Pfn);
+        const PMI_LEDGER_BRANCH Branch = Upper != NULL ? MiBranchOf(Upper, *Pfn) : NULL;
+        if (Branch == NULL || Branch->UsedCount == 0) {
+            *Pfn = MiEndOfNode(*Pfn, Branch == NULL ? MI_ROOT_SHIFT : MI_UPPER_SHIFT);
+            continue;
+        }
+        const PMI_LEDGER_LEAF Leaf = MiLeafOf(Branch->Lower, *Pfn);
+        if (Leaf->UsedCount == 0) {
+            *Pfn = MiEndOfNode(*Pfn, MI_LOWER_SHIFT);
+            continue;
+        }
+        *Slot = MiSlotOf(Leaf, *Pfn);
+        if ((*Slot)->HolderCount != 0) {
             return TRUE;
         }
+        *Pfn += 1;
     }
     return FALSE;
 }
 
-// The first entry that has decided a frame of Range for another type than CacheType, or NULL.
-static PMI_LEDGER_ENTRY MiFindOpponent(MI_PFN_RANGE Range, MI_CACHE_TYPE CacheType)
+//
+// Ranges.
+//
+
+// The range of Tree that contains a frame of Range, or NULL.
+static inline PMI_RANGE_HOLD MiFindRange(MI_CACHE_TYPE CacheType, MI_PFN_RANGE Range)
 {
-    PRTL_INTERVAL_NODE Node = RtlFirstOverlap(&MiLedger, Range.FirstPfn, Range.LastPfn);
-    while (Node != NULL && !MiIsEntryAgainst(MiEntryOf(Node), Range, CacheType)) {
+    const RTL_INTERVAL_TREE *Tree = &MiRanges[CacheType];
+    PRTL_INTERVAL_NODE Node =
+        Tree->Root != NULL ? RtlFirstOverlap(Tree, Range.FirstPfn, Range.LastPfn) : NULL;
+    return Node != NULL ? CONTAINING_RECORD(Node, MI_RANGE_HOLD, Node) : NULL;
+}
+
+// The first range of another type than CacheType, or NULL.
+static inline PMI_RANGE_HOLD MiFindOpposingRange(MI_CACHE_TYPE CacheType, MI_PFN_RANGE Range)
+{
+    for (ULONG Other = 0; Other < MiCacheTypeCount; Other += 1) {
+        if (Other != (ULONG)CacheType) {
+            const PMI_RANGE_HOLD Hold = MiFindRange((MI_CACHE_TYPE)Other, Range);
+            if (Hold != NULL) {
+                return Hold;
+            }
+        }
+    }
+    return NULL;
+}
+
+static PMI_RANGE_HOLD MiFindRangeOfFrame(PFN_NUMBER Pfn, MI_CACHE_TYPE *CacheType)
+{
+    for (ULONG Type = 0; Type < MiCacheTypeCount; Type += 1) {
+        const PMI_RANGE_HOLD Hold = MiFindRange((MI_CACHE_TYPE)Type, (MI_PFN_RANGE){Pfn, Pfn});
+        if (Hold != NULL) {
+            *CacheType = (MI_CACHE_TYPE)Type;
+            return Hold;
+        }
+    }
+    return NULL;
+}
+
+// The first slot of Range that is decided for another type than CacheType, or NULL; *IsAnyOpen:
+// whether slots before it are not decided.
+static PMI_LEDGER_SLOT MiFindOpposingSlot(MI_CACHE_TYPE CacheType, MI_PFN_RANGE Range,
+                                          PBOOLEAN IsAnyOpen)
+{
+    PMI_LEDGER_SLOT Slot;
+    PFN_NUMBER Pfn = Range.FirstPfn;
+    *IsAnyOpen = FALSE;
+    while (MiNextUsedSlot(&Pfn, Range.LastPfn, &Slot)) {
+        if (Slot->CacheType == MiCacheUndecided) {
+            *IsAnyOpen = TRUE;
+        } else if (Slot->CacheType != (ULONG)CacheType) {
+            return Slot;
+        }
+        Pfn += 1;
+    }
+    return NULL;
+}
+
+static VOID MiDecideOpenSlots(const MI_RANGE_HOLD *Hold, MI_PFN_RANGE Range)
+{
+    PMI_LEDGER_SLOT Slot;
+    PFN_NUMBER Pfn = Range.FirstPfn;
+    while (MiNextUsedSlot(&Pfn, Range.LastPfn, &Slot)) {
+        if (Slot->CacheType == MiCacheUndecided) {
+            *Slot = (MI_LEDGER_SLOT){Slot->HolderCount, Hold->CacheType, MiLedgerTime(Hold->Time),
+                                     Hold->Caller};
+        }
+        Pfn += 1;
+    }
+}
+
+static VOID MiCountOpposing(MI_CACHE_TYPE CacheType, LONG Change)
+{
+    for (ULONG Other = 0; Other < MiCacheTypeCount; Other += 1) {
+        MiOpposingRangeCount[Other] += Other != (ULONG)CacheType ? (ULONG)Change : 0;
+    }
+}
+
+static VOID MiRemoveRange(PMI_RANGE_HOLD Hold)
+{
+    RtlRemoveInterval(&MiRanges[Hold->CacheType], &Hold->Node);
+    MiCountOpposing(Hold->CacheType, -1);
+    MiIdleRangeCount -= Hold->State == MiRangeIdle;
+    Hold->State = MiRangeUnknown;
+}
+
+static VOID MiEvictFrom(MI_CACHE_TYPE CacheType, MI_PFN_RANGE Range)
+{
+    PRTL_INTERVAL_NODE Node = RtlFirstOverlap(&MiRanges[CacheType], Range.FirstPfn, Range.LastPfn);
+    while (Node != NULL) {
+        const PMI_RANGE_HOLD Hold = CONTAINING_RECORD(Node, MI_RANGE_HOLD, Node);
         Node = RtlNextOverlap(Node, Range.FirstPfn, Range.LastPfn);
-    }
-    return Node != NULL ? MiEntryOf(Node) : NULL;
-}
-
-//
-// Hold and release.
-//
-
-static VOID MiFreeEntry(PMI_LEDGER_ENTRY Entry)
-{
-    if (Entry->FrameTypes != NULL) {
-        MiFreePool(Entry->FrameTypes);
-    }
-    MiFreePool(Entry);
-}
-
-// An entry that nobody holds yet. With MiCacheUndecided its frames are open, one by one.
-static PMI_LEDGER_ENTRY MiNewEntry(MI_PFN_RANGE Range, MI_CACHE_TYPE CacheType, PVOID Caller)
-{
-    PMI_LEDGER_ENTRY Entry = MiAllocatePool(sizeof(MI_LEDGER_ENTRY), 'gdLM');
-    if (Entry == NULL) {
-        return NULL;
-    }
-    Entry->Node.First = Range.FirstPfn;
-    Entry->Node.Last = Range.LastPfn;
-    Entry->CacheType = CacheType;
-    Entry->Caller = Caller;
-    if (CacheType == MiCacheUndecided) {
-        Entry->FrameTypes = MiAllocatePool(MiRangePageCount(Range), 'tdLM');
-        if (Entry->FrameTypes == NULL) {
-            MiFreePool(Entry);
-            return NULL;
-        }
-        RtlFillMemory(Entry->FrameTypes, MiRangePageCount(Range), MiCacheUndecided);
-    }
-    return Entry;
-}
-
-// Writes what From has decided down in To, an overlapping entry, where To leaves it open.
-static VOID MiCopyDecisions(PMI_LEDGER_ENTRY To, const MI_LEDGER_ENTRY *From)
-{
-    if (To->FrameTypes == NULL) {
-        return;
-    }
-    const MI_PFN_RANGE Shared = MiSharedRange(From, (MI_PFN_RANGE){To->Node.First, To->Node.Last});
-    for (PFN_NUMBER Pfn = Shared.FirstPfn; Pfn <= Shared.LastPfn; Pfn += 1) {
-        const MI_CACHE_TYPE Decided = MiTypeInEntry(From, Pfn);
-        if (Decided != MiCacheUndecided) {
-            To->FrameTypes[Pfn - To->Node.First] = (UCHAR)Decided;
+        if (Hold->State == MiRangeIdle) {
+            MiRemoveRange(Hold);
+            Node = RtlFirstOverlap(&MiRanges[CacheType], Range.FirstPfn, Range.LastPfn);
         }
     }
 }
 
-// Makes New and the entries that it overlaps know each other's decisions.
-static VOID MiShareDecisions(PMI_LEDGER_ENTRY New)
+// Forgets the idle ranges that overlap Range: whoever asks about frames meets holders only.
+static inline VOID MiEvictIdleRanges(MI_PFN_RANGE Range)
 {
-    PRTL_INTERVAL_NODE Node = RtlFirstOverlap(&MiLedger, New->Node.First, New->Node.Last);
-    for (; Node != NULL; Node = RtlNextOverlap(Node, New->Node.First, New->Node.Last)) {
-        MiCopyDecisions(New, MiEntryOf(Node));
-        MiCopyDecisions(MiEntryOf(Node), New);
+    for (ULONG Type = 0; MiIdleRangeCount != 0 && Type < MiCacheTypeCount; Type += 1) {
+        MiEvictFrom((MI_CACHE_TYPE)Type, Range);
     }
 }
 
-// Adds a holder to the entry of New's range: to New where there is none yet. Returns the entry.
-static PMI_LEDGER_ENTRY MiHoldEntry(PMI_LEDGER_ENTRY New)
+static NTSTATUS MiInsertRange(PMI_RANGE_HOLD Hold, MI_PFN_RANGE Range)
 {
-    PRTL_INTERVAL_NODE Node = RtlFindInterval(&MiLedger, New->Node.First, New->Node.Last);
-    PMI_LEDGER_ENTRY Entry = Node != NULL ? MiEntryOf(Node) : New;
-    MiShareDecisions(New);
-    if (Node == NULL) {
-        RtlInsertInterval(&MiLedger, &New->Node);
+    BOOLEAN IsAnyOpen;
+    MiEvictIdleRanges(Range);
+    if (MiFindOpposingRange(Hold->CacheType, Range) != NULL ||
+        MiFindOpposingSlot(Hold->CacheType, Range, &IsAnyOpen) != NULL) {
+        return STATUS_CONFLICTING_ADDRESSES;
     }
-    Entry->HolderCount += 1;
-    return Entry;
+    RtlInsertInterval(&MiRanges[Hold->CacheType], &Hold->Node);
+    MiCountOpposing(Hold->CacheType, 1);
+    if (IsAnyOpen) {
+        MiDecideOpenSlots(Hold, Range);
+    }
+    Hold->State = MiRangeHeld;
+    return STATUS_SUCCESS;
 }
 
-NTSTATUS MiAcquireCacheRange(MI_PFN_RANGE Range, MI_CACHE_TYPE CacheType, PVOID Caller)
+NTSTATUS MiHoldRange(PMI_RANGE_HOLD Hold, MI_PFN_RANGE Range, MI_CACHE_TYPE CacheType, PVOID Caller)
 {
-    PMI_LEDGER_ENTRY New = MiNewEntry(Range, CacheType, Caller);
-    if (New == NULL) {
+    const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
+    if (Hold->State == MiRangeIdle) {
+        MiRemoveRange(Hold);
+    }
+    Hold->Node.First = Range.FirstPfn;
+    Hold->Node.Last = Range.LastPfn;
+    Hold->CacheType = CacheType;
+    Hold->Caller = Caller;
+    Hold->Time = MiArchReadTime();
+    const NTSTATUS Status = MiInsertRange(Hold, Range);
+    KiReleaseLock(&MiLedgerLock, OldIrql);
+    return Status;
+}
+
+VOID MiReleaseRange(PMI_RANGE_HOLD Hold)
+{
+    const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
+    Hold->State = MiRangeIdle;
+    MiIdleRangeCount += 1;
+    KiReleaseLock(&MiLedgerLock, OldIrql);
+}
+
+VOID MiForgetRange(PMI_RANGE_HOLD Hold)
+{
+    const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
+    if (Hold->State == MiRangeIdle) {
+        MiRemoveRange(Hold);
+    }
+    KiReleaseLock(&MiLedgerLock, OldIrql);
+}
+
+//
+// Frames.
+//
+
+// Adds a holder to a frame that agrees. A frame of a range takes the range's type over.
+static inline VOID MiHoldSlot(PFN_NUMBER Pfn, PMI_LEDGER_LEAF Leaf, MI_CACHE_TYPE CacheType,
+                              PVOID Caller, ULONG64 Time)
+{
+    const PMI_LEDGER_SLOT Slot = MiSlotOf(Leaf, Pfn);
+    if (Slot->HolderCount == 0) {
+        MiCountUsedSlot(Pfn, Leaf);
+        const PMI_RANGE_HOLD Range =
+            CacheType == MiCacheUndecided ? MiFindRangeOfFrame(Pfn, &CacheType) : NULL;
+        if (Range != NULL) {
+            Caller = Range->Caller;
+            Time = Range->Time;
+        }
+        *Slot = (MI_LEDGER_SLOT){1, CacheType, MiLedgerTime(Time), Caller};
+    } else if (Slot->CacheType == MiCacheUndecided && CacheType != MiCacheUndecided) {
+        *Slot = (MI_LEDGER_SLOT){Slot->HolderCount + 1, CacheType, MiLedgerTime(Time), Caller};
+    } else {
+        Slot->HolderCount += 1;
+    }
+}
+
+// Whether the ranges agree that frames of Range have CacheType.
+static inline BOOLEAN MiAreRangesAgreed(MI_PFN_RANGE Range, MI_CACHE_TYPE CacheType)
+{
+    return CacheType == MiCacheUndecided || MiFindOpposingRange(CacheType, Range) == NULL;
+}
+
+// The frames from Pfn on that are in Range and in one leaf.
+static inline MI_PFN_RANGE MiPartInLeaf(PFN_NUMBER Pfn, MI_PFN_RANGE Range)
+{
+    const PFN_NUMBER EndPfn = MiEndOfNode(Pfn, MI_LOWER_SHIFT);
+    return (MI_PFN_RANGE){Pfn, EndPfn - 1 < Range.LastPfn ? EndPfn - 1 : Range.LastPfn};
+}
+
+// What MiHoldFrames would answer for frames of one leaf, which it makes.
+static NTSTATUS MiPrepareLeaf(MI_PFN_RANGE Part, MI_CACHE_TYPE CacheType)
+{
+    const PMI_LEDGER_LEAF Leaf = MiMakeLeaf(Part.FirstPfn);
+    if (Leaf == NULL) {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
-    const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
-    const BOOLEAN Agreed =
-        CacheType == MiCacheUndecided || MiFindOpponent(Range, CacheType) == NULL;
-    const BOOLEAN IsNewUsed = Agreed && MiHoldEntry(New) == New;
-    KiReleaseLock(&MiLedgerLock, OldIrql);
-    if (!IsNewUsed) {
-        MiFreeEntry(New);
+    for (PFN_NUMBER Pfn = Part.FirstPfn; Pfn <= Part.LastPfn; Pfn += 1) {
+        if (MiIsSlotAgainst(MiSlotOf(Leaf, Pfn), CacheType)) {
+            return STATUS_CONFLICTING_ADDRESSES;
+        }
     }
-    return Agreed ? STATUS_SUCCESS : STATUS_CONFLICTING_ADDRESSES;
+    return STATUS_SUCCESS;
 }
 
-VOID MiReleaseCacheRange(MI_PFN_RANGE Range)
+static NTSTATUS MiPrepareFrames(MI_PFN_RANGE Range, MI_CACHE_TYPE CacheType)
 {
-    PMI_LEDGER_ENTRY Unused = NULL;
-    const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
-    PRTL_INTERVAL_NODE Node = RtlFindInterval(&MiLedger, Range.FirstPfn, Range.LastPfn);
-    if (Node == NULL) {
-        MiBugCheck(MEMORY_MANAGEMENT, 0x61948, Range.FirstPfn, MiRangePageCount(Range),
-                   Range.FirstPfn,
-                   "I/O frames 0x%llx-0x%llx are given back, but nobody holds exactly this range",
-                   Range.FirstPfn, Range.LastPfn);
+    MiEvictIdleRanges(Range);
+    NTSTATUS Status =
+        MiAreRangesAgreed(Range, CacheType) ? STATUS_SUCCESS : STATUS_CONFLICTING_ADDRESSES;
+    PFN_NUMBER Pfn = Range.FirstPfn;
+    while (NT_SUCCESS(Status) && Pfn <= Range.LastPfn) {
+        const MI_PFN_RANGE Part = MiPartInLeaf(Pfn, Range);
+        Status = MiPrepareLeaf(Part, CacheType);
+        Pfn = Part.LastPfn + 1;
     }
-    MiEntryOf(Node)->HolderCount -= 1;
-    if (MiEntryOf(Node)->HolderCount == 0) {
-        RtlRemoveInterval(&MiLedger, Node);
-        Unused = MiEntryOf(Node);
+    return Status;
+}
+
+static VOID MiHoldLeaf(MI_PFN_RANGE Part, MI_CACHE_TYPE CacheType, PVOID Caller, ULONG64 Time)
+{
+    const PMI_LEDGER_LEAF Leaf = MiFindLeaf(Part.FirstPfn);
+    for (PFN_NUMBER Pfn = Part.FirstPfn; Pfn <= Part.LastPfn; Pfn += 1) {
+        MiHoldSlot(Pfn, Leaf, CacheType, Caller, Time);
+    }
+}
+
+NTSTATUS MiHoldFrames(MI_PFN_RANGE Range, MI_CACHE_TYPE CacheType, PVOID Caller)
+{
+    const ULONG64 Time = MiArchReadTime();
+    const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
+    const NTSTATUS Status = MiPrepareFrames(Range, CacheType);
+    PFN_NUMBER Pfn = Range.FirstPfn;
+    while (NT_SUCCESS(Status) && Pfn <= Range.LastPfn) {
+        const MI_PFN_RANGE Part = MiPartInLeaf(Pfn, Range);
+        MiHoldLeaf(Part, CacheType, Caller, Time);
+        Pfn = Part.LastPfn + 1;
     }
     KiReleaseLock(&MiLedgerLock, OldIrql);
-    if (Unused != NULL) {
-        MiFreeEntry(Unused);
+    return Status;
+}
+
+DECLSPEC_NORETURN static VOID MiStopUnheldFrame(MI_PFN_RANGE Range, PFN_NUMBER Pfn, BOOLEAN HasLeaf)
+{
+    MiBugCheck(MEMORY_MANAGEMENT, HasLeaf ? 0x6194A : 0x61948, Range.FirstPfn,
+               HasLeaf ? Range.LastPfn : MiRangePageCount(Range), Pfn,
+               "I/O frames 0x%llx-0x%llx are given back, but nobody holds frame 0x%llx",
+               Range.FirstPfn, Range.LastPfn, Pfn);
+}
+
+static VOID MiReleaseLeaf(MI_PFN_RANGE Part, MI_PFN_RANGE Range)
+{
+    const PMI_LEDGER_LEAF Leaf = MiFindLeaf(Part.FirstPfn);
+    for (PFN_NUMBER Pfn = Part.FirstPfn; Pfn <= Part.LastPfn; Pfn += 1) {
+        const PMI_LEDGER_SLOT Slot = Leaf != NULL ? MiSlotOf(Leaf, Pfn) : NULL;
+        if (Slot == NULL || Slot->HolderCount == 0) {
+            MiStopUnheldFrame(Range, Pfn, Leaf != NULL);
+        }
+        Slot->HolderCount -= 1;
+        if (Slot->HolderCount == 0) {
+            *Slot = (MI_LEDGER_SLOT){0};
+            MiUncountUsedSlot(Pfn, Leaf);
+        }
     }
+}
+
+VOID MiReleaseFrames(MI_PFN_RANGE Range)
+{
+    if (Range.LastPfn > MiHighestPfn()) {
+        MiStopUnheldFrame(Range, Range.LastPfn, FALSE);
+    }
+    const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
+    PFN_NUMBER Pfn = Range.FirstPfn;
+    while (Pfn <= Range.LastPfn) {
+        const MI_PFN_RANGE Part = MiPartInLeaf(Pfn, Range);
+        MiReleaseLeaf(Part, Range);
+        Pfn = Part.LastPfn + 1;
+    }
+    KiReleaseLock(&MiLedgerLock, OldIrql);
 }
 
 //
 // Ask and decide.
 //
 
-BOOLEAN MiIsFrameHeld(PFN_NUMBER Pfn)
+// What is known of one frame: its type, and who has it. FALSE: nobody holds it.
+static BOOLEAN MiLookUpFrame(PFN_NUMBER Pfn, PMI_CACHE_OWNER Owner)
+{
+    const PMI_LEDGER_LEAF Leaf = MiFindLeaf(Pfn);
+    const PMI_LEDGER_SLOT Slot = Leaf != NULL ? MiSlotOf(Leaf, Pfn) : NULL;
+    if (Slot != NULL && Slot->HolderCount != 0) {
+        *Owner = (MI_CACHE_OWNER){(MI_CACHE_TYPE)Slot->CacheType, Slot->Caller,
+                                  (ULONG64)Slot->Time << MI_LEDGER_TIME_SHIFT};
+        return TRUE;
+    }
+    MI_CACHE_TYPE CacheType = MiCacheUndecided;
+    const PMI_RANGE_HOLD Hold = MiFindRangeOfFrame(Pfn, &CacheType);
+    if (Hold != NULL) {
+        *Owner = (MI_CACHE_OWNER){CacheType, Hold->Caller, Hold->Time};
+    }
+    return Hold != NULL;
+}
+
+BOOLEAN MiQueryFrame(PFN_NUMBER Pfn, PMI_CACHE_OWNER Owner)
 {
     const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
-    const BOOLEAN IsHeld = RtlFirstOverlap(&MiLedger, Pfn, Pfn) != NULL;
+    MiEvictIdleRanges((MI_PFN_RANGE){Pfn, Pfn});
+    const BOOLEAN IsHeld = MiLookUpFrame(Pfn, Owner);
     KiReleaseLock(&MiLedgerLock, OldIrql);
     return IsHeld;
 }
 
-// The type that some entry has decided for a frame, or MiCacheUndecided.
-static MI_CACHE_TYPE MiTypeInLedger(PFN_NUMBER Pfn)
+MI_CACHE_TYPE MiDecideIoCacheType(PFN_NUMBER Pfn, MI_CACHE_TYPE Requested, PVOID Caller)
 {
-    MI_CACHE_TYPE CacheType = MiCacheUndecided;
-    PRTL_INTERVAL_NODE Node = RtlFirstOverlap(&MiLedger, Pfn, Pfn);
-    for (; Node != NULL && CacheType == MiCacheUndecided; Node = RtlNextOverlap(Node, Pfn, Pfn)) {
-        CacheType = MiTypeInEntry(MiEntryOf(Node), Pfn);
+    MI_CACHE_OWNER Owner = {Requested, NULL, 0};
+    const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
+    MiEvictIdleRanges((MI_PFN_RANGE){Pfn, Pfn});
+    (VOID) MiLookUpFrame(Pfn, &Owner);
+    if (Owner.CacheType == MiCacheUndecided) {
+        const PMI_LEDGER_SLOT Slot = MiSlotOf(MiFindLeaf(Pfn), Pfn);
+        *Slot =
+            (MI_LEDGER_SLOT){Slot->HolderCount, Requested, MiLedgerTime(MiArchReadTime()), Caller};
+        Owner.CacheType = Requested;
     }
-    return CacheType;
+    KiReleaseLock(&MiLedgerLock, OldIrql);
+    return Owner.CacheType;
 }
 
-static VOID MiWriteDown(PFN_NUMBER Pfn, MI_CACHE_TYPE CacheType)
+BOOLEAN MiFindCacheOwner(MI_PFN_RANGE Range, MI_CACHE_TYPE Except, PMI_CACHE_OWNER Owner)
 {
-    PRTL_INTERVAL_NODE Node = RtlFirstOverlap(&MiLedger, Pfn, Pfn);
-    for (; Node != NULL; Node = RtlNextOverlap(Node, Pfn, Pfn)) {
-        if (MiEntryOf(Node)->FrameTypes != NULL) {
-            MiEntryOf(Node)->FrameTypes[Pfn - Node->First] = (UCHAR)CacheType;
+    BOOLEAN IsAnyOpen;
+    const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
+    MiEvictIdleRanges(Range);
+    const PMI_LEDGER_SLOT Slot = MiFindOpposingSlot(Except, Range, &IsAnyOpen);
+    const PMI_RANGE_HOLD Hold = Slot == NULL ? MiFindOpposingRange(Except, Range) : NULL;
+    if (Slot != NULL) {
+        *Owner = (MI_CACHE_OWNER){(MI_CACHE_TYPE)Slot->CacheType, Slot->Caller,
+                                  (ULONG64)Slot->Time << MI_LEDGER_TIME_SHIFT};
+    } else if (Hold != NULL) {
+        *Owner = (MI_CACHE_OWNER){Hold->CacheType, Hold->Caller, Hold->Time};
+    }
+    KiReleaseLock(&MiLedgerLock, OldIrql);
+    return Slot != NULL || Hold != NULL;
+}
+
+//
+// Counting, checking, trimming: all nodes, from the root down.
+//
+
+// Calls Routine for every leaf that has slots; FirstPfn is the frame of the first one.
+typedef VOID MI_LEAF_VISITOR(PMI_LEDGER_LEAF Leaf, PFN_NUMBER FirstPfn, PVOID Context);
+
+static VOID MiVisitLower(PMI_LEDGER_LOWER Lower, PFN_NUMBER FirstPfn, MI_LEAF_VISITOR *Routine,
+                         PVOID Context)
+{
+    for (ULONG Index = 0; Index < MI_LOWER_ENTRIES; Index += 1) {
+        if (Lower->Leaves[Index].Slots != NULL) {
+            Routine(&Lower->Leaves[Index], FirstPfn + ((PFN_NUMBER)Index << MI_LOWER_SHIFT),
+                    Context);
         }
     }
 }
 
-MI_CACHE_TYPE MiDecideIoCacheType(PFN_NUMBER Pfn, MI_CACHE_TYPE Requested)
+static VOID MiVisitLeaves(MI_LEAF_VISITOR *Routine, PVOID Context)
 {
-    const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
-    const MI_CACHE_TYPE Held = MiTypeInLedger(Pfn);
-    const MI_CACHE_TYPE CacheType = Held != MiCacheUndecided ? Held : Requested;
-    MiWriteDown(Pfn, CacheType);
-    KiReleaseLock(&MiLedgerLock, OldIrql);
-    return CacheType;
-}
-
-PVOID MiFindCacheOwner(MI_PFN_RANGE Range, MI_CACHE_TYPE Except)
-{
-    const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
-    const PMI_LEDGER_ENTRY Opponent = MiFindOpponent(Range, Except);
-    PVOID Caller = Opponent != NULL ? Opponent->Caller : NULL;
-    KiReleaseLock(&MiLedgerLock, OldIrql);
-    return Caller;
-}
-
-ULONG64 MiLedgerEntryCount(VOID)
-{
-    return MiLedger.NodeCount;
-}
-
-// Whether every overlapping entry agrees with what this one has decided.
-static BOOLEAN MiIsEntryAgreedOn(const MI_LEDGER_ENTRY *Entry)
-{
-    if (Entry->FrameTypes == NULL) {
-        const MI_PFN_RANGE Range = {Entry->Node.First, Entry->Node.Last};
-        return MiFindOpponent(Range, Entry->CacheType) == NULL;
-    }
-    for (PFN_NUMBER Pfn = Entry->Node.First; Pfn <= Entry->Node.Last; Pfn += 1) {
-        const MI_CACHE_TYPE Held = MiTypeInEntry(Entry, Pfn);
-        if (Held != MiCacheUndecided && MiFindOpponent((MI_PFN_RANGE){Pfn, Pfn}, Held) != NULL) {
-            return FALSE;
+    for (PFN_NUMBER Root = 0; Root < MiLedgerRootEntries; Root += 1) {
+        const PMI_LEDGER_UPPER Upper = MiLedgerRoot[Root];
+        for (ULONG Index = 0; Upper != NULL && Index < MI_UPPER_ENTRIES; Index += 1) {
+            if (Upper->Branches[Index].Lower != NULL) {
+                MiVisitLower(Upper->Branches[Index].Lower,
+                             Root << MI_ROOT_SHIFT | (PFN_NUMBER)Index << MI_UPPER_SHIFT, Routine,
+                             Context);
+            }
         }
     }
-    return TRUE;
 }
 
-BOOLEAN MiIsLedgerConsistent(ULONG64 *HolderCount)
+static VOID MiFreeLeafIfEmpty(PMI_LEDGER_LEAF Leaf, PFN_NUMBER FirstPfn, PVOID Context)
 {
-    *HolderCount = 0;
-    if (!RtlVerifyIntervalTree(&MiLedger)) {
+    UNREFERENCED_PARAMETER(FirstPfn);
+    UNREFERENCED_PARAMETER(Context);
+    if (Leaf->UsedCount == 0) {
+        MiFreeLeafSlots(Leaf);
+    }
+}
+
+// Frees Lower when none of its leaves has slots, and Upper when nothing is below it.
+static VOID MiFreeLowerIfEmpty(PMI_LEDGER_LOWER *Lower)
+{
+    ULONG Index = 0;
+    while (Index < MI_LOWER_ENTRIES && (*Lower)->Leaves[Index].Slots == NULL) {
+        Index += 1;
+    }
+    if (Index == MI_LOWER_ENTRIES) {
+        MiFreeNode(*Lower);
+        *Lower = NULL;
+    }
+}
+
+static VOID MiTrimUpper(PMI_LEDGER_UPPER *Upper)
+{
+    ULONG UsedCount = 0;
+    for (ULONG Index = 0; Index < MI_UPPER_ENTRIES; Index += 1) {
+        if ((*Upper)->Branches[Index].Lower != NULL) {
+            MiFreeLowerIfEmpty(&(*Upper)->Branches[Index].Lower);
+        }
+        UsedCount += (*Upper)->Branches[Index].Lower != NULL;
+    }
+    if (UsedCount == 0) {
+        MiFreeNode(*Upper);
+        *Upper = NULL;
+    }
+}
+
+VOID MiTrimLedger(VOID)
+{
+    const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
+    MiSpareLeaf = NULL;
+    MiVisitLeaves(MiFreeLeafIfEmpty, NULL);
+    for (PFN_NUMBER Root = 0; Root < MiLedgerRootEntries; Root += 1) {
+        if (MiLedgerRoot[Root] != NULL) {
+            MiTrimUpper(&MiLedgerRoot[Root]);
+        }
+    }
+    KiReleaseLock(&MiLedgerLock, OldIrql);
+}
+
+static VOID MiCountUsedSlots(PMI_LEDGER_LEAF Leaf, PFN_NUMBER FirstPfn, PVOID Context)
+{
+    UNREFERENCED_PARAMETER(FirstPfn);
+    *(ULONG64 *)Context += Leaf->UsedCount;
+}
+
+ULONG64 MiLedgerUsedCount(VOID)
+{
+    ULONG64 Count = 0;
+    MiVisitLeaves(MiCountUsedSlots, &Count);
+    for (ULONG Type = 0; Type < MiCacheTypeCount; Type += 1) {
+        Count += MiRanges[Type].NodeCount;
+    }
+    return Count - MiIdleRangeCount;
+}
+
+static BOOLEAN MiIsSlotConsistent(PFN_NUMBER Pfn, const MI_LEDGER_SLOT *Slot)
+{
+    MI_REASON Reason;
+    MI_CACHE_TYPE OfRange = MiCacheUndecided;
+    if (Slot->HolderCount == 0) {
+        return Slot->Caller == NULL && Slot->CacheType == 0 && Slot->Time == 0;
+    }
+    return MiIsIoSpace((MI_PFN_RANGE){Pfn, Pfn}, &Reason) &&
+           (MiFindRangeOfFrame(Pfn, &OfRange) == NULL || Slot->CacheType == (ULONG)OfRange);
+}
+
+typedef struct _MI_LEDGER_FINDINGS {
+    ULONG64 HolderCount;
+    BOOLEAN IsConsistent;
+} MI_LEDGER_FINDINGS;
+
+// C1 to C4 of one leaf.
+static VOID MiCheckLeaf(PMI_LEDGER_LEAF Leaf, PFN_NUMBER FirstPfn, PVOID Context)
+{
+    MI_LEDGER_FINDINGS *Findings = Context;
+    ULONG64 UsedCount = 0;
+    for (ULONG Index = 0; Index < MI_LEAF_SLOTS; Index += 1) {
+        const MI_LEDGER_SLOT *Slot = &Leaf->Slots[Index];
+        UsedCount += Slot->HolderCount != 0;
+        Findings->HolderCount += Slot->HolderCount;
+        if (!MiIsSlotConsistent(FirstPfn + Index, Slot)) {
+            Findings->IsConsistent = FALSE;
+        }
+    }
+    if (Leaf->UsedCount != UsedCount) {
+        Findings->IsConsistent = FALSE;
+    }
+}
+
+static BOOLEAN MiAreRangesConsistent(MI_CACHE_TYPE CacheType)
+{
+    if (!RtlVerifyIntervalTree(&MiRanges[CacheType])) {
         return FALSE;
     }
-    for (PRTL_INTERVAL_NODE Node = RtlFirstInterval(&MiLedger); Node != NULL;
+    for (PRTL_INTERVAL_NODE Node = RtlFirstInterval(&MiRanges[CacheType]); Node != NULL;
          Node = RtlNextInterval(Node)) {
-        const PMI_LEDGER_ENTRY Entry = MiEntryOf(Node);
+        const MI_PFN_RANGE Range = {Node->First, Node->Last};
         MI_REASON Reason;
-        if (Entry->HolderCount == 0 ||
-            !MiIsIoSpace((MI_PFN_RANGE){Node->First, Node->Last}, &Reason) ||
-            !MiIsEntryAgreedOn(Entry)) {
+        BOOLEAN IsAnyOpen;
+        if (!MiIsIoSpace(Range, &Reason) || MiFindOpposingRange(CacheType, Range) != NULL ||
+            MiFindOpposingSlot(CacheType, Range, &IsAnyOpen) != NULL || IsAnyOpen) {
             return FALSE;
         }
-        *HolderCount += Entry->HolderCount;
     }
     return TRUE;
+}
+
+BOOLEAN MiIsLedgerConsistent(ULONG64 *FrameHolders, ULONG64 *RangeHolders)
+{
+    MI_LEDGER_FINDINGS Findings = {0, TRUE};
+    MiVisitLeaves(MiCheckLeaf, &Findings);
+    *FrameHolders = Findings.HolderCount;
+    *RangeHolders = 0;
+    for (ULONG Type = 0; Type < MiCacheTypeCount; Type += 1) {
+        Findings.IsConsistent = Findings.IsConsistent && MiAreRangesConsistent((MI_CACHE_TYPE)Type);
+        *RangeHolders += MiRanges[Type].NodeCount;
+    }
+    *RangeHolders -= MiIdleRangeCount;
+    return Findings.IsConsistent;
 }

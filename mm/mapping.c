@@ -2,82 +2,391 @@
 // unmap need not believe its caller: the address must be one that was handed out, and the size and
 // the MDL must be the same.
 //
-// Records hang in a hash table by their first page. A correct unmap finds its record there at once,
-// however many are live; only the diagnosis of a wrong one searches.
+// A record, its addresses, the guards around them and the page tables below them are made together,
+// a slot, and stay together when the mapping ends: an idle slot is what the next mapping of its
+// size takes. So mapping a page costs neither a search for addresses nor an allocation.
+//
+//   | guard | guard | Va: SlotPages pages, tables but no leaves | guard |      record
+//
+//   slots of 1, 2, 4, ... 256 pages   a list of idle ones per size
+//   larger ones                       a short list of recent ones, for exactly the same number of
+//                                     pages; in the region of large leaves also at the same distance
+//                                     from a multiple of the leaf
+//
+// Slots hang in a hash table by their first page for as long as they exist, idle or not. A correct
+// unmap finds its record there at once, however many are live; only the diagnosis of a wrong one
+// searches.
+//
+// At verifier level 1 a slot waits in a queue before it is idle, so that an address which was
+// unmapped faults for a while instead of showing somebody else's pages.
 //
 // Invariants (checked by MmVerify):
-//   M1  Records do not overlap; their pages are reserved in their region.
-//   M2  Inside a record, exactly the pages that it calls mapped have a leaf, with its frames.
-// Lock: MiMappingLock, for the table and the count. What a record says belongs to whoever mapped
-// it.
-#include "mm/mi.h"
+//   M1  Slots do not overlap; their pages and guards are reserved in their region.
+//   M2  Inside a slot, exactly the pages that its record calls mapped have a leaf, with its frames; in
+//       an idle one, none.
+// Lock: MiMappingLock, for the table, the lists and the counts. What a record in use says belongs to
+// whoever mapped it.
+#include "mm/miquick.h"
 
-#define MI_MAPPING_BUCKETS 4096
+#define MI_QUARANTINE_LIMIT 256
+#define MI_LEADING_GUARD_PAGES 2
 
-static KI_LOCK MiMappingLock = KI_LOCK_INITIALIZER(MI_RANK_MAPPING, "MiMappingLock");
-static PMI_MAPPING MiBuckets[MI_MAPPING_BUCKETS];
-static ULONG64 MiCountOfMappings;
+KI_LOCK MiMappingLock = KI_LOCK_INITIALIZER(MI_RANK_MAPPING, "MiMappingLock");
+PMI_MAPPING MiBuckets[1u << MI_BUCKET_BITS];
+MI_SLOT_LIST MiIdle[MI_SMALL_CLASSES];
+static PMI_MAPPING MiFreeRecords; // linked through NextIdle
+MI_SLOT_LIST MiRecent;
+static MI_SLOT_LIST MiQuarantine;
 
-static PMI_MAPPING *MiBucketOf(ULONG_PTR Va)
+//
+// Records. They are cut from frames of their own and never given back: a reader without the lock may
+// stand on one that has just left the table, and must find a record there.
+//
+
+static VOID MiPushRecord(PMI_MAPPING Record)
 {
-    return &MiBuckets[(Va >> PAGE_SHIFT) % MI_MAPPING_BUCKETS];
-}
-
-PMI_MAPPING MiAllocateMapping(MI_MAPPING_KIND Kind, PVOID Caller)
-{
-    PMI_MAPPING Mapping = MiAllocatePool(sizeof(MI_MAPPING), 'paMM');
-    if (Mapping != NULL) {
-        Mapping->Kind = Kind;
-        Mapping->Caller = Caller;
-    }
-    return Mapping;
-}
-
-VOID MiFreeMapping(PMI_MAPPING Mapping)
-{
-    MiFreePool(Mapping);
-}
-
-VOID MiInsertMapping(PMI_MAPPING Mapping)
-{
-    PMI_MAPPING *Bucket = MiBucketOf(Mapping->Va);
     const KIRQL OldIrql = KiAcquireLock(&MiMappingLock);
-    Mapping->NextInBucket = *Bucket;
-    *Bucket = Mapping;
-    MiCountOfMappings += 1;
+    Record->NextIdle = MiFreeRecords;
+    MiFreeRecords = Record;
     KiReleaseLock(&MiMappingLock, OldIrql);
 }
 
-VOID MiRemoveMapping(PMI_MAPPING Mapping)
+static PMI_MAPPING MiPopRecord(VOID)
 {
-    PMI_MAPPING *Link = MiBucketOf(Mapping->Va);
     const KIRQL OldIrql = KiAcquireLock(&MiMappingLock);
-    while (*Link != Mapping) {
+    const PMI_MAPPING Record = MiFreeRecords;
+    if (Record != NULL) {
+        MiFreeRecords = Record->NextIdle;
+    }
+    KiReleaseLock(&MiMappingLock, OldIrql);
+    return Record;
+}
+
+// A record that is all zero but for its link. NULL: no frame left.
+static PMI_MAPPING MiAllocateRecord(VOID)
+{
+    if (MiMustFail(MM_FAIL_POOL)) {
+        return NULL;
+    }
+    const PMI_MAPPING Free = MiPopRecord();
+    if (Free != NULL) {
+        return Free;
+    }
+    const PFN_NUMBER Pfn = MiAllocateFrame(MiPfnRecord);
+    if (Pfn == MI_NO_PFN) {
+        return NULL;
+    }
+    const PMI_MAPPING Records = MiFrameToVa(Pfn);
+    RtlZeroMemory(Records, PAGE_SIZE);
+    for (ULONG Index = 1; Index < PAGE_SIZE / sizeof(MI_MAPPING); Index += 1) {
+        MiPushRecord(&Records[Index]);
+    }
+    return &Records[0];
+}
+
+static VOID MiFreeRecord(PMI_MAPPING Record)
+{
+    // What lies before NextInBucket's reader must stay; the rest is as new.
+    const PMI_MAPPING NextInBucket = Record->NextInBucket;
+    *Record = (MI_MAPPING){.NextInBucket = NextInBucket};
+    MiPushRecord(Record);
+}
+
+//
+// Slots.
+//
+
+static PFN_NUMBER MiLeadingGuards(MI_REGION Region)
+{
+    return Region == MiRegionSystemPtes ? MI_LEADING_GUARD_PAGES : 0;
+}
+
+static VOID MiInsertSlot(PMI_MAPPING Slot)
+{
+    PMI_MAPPING *Bucket = MiBucketOf(Slot->Va);
+    const KIRQL OldIrql = KiAcquireLock(&MiMappingLock);
+    Slot->NextInBucket = *Bucket;
+    *Bucket = Slot;
+    KiReleaseLock(&MiMappingLock, OldIrql);
+}
+
+static VOID MiRemoveSlot(PMI_MAPPING Slot)
+{
+    PMI_MAPPING *Link = MiBucketOf(Slot->Va);
+    const KIRQL OldIrql = KiAcquireLock(&MiMappingLock);
+    while (*Link != Slot) {
         Link = &(*Link)->NextInBucket;
     }
-    *Link = Mapping->NextInBucket;
-    MiCountOfMappings -= 1;
+    *Link = Slot->NextInBucket;
     KiReleaseLock(&MiMappingLock, OldIrql);
 }
 
-PMI_MAPPING MiFindMapping(const VOID *Va)
+// Makes the tables of a slot and remembers its first entry.
+static NTSTATUS MiPrepareSlot(PMI_MAPPING Slot, PFN_NUMBER FirstPfn)
 {
-    const ULONG_PTR PageVa = (ULONG_PTR)PAGE_ALIGN(Va);
+    const NTSTATUS Status = Slot->Region == MiRegionLargeSystemPtes
+                                ? MiPrepareRange(Slot->Va, FirstPfn, Slot->SlotPages)
+                                : MiPreparePages(Slot->Va, Slot->SlotPages);
+    if (!NT_SUCCESS(Status)) {
+        return Status;
+    }
+    ULONG Level;
+    Slot->FirstPte = MiFindPte(Slot->Va, &Level);
+    Slot->FirstRun = MI_PTES_PER_TABLE - ((Slot->Va >> PAGE_SHIFT) & (MI_PTES_PER_TABLE - 1));
+    if (Slot->Region == MiRegionLargeSystemPtes) {
+        Slot->PhaseMask = MiUsefulAlignment(Slot->SlotPages) - 1;
+        if (!MiIsOneRun(Slot->Va, FirstPfn, Slot->SlotPages, &Slot->LeafLevel, &Slot->LeafCount)) {
+            Slot->LeafCount = 0;
+        }
+    }
+    return STATUS_SUCCESS;
+}
+
+// A new idle slot, in no list; with IsAligned its address is a multiple of its size, a power of two.
+// NULL: no pool, addresses or tables.
+static PMI_MAPPING MiCreateSlot(MI_REGION Region, PFN_NUMBER SlotPages, PFN_NUMBER FirstPfn,
+                                BOOLEAN IsAligned)
+{
+    const PMI_MAPPING Slot = MiAllocateRecord();
+    if (Slot == NULL) {
+        return NULL;
+    }
+    Slot->Region = Region;
+    Slot->SlotPages = SlotPages;
+    Slot->Va = IsAligned ? MiReserveAlignedSystemVa(SlotPages, MiLeadingGuards(Region))
+                         : MiReserveSystemVa(Region, SlotPages, FirstPfn, MiLeadingGuards(Region));
+    if (Slot->Va == 0) {
+        goto FreeSlot;
+    }
+    if (!NT_SUCCESS(MiPrepareSlot(Slot, FirstPfn))) {
+        goto ReleaseVa;
+    }
+    MiInsertSlot(Slot);
+    return Slot;
+
+ReleaseVa:
+    MiReleaseSystemVa(Region, Slot->Va, SlotPages, MiLeadingGuards(Region));
+FreeSlot:
+    MiFreeRecord(Slot);
+    return NULL;
+}
+
+static VOID MiDestroySlot(PMI_MAPPING Slot)
+{
+    if (Slot->Region == MiRegionLargeSystemPtes) {
+        MiForgetRange(&Slot->Io.Range);
+    }
+    MiRemoveSlot(Slot);
+    MiReleaseSystemVa(Slot->Region, Slot->Va, Slot->SlotPages, MiLeadingGuards(Slot->Region));
+    MiFreeRecord(Slot);
+}
+
+static VOID MiDestroySlots(PMI_MAPPING Slot)
+{
+    while (Slot != NULL) {
+        const PMI_MAPPING Next = Slot->NextIdle;
+        MiDestroySlot(Slot);
+        Slot = Next;
+    }
+}
+
+//
+// Lists of idle slots. The lock is held.
+//
+
+static VOID MiAppendSlot(PMI_SLOT_LIST List, PMI_MAPPING Slot)
+{
+    Slot->NextIdle = NULL;
+    if (List->First == NULL) {
+        List->First = Slot;
+    } else {
+        List->Last->NextIdle = Slot;
+    }
+    List->Last = Slot;
+    List->Count += 1;
+}
+
+// Whether a recent slot fits: it has exactly these pages, and the same leaves.
+static inline BOOLEAN MiFitsSlot(const MI_MAPPING *Slot, MI_REGION Region, PFN_NUMBER PageCount,
+                                 PFN_NUMBER FirstPfn)
+{
+    return Slot->SlotPages == PageCount && Slot->Region == Region &&
+           (((Slot->Va >> PAGE_SHIFT) ^ FirstPfn) & Slot->PhaseMask) == 0;
+}
+
+static PMI_MAPPING MiPopRecent(MI_REGION Region, PFN_NUMBER PageCount, PFN_NUMBER FirstPfn)
+{
+    PMI_MAPPING *Link = &MiRecent.First;
+    while (*Link != NULL && !MiFitsSlot(*Link, Region, PageCount, FirstPfn)) {
+        Link = &(*Link)->NextIdle;
+    }
+    const PMI_MAPPING Slot = *Link;
+    if (Slot != NULL) {
+        *Link = Slot->NextIdle;
+        MiRecent.Count -= 1;
+    }
+    return Slot;
+}
+
+// The slot of a list that is too long, which the caller destroys; or NULL.
+static PMI_MAPPING MiPopSurplus(PMI_SLOT_LIST List, ULONG Limit)
+{
+    if (List->Count <= Limit) {
+        return NULL;
+    }
+    PMI_MAPPING *Link = &List->First;
+    while ((*Link)->NextIdle != NULL) {
+        Link = &(*Link)->NextIdle;
+    }
+    const PMI_MAPPING Slot = *Link;
+    *Link = NULL;
+    List->Count -= 1;
+    return Slot;
+}
+
+// Makes a slot idle. Returns one to be destroyed, or NULL.
+static inline PMI_MAPPING MiAddIdle(PMI_MAPPING Slot)
+{
+    if (!MiIsSmall(Slot->SlotPages)) {
+        MiPushSlot(&MiRecent, Slot);
+        return MiPopSurplus(&MiRecent, MI_RECENT_LIMIT);
+    }
+    const PMI_SLOT_LIST List = &MiIdle[MiClassOf(Slot->SlotPages)];
+    if (List->Count >= MI_IDLE_LIMIT) {
+        return Slot;
+    }
+    MiPushSlot(List, Slot);
+    return NULL;
+}
+
+static PMI_MAPPING MiQuarantineSlot(PMI_MAPPING Slot)
+{
+    MiAppendSlot(&MiQuarantine, Slot);
+    return MiQuarantine.Count > MI_QUARANTINE_LIMIT ? MiAddIdle(MiPopSlot(&MiQuarantine)) : NULL;
+}
+
+//
+// Acquire and release.
+//
+
+static inline VOID MiStampMapping(PMI_MAPPING Mapping, PFN_NUMBER PageCount, PVOID Caller)
+{
+    Mapping->PageCount = PageCount;
+    Mapping->Caller = Caller;
+    Mapping->Time = MiArchReadTime();
+}
+
+// Where no idle slot fits: makes one, if need be with what others keep idle.
+static PMI_MAPPING MiAcquireNewSlot(MI_REGION Region, PFN_NUMBER PageCount, PFN_NUMBER FirstPfn)
+{
+    const PFN_NUMBER SlotPages = MiIsSmall(PageCount) ? 1ull << MiClassOf(PageCount) : PageCount;
+    PMI_MAPPING Slot = MiCreateSlot(Region, SlotPages, FirstPfn, FALSE);
+    if (Slot == NULL && MiTrimMappings()) {
+        Slot = MiCreateSlot(Region, SlotPages, FirstPfn, FALSE);
+    }
+    return Slot;
+}
+
+PMI_MAPPING MiAcquireMapping(MI_REGION Region, PFN_NUMBER PageCount, PFN_NUMBER FirstPfn,
+                             PVOID Caller)
+{
+    if (MiMustFail(MM_FAIL_ADDRESSES)) {
+        return NULL;
+    }
     const KIRQL OldIrql = KiAcquireLock(&MiMappingLock);
-    PMI_MAPPING Mapping = *MiBucketOf(PageVa);
-    while (Mapping != NULL && Mapping->Va != PageVa) {
-        Mapping = Mapping->NextInBucket;
+    PMI_MAPPING Slot = MiIsSmall(PageCount) ? MiPopSlot(&MiIdle[MiClassOf(PageCount)])
+                                            : MiPopRecent(Region, PageCount, FirstPfn);
+    if (Slot == NULL) {
+        KiReleaseLock(&MiMappingLock, OldIrql);
+        Slot = MiAcquireNewSlot(Region, PageCount, FirstPfn);
+        if (Slot == NULL) {
+            return NULL;
+        }
+        (VOID) !KiAcquireLock(&MiMappingLock);
     }
     KiReleaseLock(&MiMappingLock, OldIrql);
-    return Mapping;
+    MiStampMapping(Slot, PageCount, Caller);
+    return Slot;
+}
+
+PMI_MAPPING MiAcquireAlignedMapping(PFN_NUMBER PageCount, PVOID Caller)
+{
+    PMI_MAPPING Slot = MiCreateSlot(MiRegionSystemPtes, PageCount, 0, TRUE);
+    if (Slot == NULL && MiTrimMappings()) {
+        Slot = MiCreateSlot(MiRegionSystemPtes, PageCount, 0, TRUE);
+    }
+    if (Slot != NULL) {
+        MiStampMapping(Slot, PageCount, Caller);
+    }
+    return Slot;
+}
+
+VOID MiReleaseMapping(PMI_MAPPING Mapping)
+{
+    const KIRQL OldIrql = KiAcquireLock(&MiMappingLock);
+    Mapping->Kind = MiMappingIdle;
+    Mapping->SkippedPages = 0;
+    Mapping->InaccessiblePages = 0;
+    const PMI_MAPPING Surplus = MiIsVerifying() ? MiQuarantineSlot(Mapping) : MiAddIdle(Mapping);
+    KiReleaseLock(&MiMappingLock, OldIrql);
+    if (Surplus != NULL) {
+        MiDestroySlot(Surplus);
+    }
+}
+
+static PMI_MAPPING MiTakeList(PMI_SLOT_LIST List)
+{
+    const KIRQL OldIrql = KiAcquireLock(&MiMappingLock);
+    const PMI_MAPPING First = List->First;
+    *List = (MI_SLOT_LIST){NULL, NULL, 0};
+    KiReleaseLock(&MiMappingLock, OldIrql);
+    return First;
+}
+
+BOOLEAN MiTrimMappings(VOID)
+{
+    BOOLEAN IsAnyFreed = FALSE;
+    for (ULONG List = 0; List < MI_SMALL_CLASSES + 2; List += 1) {
+        const PMI_MAPPING First = MiTakeList(List < MI_SMALL_CLASSES    ? &MiIdle[List]
+                                             : List == MI_SMALL_CLASSES ? &MiRecent
+                                                                        : &MiQuarantine);
+        IsAnyFreed = IsAnyFreed || First != NULL;
+        MiDestroySlots(First);
+    }
+    return IsAnyFreed;
+}
+
+//
+// Find.
+//
+
+PMI_MAPPING MiFindSlotAt(ULONG_PTR PageVa)
+{
+    const KIRQL OldIrql = KiAcquireLock(&MiMappingLock);
+    PMI_MAPPING Slot = *MiBucketOf(PageVa);
+    while (Slot != NULL && Slot->Va != PageVa) {
+        Slot = Slot->NextInBucket;
+    }
+    KiReleaseLock(&MiMappingLock, OldIrql);
+    return Slot;
+}
+
+VOID MiEnumerateSlots(MI_MAPPING_ROUTINE *Routine, PVOID Context)
+{
+    for (ULONG Index = 0; Index < ARRAYSIZE(MiBuckets); Index += 1) {
+        for (PMI_MAPPING Slot = MiBuckets[Index]; Slot != NULL; Slot = Slot->NextInBucket) {
+            Routine(Slot, Context);
+        }
+    }
 }
 
 VOID MiEnumerateMappings(MI_MAPPING_ROUTINE *Routine, PVOID Context)
 {
-    for (ULONG Index = 0; Index < MI_MAPPING_BUCKETS; Index += 1) {
-        for (PMI_MAPPING Mapping = MiBuckets[Index]; Mapping != NULL;
-             Mapping = Mapping->NextInBucket) {
-            Routine(Mapping, Context);
+    for (ULONG Index = 0; Index < ARRAYSIZE(MiBuckets); Index += 1) {
+        for (PMI_MAPPING Slot = MiBuckets[Index]; Slot != NULL; Slot = Slot->NextInBucket) {
+            if (Slot->Kind != MiMappingIdle) {
+                Routine(Slot, Context);
+            }
         }
     }
 }
@@ -121,8 +430,10 @@ static BOOLEAN MiDoesMdlShow(MI_PFN_RANGE Range, PMDL Mdl)
 static BOOLEAN MiDoesMappingShow(MI_PFN_RANGE Range, const MI_MAPPING *Mapping)
 {
     switch (Mapping->Kind) {
+    case MiMappingIdle:
+        return FALSE;
     case MiMappingIo:
-        return !Mapping->Io.IsRam && Mapping->Io.FirstPfn <= Range.LastPfn &&
+        return Mapping->Io.Hold != MiHoldNothing && Mapping->Io.FirstPfn <= Range.LastPfn &&
                Range.FirstPfn <= Mapping->Io.FirstPfn + Mapping->PageCount - 1;
     case MiMappingMdl:
         return MiDoesMdlShow(Range, Mapping->Locked.Mdl);
@@ -136,7 +447,7 @@ BOOLEAN MiIsIoRangeMapped(MI_PFN_RANGE Range)
 {
     BOOLEAN IsMapped = FALSE;
     const KIRQL OldIrql = KiAcquireLock(&MiMappingLock);
-    for (ULONG Index = 0; Index < MI_MAPPING_BUCKETS && !IsMapped; Index += 1) {
+    for (ULONG Index = 0; Index < ARRAYSIZE(MiBuckets) && !IsMapped; Index += 1) {
         const MI_MAPPING *Mapping = MiBuckets[Index];
         while (Mapping != NULL && !MiDoesMappingShow(Range, Mapping)) {
             Mapping = Mapping->NextInBucket;
@@ -147,7 +458,15 @@ BOOLEAN MiIsIoRangeMapped(MI_PFN_RANGE Range)
     return IsMapped;
 }
 
+static VOID MiCountMapping(PMI_MAPPING Mapping, PVOID Context)
+{
+    UNREFERENCED_PARAMETER(Mapping);
+    *(ULONG64 *)Context += 1;
+}
+
 ULONG64 MiMappingCount(VOID)
 {
-    return MiCountOfMappings;
+    ULONG64 Count = 0;
+    MiEnumerateMappings(MiCountMapping, &Count);
+    return Count;
 }

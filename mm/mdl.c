@@ -2,17 +2,19 @@
 //
 // The life of an MDL, by its flags:
 //
-//   IoAllocateMdl                ->  0
+//   IoAllocateMdl, MmCreateMdl   ->  0
 //     MmBuildMdlForNonPagedPool  ->  SOURCE_IS_NONPAGED_POOL: has a system address from the start
+//     MmProbeAndLockPages        ->  PAGES_LOCKED                    (lock.c)
+//     IoBuildPartialMdl          ->  PARTIAL, and what the source has (mdlpart.c)
 //   MmAllocateMdlForIoSpace      ->  PAGES_LOCKED | IO_SPACE
 //   MmAllocatePagesForMdl(Ex)    ->  PAGES_LOCKED
 //
 //   PAGES_LOCKED  --map-->  PAGES_LOCKED | MAPPED_TO_SYSTEM_VA  --unmap-->  PAGES_LOCKED
 //
 // An MDL from IoAllocateMdl or MmAllocateMdlForIoSpace stands behind a small header of ours. There
-// IoFreeMdl finds whether the MDL holds its frames in the ledger; and an MDL that came from
-// somewhere else, or was freed already, is recognised. (MDLs of MmAllocatePagesForMdl have none:
-// drivers free them by ExFreePool.)
+// IoFreeMdl finds how many frames the MDL holds in the ledger, and IoBuildPartialMdl how many fit; and
+// an MDL that came from somewhere else, or was freed already, is recognised. (MDLs of MmCreateMdl and
+// MmAllocatePagesForMdl have none: drivers free them by ExFreePool.)
 //
 // IRQL <= DISPATCH_LEVEL for all. No locks here: callers serialise the use of one MDL, as
 // documented.
@@ -20,14 +22,15 @@
 #include "mm/mi.h"
 
 typedef struct _MI_MDL_HEADER {
-    ULONG PageCount; // room in the frame array
-    ULONG Signature; // not first: there the pool keeps a link when the block is free
-    BOOLEAN HoldsFrames;
+    ULONG PageCount;     // room in the frame array
+    ULONG Signature;     // the pool leaves it as it is when the block is free
+    ULONG HeldPageCount; // leading pages whose I/O frames it holds: MmAllocateMdlForIoSpace
 } MI_MDL_HEADER, *PMI_MDL_HEADER;
 
 #define MI_MDL_SIGNATURE 0x4C444D2Bu
 #define MI_MDL_FREED 0x4C444D2Du
 #define MI_MDL_HEADER_BYTES 16
+#define MI_MDL_TAG ' ldM'
 C_ASSERT(sizeof(MI_MDL_HEADER) <= MI_MDL_HEADER_BYTES);
 
 // The largest buffer is 4 GiB less one page: its byte count must fit the MDL.
@@ -41,8 +44,8 @@ static PMI_MDL_HEADER MiHeaderOfMdl(PMDL Mdl)
 // An MDL with room for PageCount frames, all zero. NULL: no pool.
 static PMDL MiAllocateMdl(PFN_NUMBER PageCount)
 {
-    const PMI_MDL_HEADER Header =
-        MiAllocatePool(MI_MDL_HEADER_BYTES + sizeof(MDL) + PageCount * sizeof(PFN_NUMBER), ' ldM');
+    const PMI_MDL_HEADER Header = MiAllocatePool(
+        MI_MDL_HEADER_BYTES + sizeof(MDL) + PageCount * sizeof(PFN_NUMBER), MI_MDL_TAG);
     if (Header == NULL) {
         return NULL;
     }
@@ -55,6 +58,7 @@ static VOID MiFreeMdl(PMDL Mdl)
 {
     const PMI_MDL_HEADER Header = MiHeaderOfMdl(Mdl);
     Header->Signature = MI_MDL_FREED;
+    MiUntrack(MiTrackMdl, Mdl);
     MiFreePool(Header);
 }
 
@@ -72,14 +76,57 @@ SIZE_T NTAPI MmSizeOfMdl(PVOID Base, SIZE_T Length)
     return sizeof(MDL) + ADDRESS_AND_SIZE_TO_SPAN_PAGES(Base, Length) * sizeof(PFN_NUMBER);
 }
 
+// Whether an MDL may describe the buffer. Its pages go to *PageCount.
+static BOOLEAN MiIsBufferLegal(PVOID VirtualAddress, SIZE_T Length, PFN_NUMBER *PageCount,
+                               const CHAR *Routine)
+{
+    const BOOLEAN IsTooLong = Length > MI_MDL_MAXIMUM_PAGES << PAGE_SHIFT;
+    *PageCount =
+        IsTooLong ? 0 : (BYTE_OFFSET(VirtualAddress) + Length + PAGE_SIZE - 1) >> PAGE_SHIFT;
+    if (Length == 0 || IsTooLong || *PageCount > MI_MDL_MAXIMUM_PAGES) {
+        MiRefusePlain(Routine, Length == 0 ? MiReasonZeroBytes : MiReasonTooLarge);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+// The block is the MDL: the driver frees it by ExFreePool, which forgets the record, too.
+static PMDL MiAllocateMdlBlock(PFN_NUMBER PageCount, PVOID Caller)
+{
+    const SIZE_T ByteCount = sizeof(MDL) + PageCount * sizeof(PFN_NUMBER);
+    PMDL Mdl = MiAllocatePool(ByteCount, MI_MDL_TAG);
+    if (Mdl != NULL && MiIsVerifying()) {
+        (VOID) MiTrack(MiTrackPool, Mdl, ByteCount, MI_MDL_TAG, Caller);
+    }
+    return Mdl;
+}
+
+PMDL NTAPI MmCreateMdl(PMDL Mdl, PVOID Base, SIZE_T Length)
+{
+    PFN_NUMBER PageCount;
+    if (!MiIsBufferLegal(Base, Length, &PageCount, __func__)) {
+        return NULL;
+    }
+    if (Mdl == NULL) {
+        Mdl = MiAllocateMdlBlock(PageCount, __builtin_return_address(0));
+    }
+    if (Mdl == NULL) {
+        MiRefusePlain(__func__, MiReasonResources);
+        return NULL;
+    }
+    MmInitializeMdl(Mdl, Base, Length);
+    return Mdl;
+}
+
 PMDL NTAPI IoAllocateMdl(PVOID VirtualAddress, ULONG Length, BOOLEAN SecondaryBuffer,
                          BOOLEAN ChargeQuota, PIRP Irp)
 {
+    if (MiIsVerifying()) {
+        MiVerifyIrql(MiIrqlIoAllocateMdl, 0, 0, __builtin_return_address(0));
+    }
     UNREFERENCED_PARAMETER(ChargeQuota);
-    const PFN_NUMBER PageCount =
-        ((ULONG64)BYTE_OFFSET(VirtualAddress) + Length + PAGE_SIZE - 1) >> PAGE_SHIFT;
-    if (Length == 0 || PageCount > MI_MDL_MAXIMUM_PAGES) {
-        MiRefusePlain(__func__, Length == 0 ? MiReasonZeroBytes : MiReasonTooLarge);
+    PFN_NUMBER PageCount;
+    if (!MiIsBufferLegal(VirtualAddress, Length, &PageCount, __func__)) {
         return NULL;
     }
     PMDL Mdl = MiAllocateMdl(PageCount);
@@ -93,6 +140,10 @@ PMDL NTAPI IoAllocateMdl(PVOID VirtualAddress, ULONG Length, BOOLEAN SecondaryBu
     } else if (Irp != NULL) {
         Irp->MdlAddress = Mdl;
     }
+    if (MiIsVerifying()) {
+        MiTrack(MiTrackMdl, Mdl, MmSizeOfMdl(VirtualAddress, Length), 0,
+                __builtin_return_address(0));
+    }
     return Mdl;
 }
 
@@ -105,8 +156,47 @@ static ULONG MiSignatureOfMdl(PMDL Mdl)
                : 0;
 }
 
+PFN_NUMBER MiMdlCapacity(PMDL Mdl)
+{
+    if (MiSignatureOfMdl(Mdl) == MI_MDL_SIGNATURE) {
+        return MiHeaderOfMdl(Mdl)->PageCount;
+    }
+    // In memory of a driver: Size is the only record, and too narrow for a big one, of which only
+    // what it describes now is certain.
+    const PFN_NUMBER Described = MiMdlPageCount(Mdl);
+    const ULONG Size = (USHORT)Mdl->Size;
+    const PFN_NUMBER Recorded = Size > sizeof(MDL) ? (Size - sizeof(MDL)) / sizeof(PFN_NUMBER) : 0;
+    return Described > Recorded ? Described : Recorded;
+}
+
+PFN_NUMBER MiPagesHeldByMdl(PMDL Mdl)
+{
+    return MiSignatureOfMdl(Mdl) == MI_MDL_SIGNATURE ? MiHeaderOfMdl(Mdl)->HeldPageCount : 0;
+}
+
+VOID MiForgetHeldPages(PMDL Mdl, PFN_NUMBER PageCount)
+{
+    MiHeaderOfMdl(Mdl)->HeldPageCount -= (ULONG)PageCount;
+}
+
+// What a driver has forgotten is put right where that is safe, and said.
+static VOID MiReportForgotten(PMDL Mdl)
+{
+    if (MiHasOwnMapping(Mdl) && (Mdl->MdlFlags & MDL_PARTIAL) == 0) {
+        DbgPrint("mm: IoFreeMdl: the MDL at 0x%p is still mapped at 0x%p; it is unmapped now\n",
+                 Mdl, Mdl->MappedSystemVa);
+    }
+    if (MiIsMdlLocked(Mdl)) {
+        DbgPrint("mm: IoFreeMdl: the MDL at 0x%p still locks %llu pages; they stay locked\n", Mdl,
+                 MiMdlPageCount(Mdl));
+    }
+}
+
 VOID NTAPI IoFreeMdl(PMDL Mdl)
 {
+    if (MiIsVerifying()) {
+        MiVerifyIoFreeMdl(Mdl, __builtin_return_address(0));
+    }
     const ULONG Signature = MiSignatureOfMdl(Mdl);
     if (Signature != MI_MDL_SIGNATURE) {
         const BOOLEAN WasFreed = Signature == MI_MDL_FREED;
@@ -115,14 +205,9 @@ VOID NTAPI IoFreeMdl(PMDL Mdl)
                    WasFreed ? "was freed already"
                             : "comes from neither IoAllocateMdl nor MmAllocateMdlForIoSpace");
     }
-    if (MiHasOwnMapping(Mdl) && (Mdl->MdlFlags & MDL_PARTIAL) == 0) {
-        DbgPrint("mm: IoFreeMdl: the MDL at 0x%p is still mapped at 0x%p; it is unmapped now\n",
-                 Mdl, Mdl->MappedSystemVa);
-    }
+    MiReportForgotten(Mdl);
     MiUnmapMdl(Mdl);
-    if (MiHeaderOfMdl(Mdl)->HoldsFrames) {
-        MiReleaseIoFrames(MmGetMdlPfnArray(Mdl), MiHeaderOfMdl(Mdl)->PageCount);
-    }
+    MiReleaseIoFrames(MmGetMdlPfnArray(Mdl), MiHeaderOfMdl(Mdl)->HeldPageCount);
     MiFreeMdl(Mdl);
 }
 
@@ -132,6 +217,9 @@ VOID NTAPI IoFreeMdl(PMDL Mdl)
 
 VOID NTAPI MmBuildMdlForNonPagedPool(PMDL MemoryDescriptorList)
 {
+    if (MiIsVerifying()) {
+        MiVerifyBuildMdlForNonPagedPool(MemoryDescriptorList, __builtin_return_address(0));
+    }
     NT_ASSERT((MemoryDescriptorList->MdlFlags & MI_BUILT_FLAGS) == 0);
     const ULONG_PTR FirstVa = (ULONG_PTR)MemoryDescriptorList->StartVa;
     const PFN_NUMBER PageCount = MiMdlPageCount(MemoryDescriptorList);
@@ -174,14 +262,21 @@ static BOOLEAN MiIsMappableIoFrame(PFN_NUMBER Pfn)
            MiIsIoSpace((MI_PFN_RANGE){Pfn, Pfn}, &Reason);
 }
 
+// Whether an MDL may name the frame of RAM. The kernel's own may be named while somebody locks it.
+static BOOLEAN MiIsFrameOfMdls(PFN_NUMBER Pfn)
+{
+    const MI_PFN_STATE State = MiPfnState(Pfn);
+    return State == MiPfnMdl || State == MiPfnPool || State == MiPfnDriver ||
+           (State == MiPfnKernel && MiPfnElement(Pfn)->LockCount != 0);
+}
+
 BOOLEAN MiCheckMdlFrames(PMDL Mdl)
 {
     BOOLEAN IsAllRam = TRUE;
     const PPFN_NUMBER Pfns = MmGetMdlPfnArray(Mdl);
     const PFN_NUMBER PageCount = MiMdlPageCount(Mdl);
     for (PFN_NUMBER Page = 0; Page < PageCount; Page += 1) {
-        const MI_PFN_STATE State = MiPfnState(Pfns[Page]);
-        if (State == MiPfnMdl || State == MiPfnPool) {
+        if (MiIsFrameOfMdls(Pfns[Page])) {
             continue;
         }
         IsAllRam = FALSE;
@@ -207,12 +302,12 @@ PFN_NUMBER MiFrameRun(const PFN_NUMBER *Pfns, PFN_NUMBER PageCount, PBOOLEAN IsR
     return Count;
 }
 
-// For C3: the holds that MDLs and their mappings have in the ledger.
-static ULONG64 MiIoRunsHeld;
+// For C3: the frames that MDLs and their mappings hold in the ledger.
+static ULONG64 MiIoFramesHeld;
 
-ULONG64 MiIoRunsHeldByMdls(VOID)
+ULONG64 MiIoFramesHeldByMdls(VOID)
 {
-    return MiIoRunsHeld;
+    return MiIoFramesHeld;
 }
 
 NTSTATUS MiHoldIoFrames(const PFN_NUMBER *Pfns, PFN_NUMBER PageCount, PVOID Caller)
@@ -223,12 +318,12 @@ NTSTATUS MiHoldIoFrames(const PFN_NUMBER *Pfns, PFN_NUMBER PageCount, PVOID Call
         const PFN_NUMBER Run = MiFrameRun(&Pfns[Held], PageCount - Held, &IsRam);
         const MI_PFN_RANGE Range = {Pfns[Held], Pfns[Held] + Run - 1};
         const NTSTATUS Status =
-            IsRam ? STATUS_SUCCESS : MiAcquireCacheRange(Range, MiCacheUndecided, Caller);
+            IsRam ? STATUS_SUCCESS : MiHoldFrames(Range, MiCacheUndecided, Caller);
         if (!NT_SUCCESS(Status)) {
             MiReleaseIoFrames(Pfns, Held);
             return Status;
         }
-        MiIoRunsHeld += !IsRam;
+        __atomic_fetch_add(&MiIoFramesHeld, IsRam ? 0 : Run, __ATOMIC_RELAXED);
         Held += Run;
     }
     return STATUS_SUCCESS;
@@ -241,8 +336,8 @@ VOID MiReleaseIoFrames(const PFN_NUMBER *Pfns, PFN_NUMBER PageCount)
         BOOLEAN IsRam;
         const PFN_NUMBER Run = MiFrameRun(&Pfns[Released], PageCount - Released, &IsRam);
         if (!IsRam) {
-            MiReleaseCacheRange((MI_PFN_RANGE){Pfns[Released], Pfns[Released] + Run - 1});
-            MiIoRunsHeld -= 1;
+            MiReleaseFrames((MI_PFN_RANGE){Pfns[Released], Pfns[Released] + Run - 1});
+            __atomic_fetch_sub(&MiIoFramesHeld, Run, __ATOMIC_RELAXED);
         }
         Released += Run;
     }
@@ -303,6 +398,9 @@ static VOID MiFillFrames(PPFN_NUMBER Pfns, const MM_PHYSICAL_ADDRESS_LIST *List,
 NTSTATUS NTAPI MmAllocateMdlForIoSpace(PMM_PHYSICAL_ADDRESS_LIST PhysicalAddressList,
                                        SIZE_T NumberOfEntries, PMDL *NewMdl)
 {
+    if (MiIsVerifying()) {
+        MiVerifyIrql(MiIrqlAllocateMdlForIoSpace, 0, 0, __builtin_return_address(0));
+    }
     PFN_NUMBER PageCount;
     *NewMdl = NULL;
     if (NumberOfEntries == 0) {
@@ -327,7 +425,11 @@ NTSTATUS NTAPI MmAllocateMdlForIoSpace(PMM_PHYSICAL_ADDRESS_LIST PhysicalAddress
         MiFreeMdl(Mdl);
         return Status;
     }
-    MiHeaderOfMdl(Mdl)->HoldsFrames = TRUE;
+    MiHeaderOfMdl(Mdl)->HeldPageCount = (ULONG)PageCount;
     *NewMdl = Mdl;
+    if (MiIsVerifying()) {
+        MiTrack(MiTrackMdl, Mdl, MmSizeOfMdl(NULL, PageCount << PAGE_SHIFT), 0,
+                __builtin_return_address(0));
+    }
     return STATUS_SUCCESS;
 }

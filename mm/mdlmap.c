@@ -9,83 +9,117 @@
 //   D1  An MDL with a mapping of its own has MDL_MAPPED_TO_SYSTEM_VA, and MappedSystemVa lies in
 //       the mapping's first page: with the byte offset after MmMapLockedPagesSpecifyCache, without
 //       it in a reservation.
-#include "mm/mi.h"
+#include "mm/miquick.h"
 
 //
-// Cache types, page by page.
+// Pages.
 //
 
-// The cache type of a mapping's page: the one that its frame has; where it has none, Requested's.
-static MI_CACHE_TYPE MiDecideCacheType(PFN_NUMBER Pfn, const MMPFN *Element,
-                                       MI_CACHE_TYPE Requested)
+DECLSPEC_NORETURN static VOID MiStopUnlockedFrame(PMDL Mdl, const PFN_NUMBER *Slot)
 {
+    MiBugCheck(MEMORY_MANAGEMENT, 0x1236, (ULONG_PTR)Mdl, (ULONG_PTR)Slot, *Slot,
+               "page %llu of the MDL at 0x%p is frame 0x%llx, which is neither locked nor device "
+               "memory",
+               (ULONG64)(Slot - MmGetMdlPfnArray(Mdl)), Mdl, *Slot);
+}
+
+// How a page of the MDL is mapped: with the cache type that its frame has; where it has none,
+// Requested's. The kernel's own frames are written only through an MDL that was locked for that.
+static MI_PROTECTION MiProtectionOfPage(PMDL Mdl, const PFN_NUMBER *Slot, MI_PROTECTION Requested,
+                                        PVOID Caller)
+{
+    const PMMPFN Element = MiPfnElement(*Slot);
+    MI_PROTECTION Protection = Requested;
     if (Element == NULL) {
-        return MiDecideIoCacheType(Pfn, Requested);
+        Protection.CacheType = MiDecideIoCacheType(*Slot, Requested.CacheType, Caller);
+    } else if (Element->CacheType <= MiCacheUndecided) {
+        Protection.CacheType = MiDecideRamCacheType(*Slot, Requested.CacheType);
+    } else if (Element->State == MiPfnKernel && Element->LockCount != 0) {
+        Protection.CacheType = MiCacheWriteBack;
+        Protection.Access =
+            (Mdl->MdlFlags & MDL_WRITE_OPERATION) != 0 ? Requested.Access : MiAccessRead;
+    } else {
+        MiStopUnlockedFrame(Mdl, Slot);
     }
-    const MI_CACHE_TYPE CacheType = MiRamCacheType(Element);
-    return CacheType != MiCacheUndecided ? CacheType : MiDecideRamCacheType(Pfn, Requested);
+    return Protection;
 }
 
-// The leading pages that share one cache type, which goes to *CacheType. Frames of RAM may not be
-// freed while something maps them, so each of them counts one mapping more.
-static PFN_NUMBER MiCountTypedRun(const PFN_NUMBER *Pfns, PFN_NUMBER PageCount,
-                                  MI_CACHE_TYPE Requested, MI_CACHE_TYPE *CacheType)
+static VOID MiCommitEntries(PMDL Mdl, PMMPTE Pte, const PFN_NUMBER *Pfns, ULONG EntryCount,
+                            MI_PROTECTION Requested, PVOID Caller)
 {
-    PFN_NUMBER Page = 0;
-    PMMPFN Element = MiPfnElement(Pfns[0]);
-    *CacheType = MiDecideCacheType(Pfns[0], Element, Requested);
-    do {
+    ULONG Done = 0;
+    while (Done < EntryCount) {
+        const MI_PROTECTION Protection = MiProtectionOfPage(Mdl, &Pfns[Done], Requested, Caller);
+        NT_ASSERT(MiArchPteKind(MiArchLoadPte(&Pte[Done]), 1) == MiPteEmpty);
+        MiArchStorePte(&Pte[Done], MiArchMakeLeaf(1, Pfns[Done], Protection));
+        Done += 1;
+        if (Protection.Access == Requested.Access) {
+            Done += (ULONG)MiStoreTypedRun(&Pte[Done], &Pfns[Done], EntryCount - Done, Protection);
+        }
+    }
+}
+
+// Adds Change to the borrowers of every frame of RAM that the mapping shows in PageCount pages.
+static VOID MiCountBorrowers(const MI_MAPPING *Mapping, PFN_NUMBER PageCount, LONG Change)
+{
+    const ULONG_PTR Va = MiShownVa(Mapping);
+    for (PFN_NUMBER Page = 0; Page < PageCount; Page += 1) {
+        PFN_NUMBER Pfn = MI_NO_PFN;
+        (VOID) MiFindMappedFrame(Va + (Page << PAGE_SHIFT), &Pfn);
+        const PMMPFN Element = MiPfnElement(Pfn);
         if (Element != NULL) {
-            Element->MapCount += 1;
-        }
-        Page += 1;
-        if (Page == PageCount) {
-            break;
-        }
-        Element = MiPfnElement(Pfns[Page]);
-    } while (MiDecideCacheType(Pfns[Page], Element, Requested) == *CacheType);
-    return Page;
-}
-
-VOID MiCommitFrames(PMMPTE KnownPte, ULONG_PTR Va, const PFN_NUMBER *Pfns, PFN_NUMBER PageCount,
-                    MI_PROTECTION Requested)
-{
-    PFN_NUMBER Done = 0;
-    while (Done < PageCount) {
-        MI_PROTECTION Protection = Requested;
-        const PFN_NUMBER Run = MiCountTypedRun(&Pfns[Done], PageCount - Done, Requested.CacheType,
-                                               &Protection.CacheType);
-        MiCommitPages(Done == 0 ? KnownPte : NULL, Va + (Done << PAGE_SHIFT), &Pfns[Done], Run,
-                      Protection);
-        Done += Run;
-    }
-}
-
-static VOID MiUncountFrames(const MMPTE *Pte, ULONG EntryCount)
-{
-    for (ULONG Index = 0; Index < EntryCount; Index += 1) {
-        const PMMPFN Element = MiPfnElement(MiArchPtePfn(MiArchLoadPte(&Pte[Index]), 1));
-        if (Element != NULL) {
-            Element->MapCount -= 1;
+            __atomic_fetch_add(&Element->MapCount, (ULONG)Change, __ATOMIC_RELAXED);
         }
     }
 }
 
-VOID MiUncommitFrames(PMMPTE KnownPte, ULONG_PTR Va, PFN_NUMBER PageCount)
+VOID MiCommitMdlFrom(PMI_MAPPING Mapping, PMDL Mdl, PFN_NUMBER Page, PFN_NUMBER PageCount,
+                     MI_PROTECTION Requested)
 {
-    MI_TLB_BATCH Batch;
-    MiInitializeTlbBatch(&Batch);
-    PFN_NUMBER Done = 0;
-    while (Done < PageCount) {
+    const PPFN_NUMBER Pfns = MmGetMdlPfnArray(Mdl);
+    while (Page < PageCount) {
         ULONG EntryCount;
-        const PMMPTE Pte = MiFindPages(Done == 0 ? KnownPte : NULL, Va + (Done << PAGE_SHIFT),
-                                       PageCount - Done, &EntryCount);
-        MiUncountFrames(Pte, EntryCount);
-        MiArchClearPages(Pte, EntryCount);
-        Done += EntryCount;
+        const PMMPTE Pte =
+            MiFindPages(Page == 0 ? Mapping->FirstPte : NULL, Mapping->Va + (Page << PAGE_SHIFT),
+                        PageCount - Page, &EntryCount);
+        MiCommitEntries(Mdl, Pte, &Pfns[Page], EntryCount, Requested, Mapping->Caller);
+        Page += EntryCount;
     }
-    MiAddPagesToBatch(&Batch, Va, PageCount);
-    MiFlushTlbBatch(&Batch);
+}
+
+VOID MiCommitSimplePages(PMI_MAPPING Mapping, PMDL Mdl, PFN_NUMBER PageCount,
+                         MI_PROTECTION Requested)
+{
+    MiCommitManyPages(Mapping, Mdl, PageCount, Requested);
+}
+
+BOOLEAN MiCommitMdl(PMI_MAPPING Mapping, PMDL Mdl, PFN_NUMBER PageCount, MI_PROTECTION Requested)
+{
+    const BOOLEAN IsBorrowed = !MiIsMdlSealed(Mdl) || MiIsVerifying();
+    MiCommitMdlFrom(Mapping, Mdl, 0, PageCount, Requested);
+    if (IsBorrowed) {
+        MiCountBorrowers(Mapping, PageCount, 1);
+    }
+    return IsBorrowed;
+}
+
+VOID MiUncommitLeadingPages(PMI_MAPPING Mapping, PFN_NUMBER PageCount)
+{
+    const ULONG_PTR Va = MiShownVa(Mapping);
+    if (Mapping->Locked.IsBorrowed) {
+        MiCountBorrowers(Mapping, PageCount, -1);
+    }
+    MiClearPages(MiFindFirstPage(Va), Va, PageCount);
+}
+
+VOID MiUncommitMdl(PMI_MAPPING Mapping, PFN_NUMBER PageCount, BOOLEAN IsBorrowed)
+{
+    if (IsBorrowed) {
+        MiCountBorrowers(Mapping, PageCount - Mapping->SkippedPages, -1);
+    }
+    MiClearPages(Mapping->FirstPte, Mapping->Va, PageCount);
+    Mapping->SkippedPages = 0;
+    Mapping->InaccessiblePages = 0;
 }
 
 //
@@ -108,75 +142,52 @@ static BOOLEAN MiIsPriorityMet(ULONG Priority)
 {
     ULONG64 Used;
     ULONG64 Total;
-    ULONG FreePercent = 0;
+    ULONG Row = 0;
+    while ((Priority & MI_PRIORITY_MASK) > MiPriorities[Row].Priority &&
+           Row + 1 < ARRAYSIZE(MiPriorities)) {
+        Row += 1;
+    }
     MiQuerySystemVa(MiRegionSystemPtes, &Used, &Total);
-    for (ULONG Row = ARRAYSIZE(MiPriorities); Row > 0; Row -= 1) {
-        if ((Priority & MI_PRIORITY_MASK) <= MiPriorities[Row - 1].Priority) {
-            FreePercent = MiPriorities[Row - 1].FreePercent;
-        }
-    }
-    return (Total - Used) * 100 >= Total * FreePercent;
-}
-
-static BOOLEAN MiReserveForMdl(PMI_MAPPING Mapping)
-{
-    Mapping->Va =
-        MiReserveSystemVa(Mapping->Region, Mapping->PageCount, 0, Mapping->LeadingGuardPages);
-    if (Mapping->Va == 0) {
-        return FALSE;
-    }
-    if (!NT_SUCCESS(MiPreparePages(Mapping->Va, Mapping->PageCount))) {
-        MiReleaseSystemVa(Mapping->Region, Mapping->Va, Mapping->PageCount,
-                          Mapping->LeadingGuardPages);
-        return FALSE;
-    }
-    return TRUE;
+    return (Total - Used) * 100 >= Total * MiPriorities[Row].FreePercent;
 }
 
 // Maps an MDL whose state is in order. NULL: there is not enough of something.
 static PVOID MiMapMdl(PMDL Mdl, MI_CACHE_TYPE CacheType, ULONG Priority, PVOID Caller)
 {
-    const PPFN_NUMBER Pfns = MmGetMdlPfnArray(Mdl);
-    (VOID) MiCheckMdlFrames(Mdl);
-    PMI_MAPPING Mapping = MiAllocateMapping(MiMappingMdl, Caller);
+    const BOOLEAN IsSimple = MiIsMdlSimple(Mdl) || MiCheckMdlFrames(Mdl);
+    const PFN_NUMBER PageCount = MiMdlPageCount(Mdl);
+    const PMI_MAPPING Mapping = MiAcquireMapping(MiRegionSystemPtes, PageCount, 0, Caller);
     if (Mapping == NULL) {
         return NULL;
     }
-    Mapping->Region = MiRegionSystemPtes;
-    Mapping->PageCount = MiMdlPageCount(Mdl);
-    Mapping->LeadingGuardPages = (Priority & MdlMappingWithGuardPtes) != 0 ? 1 : 0;
+    // A driver's code and data pages are not made of what a device writes: never executable.
     Mapping->Protection.Access =
         (Priority & MdlMappingNoWrite) != 0 ? MiAccessRead : MiAccessReadWrite;
     Mapping->Protection.CacheType = CacheType;
     Mapping->Locked.Mdl = Mdl;
     Mapping->Locked.StartVa = Mdl->StartVa;
-    Mapping->Locked.FirstPfn = Pfns[0];
-    if (!NT_SUCCESS(MiHoldIoFrames(Pfns, Mapping->PageCount, Caller))) {
-        goto FreeMapping;
+    Mapping->Locked.FirstPfn = MmGetMdlPfnArray(Mdl)[0];
+    if (!IsSimple && !NT_SUCCESS(MiHoldIoFrames(MmGetMdlPfnArray(Mdl), PageCount, Caller))) {
+        MiReleaseMapping(Mapping);
+        return NULL;
     }
-    if (!MiReserveForMdl(Mapping)) {
-        goto ReleaseFrames;
-    }
-    MiCommitFrames(NULL, Mapping->Va, Pfns, Mapping->PageCount, Mapping->Protection);
-    MiInsertMapping(Mapping);
+    Mapping->Locked.HoldsFrames = !IsSimple;
+    Mapping->Locked.IsBorrowed = MiCommitMdl(Mapping, Mdl, PageCount, Mapping->Protection);
     MiSetMdlMapped(Mdl, Mapping->Va + Mdl->ByteOffset);
+    MiPublishMapping(Mapping, MiMappingMdl);
     return Mdl->MappedSystemVa;
-
-ReleaseFrames:
-    MiReleaseIoFrames(Pfns, Mapping->PageCount);
-FreeMapping:
-    MiFreeMapping(Mapping);
-    return NULL;
 }
 
-static PVOID MiMapLockedPages(PMDL Mdl, KPROCESSOR_MODE AccessMode, MEMORY_CACHING_TYPE CachingType,
-                              ULONG BugCheckOnFailure, ULONG Priority, PVOID Caller)
+DECLSPEC_NOINLINE static PVOID NTAPI MiMapLockedPages(PMDL Mdl, KPROCESSOR_MODE AccessMode,
+                                                      MEMORY_CACHING_TYPE CachingType,
+                                                      ULONG BugCheckOnFailure, ULONG Priority,
+                                                      PVOID Caller)
 {
     const CHAR *const Routine = "MmMapLockedPagesSpecifyCache";
     MI_CACHE_TYPE CacheType;
     if (AccessMode != KernelMode) {
         MiRefusePlain(Routine, MiReasonUserMode);
-        return NULL;
+        KiRaiseStatus(Routine, STATUS_NO_MEMORY, Caller);
     }
     if (!MiDecodeCachingType(CachingType, &CacheType)) {
         MiRefusePlain(Routine, MiReasonCacheType);
@@ -186,7 +197,10 @@ static PVOID MiMapLockedPages(PMDL Mdl, KPROCESSOR_MODE AccessMode, MEMORY_CACHI
         MiRefusePlain(Routine, MiReasonMdlState);
         return NULL;
     }
-    PVOID Va = MiIsPriorityMet(Priority) ? MiMapMdl(Mdl, CacheType, Priority, Caller) : NULL;
+    // What lies idle is as good as free, but only the last resort gives it back.
+    const BOOLEAN IsRoom =
+        MiIsPriorityMet(Priority) || (MiTrimMappings() && MiIsPriorityMet(Priority));
+    PVOID Va = IsRoom ? MiMapMdl(Mdl, CacheType, Priority, Caller) : NULL;
     if (Va != NULL) {
         return Va;
     }
@@ -195,6 +209,9 @@ static PVOID MiMapLockedPages(PMDL Mdl, KPROCESSOR_MODE AccessMode, MEMORY_CACHI
         ULONG64 Used;
         ULONG64 Total;
         MiQuerySystemVa(MiRegionSystemPtes, &Used, &Total);
+        if (MiIsVerifying()) {
+            MiVerifyPtesLeft(Total - Used, Total, Caller);
+        }
         MiBugCheck(NO_MORE_SYSTEM_PTES, 0, MiMdlPageCount(Mdl), Total - Used, Total,
                    "an MDL of %llu pages cannot be mapped, and its driver asked for a bug check "
                    "instead of NULL",
@@ -203,51 +220,88 @@ static PVOID MiMapLockedPages(PMDL Mdl, KPROCESSOR_MODE AccessMode, MEMORY_CACHI
     return NULL;
 }
 
+// A simple MDL that fits an idle slot. NULL: it takes more than that. An idle slot has its addresses
+// already, so the priority does not matter.
+FORCEINLINE PVOID MiMapMdlQuickly(PMDL Mdl, KPROCESSOR_MODE AccessMode,
+                                  MEMORY_CACHING_TYPE CachingType, ULONG Priority, PVOID Caller)
+{
+    const PFN_NUMBER PageCount = MiMdlPageCount(Mdl);
+    MI_PROTECTION Protection;
+    if (AccessMode != KernelMode || !MiDecodeCachingType(CachingType, &Protection.CacheType) ||
+        !MiIsMdlMappable(Mdl) || !MiIsMdlSimple(Mdl) || !MiIsSmall(PageCount) ||
+        !MiAreShortWaysOpen()) {
+        return NULL;
+    }
+    const PMI_MAPPING Mapping = MiAcquireQuickly(PageCount, Caller, MiArchReadTime());
+    if (Mapping == NULL) {
+        return NULL;
+    }
+    Protection.Access = (Priority & MdlMappingNoWrite) != 0 ? MiAccessRead : MiAccessReadWrite;
+    Mapping->Protection = Protection;
+    Mapping->Locked.Mdl = Mdl;
+    Mapping->Locked.StartVa = Mdl->StartVa;
+    Mapping->Locked.FirstPfn = MmGetMdlPfnArray(Mdl)[0];
+    Mapping->Locked.HoldsFrames = FALSE;
+    Mapping->Locked.IsBorrowed = FALSE;
+    MiCommitSimpleMdl(Mapping, Mdl, PageCount, Protection);
+    MiSetWholeMdlMapped(Mdl, Mapping->Va + Mdl->ByteOffset);
+    MiPublishMapping(Mapping, MiMappingMdl);
+    return Mdl->MappedSystemVa;
+}
+
 PVOID NTAPI MmMapLockedPagesSpecifyCache(PMDL MemoryDescriptorList, KPROCESSOR_MODE AccessMode,
                                          MEMORY_CACHING_TYPE CacheType, PVOID RequestedAddress,
                                          ULONG BugCheckOnFailure, ULONG Priority)
 {
+    const PVOID Caller = __builtin_return_address(0);
     UNREFERENCED_PARAMETER(RequestedAddress); // user mode's
+    const PVOID Va = MiMapMdlQuickly(MemoryDescriptorList, AccessMode, CacheType, Priority, Caller);
+    if (Va != NULL) {
+        return Va;
+    }
+    if (MiIsVerifying()) {
+        MiVerifyMapLockedPagesSpecifyCache(MemoryDescriptorList, AccessMode, BugCheckOnFailure,
+                                           Priority, Caller);
+    }
     return MiMapLockedPages(MemoryDescriptorList, AccessMode, CacheType, BugCheckOnFailure,
-                            Priority, __builtin_return_address(0));
+                            Priority, Caller);
 }
 
 PVOID NTAPI MmMapLockedPages(PMDL MemoryDescriptorList, KPROCESSOR_MODE AccessMode)
 {
+    const PVOID Caller = __builtin_return_address(0);
+    if (MiIsVerifying()) {
+        MiVerifyMapLockedPages(MemoryDescriptorList, AccessMode, Caller);
+    }
     return MiMapLockedPages(MemoryDescriptorList, AccessMode, MmCached, TRUE, HighPagePriority,
-                            __builtin_return_address(0));
+                            Caller);
 }
 
 //
 // Unmap.
 //
 
-// The first page whose frame in the page tables is not the one in Pfns, or PageCount.
-static PFN_NUMBER MiFindChangedPage(ULONG_PTR Va, const PFN_NUMBER *Pfns, PFN_NUMBER PageCount)
+PFN_NUMBER MiFindChangedPage(ULONG_PTR Va, const PFN_NUMBER *Pfns, PFN_NUMBER PageCount)
 {
     PFN_NUMBER Page = 0;
-    while (Page < PageCount) {
-        ULONG EntryCount;
-        const MMPTE *Pte =
-            MiFindPages(NULL, Va + (Page << PAGE_SHIFT), PageCount - Page, &EntryCount);
-        for (ULONG Index = 0; Index < EntryCount; Index += 1, Page += 1) {
-            if (MiArchPtePfn(MiArchLoadPte(&Pte[Index]), 1) != Pfns[Page]) {
-                return Page;
-            }
-        }
+    PFN_NUMBER Pfn = MI_NO_PFN;
+    while (Page < PageCount && MiFindMappedFrame(Va + (Page << PAGE_SHIFT), &Pfn) &&
+           Pfn == Pfns[Page]) {
+        Page += 1;
     }
-    return PageCount;
+    return Page;
 }
 
 // The MDL must describe what it described when it was mapped.
 static VOID MiCheckMdlUnchanged(PMI_MAPPING Mapping, PMDL Mdl)
 {
     const PFN_NUMBER PageCount = MiMdlPageCount(Mdl);
-    if (PageCount != Mapping->PageCount) {
+    const PFN_NUMBER MappedCount = MiShownPageCount(Mapping);
+    if (PageCount != MappedCount) {
         MiBugCheck(
-            SYSTEM_PTE_MISUSE, 0x02, (ULONG_PTR)Mapping, Mapping->PageCount, PageCount,
+            SYSTEM_PTE_MISUSE, 0x02, (ULONG_PTR)Mapping, MappedCount, PageCount,
             "MmUnmapLockedPages: the MDL at 0x%p was mapped with %llu pages and spans %llu now",
-            Mdl, Mapping->PageCount, PageCount);
+            Mdl, MappedCount, PageCount);
     }
     if (Mdl->StartVa != Mapping->Locked.StartVa) {
         MiBugCheck(SYSTEM_PTE_MISUSE, 0x05, (ULONG_PTR)Mapping, (ULONG_PTR)Mapping->Locked.StartVa,
@@ -256,8 +310,8 @@ static VOID MiCheckMdlUnchanged(PMI_MAPPING Mapping, PMDL Mdl)
                    Mdl);
     }
     const PFN_NUMBER Page =
-        MiFindChangedPage(Mapping->Va, MmGetMdlPfnArray(Mdl), Mapping->PageCount);
-    if (Page < Mapping->PageCount) {
+        MiFindChangedPage(MiShownVa(Mapping), MmGetMdlPfnArray(Mdl), MappedCount);
+    if (Page < MappedCount) {
         MiBugCheck(SYSTEM_PTE_MISUSE, 0x04, (ULONG_PTR)Mapping, Mapping->Locked.FirstPfn,
                    MmGetMdlPfnArray(Mdl)[0],
                    "MmUnmapLockedPages: frame %llu of the MDL at 0x%p changed while it was mapped",
@@ -265,11 +319,21 @@ static VOID MiCheckMdlUnchanged(PMI_MAPPING Mapping, PMDL Mdl)
     }
 }
 
+// The record of what the MDL calls its system address, whosesoever it is; or NULL. Behind pages that
+// MmAdvanceMdl has passed, the address is not the slot's first.
+static PMI_MAPPING MiFindMappingOfMdl(const MDL *Mdl)
+{
+    if ((Mdl->MdlFlags & MDL_MAPPED_TO_SYSTEM_VA) == 0) {
+        return NULL;
+    }
+    return (Mdl->MdlFlags & MDL_FREE_EXTRA_PTES) != 0 ? MiFindMappingAround(Mdl->MappedSystemVa)
+                                                      : MiFindMapping(Mdl->MappedSystemVa);
+}
+
 // The record of the MDL's own mapping, which must be at BaseAddress.
 static PMI_MAPPING MiFindMdlMapping(PVOID BaseAddress, PMDL Mdl)
 {
-    const PMI_MAPPING Mapping =
-        (Mdl->MdlFlags & MDL_MAPPED_TO_SYSTEM_VA) != 0 ? MiFindMapping(Mdl->MappedSystemVa) : NULL;
+    const PMI_MAPPING Mapping = MiFindMappingOfMdl(Mdl);
     if (Mapping != NULL && Mapping->Kind == MiMappingReserved && Mapping->Reserved.Mdl == Mdl) {
         MiBugCheck(SYSTEM_PTE_MISUSE, 0x301, (ULONG_PTR)BaseAddress, 0, 0,
                    "MmUnmapLockedPages: the MDL at 0x%p is mapped into a reservation; "
@@ -281,10 +345,11 @@ static PMI_MAPPING MiFindMdlMapping(PVOID BaseAddress, PMDL Mdl)
                    MiMdlPageCount(Mdl),
                    "MmUnmapLockedPages: the MDL at 0x%p has no mapping of its own", Mdl);
     }
-    if ((ULONG_PTR)PAGE_ALIGN(BaseAddress) != Mapping->Va) {
-        MiBugCheck(SYSTEM_PTE_MISUSE, 0x03, (ULONG_PTR)Mapping, Mapping->Va, (ULONG_PTR)BaseAddress,
+    if ((ULONG_PTR)PAGE_ALIGN(BaseAddress) != MiShownVa(Mapping)) {
+        MiBugCheck(SYSTEM_PTE_MISUSE, 0x03, (ULONG_PTR)Mapping, MiShownVa(Mapping),
+                   (ULONG_PTR)BaseAddress,
                    "MmUnmapLockedPages: the MDL at 0x%p is mapped at 0x%p, not at 0x%p", Mdl,
-                   (PVOID)Mapping->Va, BaseAddress);
+                   (PVOID)MiShownVa(Mapping), BaseAddress);
     }
     return Mapping;
 }
@@ -292,26 +357,54 @@ static PMI_MAPPING MiFindMdlMapping(PVOID BaseAddress, PMDL Mdl)
 static VOID MiUnmapLockedMapping(PMI_MAPPING Mapping)
 {
     const PMDL Mdl = Mapping->Locked.Mdl;
-    MiRemoveMapping(Mapping);
-    MiUncommitFrames(NULL, Mapping->Va, Mapping->PageCount);
-    MiReleaseSystemVa(Mapping->Region, Mapping->Va, Mapping->PageCount, Mapping->LeadingGuardPages);
-    MiReleaseIoFrames(MmGetMdlPfnArray(Mdl), Mapping->PageCount);
+    const PFN_NUMBER ShownCount = MiShownPageCount(Mapping);
+    MiUncommitMdl(Mapping, Mapping->PageCount, Mapping->Locked.IsBorrowed);
+    if (Mapping->Locked.HoldsFrames) {
+        MiReleaseIoFrames(MmGetMdlPfnArray(Mdl), ShownCount);
+    }
     MiSetMdlUnmapped(Mdl);
-    MiFreeMapping(Mapping);
+    MiReleaseMapping(Mapping);
+}
+
+DECLSPEC_NOINLINE static VOID NTAPI MiUnmapLockedPages(PVOID BaseAddress, PMDL Mdl, PVOID Caller)
+{
+    if (MiIsVerifying()) {
+        MiVerifyUnmapLockedPages(BaseAddress, Mdl, Caller);
+    }
+    const PMI_MAPPING Mapping = MiFindMdlMapping(BaseAddress, Mdl);
+    MiCheckMdlUnchanged(Mapping, Mdl);
+    MiUnmapLockedMapping(Mapping);
+}
+
+// Whether the mapping is one page of an MDL that is as it was when it was mapped.
+static inline BOOLEAN MiIsQuickUnmap(const MI_MAPPING *Mapping, PVOID BaseAddress, PMDL Mdl)
+{
+    return Mapping != NULL && Mapping->Kind == MiMappingMdl && Mapping->PageCount == 1 &&
+           Mapping->Locked.Mdl == Mdl && Mapping->Locked.StartVa == Mdl->StartVa &&
+           !Mapping->Locked.IsBorrowed && !Mapping->Locked.HoldsFrames &&
+           Mapping->InaccessiblePages == 0 && (ULONG_PTR)PAGE_ALIGN(BaseAddress) == Mapping->Va &&
+           MiMdlPageCount(Mdl) == 1 && MmGetMdlPfnArray(Mdl)[0] == Mapping->Locked.FirstPfn;
 }
 
 VOID NTAPI MmUnmapLockedPages(PVOID BaseAddress, PMDL MemoryDescriptorList)
 {
-    const PMI_MAPPING Mapping = MiFindMdlMapping(BaseAddress, MemoryDescriptorList);
-    MiCheckMdlUnchanged(Mapping, MemoryDescriptorList);
-    MiUnmapLockedMapping(Mapping);
+    const PMDL Mdl = MemoryDescriptorList;
+    const PMI_MAPPING Mapping = (Mdl->MdlFlags & MDL_MAPPED_TO_SYSTEM_VA) != 0
+                                    ? MiFindSlotQuickly((ULONG_PTR)PAGE_ALIGN(Mdl->MappedSystemVa))
+                                    : NULL;
+    if (!MiIsQuickUnmap(Mapping, BaseAddress, Mdl) || !MiMayReleaseQuickly(MI_IDLE_PAGES)) {
+        MiUnmapLockedPages(BaseAddress, Mdl, __builtin_return_address(0));
+        return;
+    }
+    // As MiUnmapLockedPages, for one page.
+    MiClearOnePage(Mapping);
+    MiSetMdlUnmapped(Mdl);
+    MiReleaseQuickly(MI_IDLE_PAGES, Mapping);
 }
 
-// The record of the MDL's own mapping, of whichever kind, or NULL.
-static PMI_MAPPING MiFindOwnMapping(PMDL Mdl)
+PMI_MAPPING MiFindOwnMapping(PMDL Mdl)
 {
-    const PMI_MAPPING Mapping =
-        (Mdl->MdlFlags & MDL_MAPPED_TO_SYSTEM_VA) != 0 ? MiFindMapping(Mdl->MappedSystemVa) : NULL;
+    const PMI_MAPPING Mapping = MiFindMappingOfMdl(Mdl);
     if (Mapping == NULL) {
         return NULL;
     }

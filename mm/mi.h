@@ -4,7 +4,7 @@
 // Locks, in the order in which they may be taken; each is a spin lock at DISPATCH_LEVEL, and no two
 // of them are held for longer than a few stores or one search:
 //   MiClaimLock 1 < MiLedgerLock 2 < MiMappingLock 3 < MiSystemVaLock 4 < MiPageTableLock 5 <
-//   MiPfnLock 6 < MiPoolLock 7
+//   MiPfnLock 6 < MiPoolLock 7 < MiTrackLock 8 < MiBlockLock 9
 // Allocate first, lock second: the only allocator that is called under a lock is that of frames
 // (rank 6).
 #pragma once
@@ -23,6 +23,8 @@
 #define MI_RANK_PAGE_TABLE 5
 #define MI_RANK_PFN 6
 #define MI_RANK_POOL 7
+#define MI_RANK_TRACK 8
+#define MI_RANK_BLOCK 9
 
 // Frames, both ends included, so that the last frame of the address space can be named. FirstPfn <=
 // LastPfn.
@@ -62,9 +64,17 @@ typedef enum _MI_REASON {
     MiReasonUserMode,        // there is no user mode
     MiReasonFlags,           // flags that are unknown or exclude each other
     MiReasonTag,             // pool tag 0
+    MiReasonWindow,          // no address can satisfy the limits
+    MiReasonNode,            // another node or partition than the one there is
+    MiReasonIrql,            // not at this IRQL
+    MiReasonAccess,          // an address that is not mapped, or not for this access
+    MiReasonMdlInUse,        // the MDL describes something already
+    MiReasonNoCrash,         // only while the machine is in a bug check
     MiReasonResources,       // no pool, frames or system addresses left
     MiReasonCount,
 } MI_REASON;
+
+#define MI_OWNER_CHARS 160
 
 // Records a refusal: Routine is __func__ of the exported routine, Range the frames in question (0,
 // 0 when none), Owner who holds what was asked for, or NULL. Any IRQL.
@@ -76,20 +86,60 @@ VOID MiRefusePlain(_In_ const CHAR *Routine, _In_ MI_REASON Reason);
 // failure.c: allocations that fail on purpose.
 //
 
+extern ULONG
+    MiKindsThatMayFail; // MM_FAIL_*: one variable to look at on the way of every allocation
+
+// Whether any allocation may be made to fail now, so that a way out must not be taken.
+static inline BOOLEAN MiIsFailingOnPurpose(VOID)
+{
+    return MiKindsThatMayFail != 0;
+}
+
 // TRUE when this allocation must fail. Kind is one of MM_FAIL_*.
-BOOLEAN MiMustFail(_In_ ULONG Kind);
+BOOLEAN MiDecideFailure(_In_ ULONG Kind);
+static inline BOOLEAN MiMustFail(ULONG Kind)
+{
+    return (MiKindsThatMayFail & Kind) != 0 && MiDecideFailure(Kind);
+}
 
 //
 // protect.c: what a caller writes, as what mm works with.
 //
 
+#define MI_BASE_PROTECTION_BITS 9
+#define MI_CACHE_MODIFIER_SHIFT 9
+#define MI_CACHE_MODIFIERS (PAGE_NOCACHE | PAGE_WRITECOMBINE)
+#define MI_CACHING_TYPE_MASK 0xFF
+
+extern const UCHAR MiAccessOfBit[];
+extern const UCHAR MiCacheTypeOfModifiers[];
+extern const UCHAR MiCachingTypes[];
+
 // FALSE: Protect is not one base protection with at most one cache modifier.
-_Must_inspect_result_ BOOLEAN MiDecodePageProtection(_In_ ULONG Protect,
-                                                     _Out_ MI_PROTECTION *Protection);
+_Must_inspect_result_ static inline BOOLEAN MiDecodePageProtection(ULONG Protect,
+                                                                   MI_PROTECTION *Protection)
+{
+    const ULONG Base = Protect & ~MI_CACHE_MODIFIERS;
+    if (Base == 0 || (Base & (Base - 1)) != 0 || Base >= 1u << MI_BASE_PROTECTION_BITS) {
+        return FALSE;
+    }
+    Protection->Access = (MI_ACCESS)MiAccessOfBit[__builtin_ctz(Base)];
+    Protection->CacheType = (MI_CACHE_TYPE)
+        MiCacheTypeOfModifiers[(Protect & MI_CACHE_MODIFIERS) >> MI_CACHE_MODIFIER_SHIFT];
+    return Protection->Access != MiAccessCount && Protection->CacheType != MiCacheTypeCount;
+}
 
 // FALSE: no such type. Only the low byte counts, as ever since callers passed BOOLEANs.
-_Must_inspect_result_ BOOLEAN MiDecodeCachingType(_In_ MEMORY_CACHING_TYPE CachingType,
-                                                  _Out_ MI_CACHE_TYPE *CacheType);
+_Must_inspect_result_ static inline BOOLEAN MiDecodeCachingType(MEMORY_CACHING_TYPE CachingType,
+                                                                MI_CACHE_TYPE *CacheType)
+{
+    const ULONG Index = (ULONG)CachingType & MI_CACHING_TYPE_MASK;
+    if (Index >= MmMaximumCacheType) {
+        return FALSE;
+    }
+    *CacheType = (MI_CACHE_TYPE)MiCachingTypes[Index];
+    return TRUE;
+}
 
 const CHAR *MiAccessName(_In_ MI_ACCESS Access);           // "rw-"
 const CHAR *MiCacheTypeName(_In_ MI_CACHE_TYPE CacheType); // "UC"
@@ -131,8 +181,22 @@ PFN_NUMBER MiHighestPfn(VOID);
 _Must_inspect_result_ BOOLEAN MiRangeFromBytes(_In_ ULONG64 BaseAddress, _In_ ULONG64 ByteCount,
                                                _Out_ MI_PFN_RANGE *Range, _Out_ MI_REASON *Reason);
 
-// Whether drivers may map all of Range as device memory. FALSE: *Reason says why not.
-_Must_inspect_result_ BOOLEAN MiIsIoSpace(_In_ MI_PFN_RANGE Range, _Out_ MI_REASON *Reason);
+// Whether drivers may map all of Range as device memory. FALSE: *Reason says why not. Most requests
+// lie in the same range as the one before, so that is looked at first.
+extern MI_PFN_RANGE MiMappableRanges[];
+extern ULONG MiLastMappableRange;
+BOOLEAN MiFindMappableRange(_In_ MI_PFN_RANGE Range, _Out_ MI_REASON *Reason);
+
+static inline BOOLEAN MiIsInLastMappableRange(MI_PFN_RANGE Range)
+{
+    const MI_PFN_RANGE *Last = &MiMappableRanges[MiLastMappableRange];
+    return Range.FirstPfn >= Last->FirstPfn && Range.LastPfn <= Last->LastPfn;
+}
+
+_Must_inspect_result_ static inline BOOLEAN MiIsIoSpace(MI_PFN_RANGE Range, MI_REASON *Reason)
+{
+    return MiIsInLastMappableRange(Range) || MiFindMappableRange(Range, Reason);
+}
 
 //
 // pfn.c: the frames of RAM.
@@ -144,9 +208,19 @@ typedef enum _MI_PFN_STATE {
     MiPfnKernel, // image, loader's modules, this database
     MiPfnTable,  // a page table
     MiPfnPool,
-    MiPfnMdl, // out by MmAllocatePagesForMdl
+    MiPfnMdl,    // out by MmAllocatePagesForMdl
+    MiPfnLedger, // a node of the ledger
+    MiPfnRecord, // records of mappings
+    MiPfnDriver, // out as contiguous or non-cached memory
     MiPfnStateCount,
 } MI_PFN_STATE;
+
+typedef enum _MI_POOL_KIND {
+    MiPoolNonPaged,
+    MiPoolPaged, // never paged out, but with the IRQL rules of paged pool
+    MiPoolExecutable,
+    MiPoolKindCount,
+} MI_POOL_KIND;
 
 typedef struct _MMPFN {
     union {
@@ -164,18 +238,20 @@ typedef struct _MMPFN {
             ULONG PreviousPartial;
         };
     };
-    ULONG MapCount;        // mappings by those who have not locked it, beside the direct map and the
-                           // pool's own
-    ULONG LockCount;       // locked MDLs that list it
+    ULONG MapCount;  // mappings by those who have not locked it, beside the direct map and the
+                     // pool's own
+    ULONG LockCount; // locked MDLs that list it
     USHORT FirstFreeBlock; // pool page of small blocks: byte offset, or MI_NO_BLOCK when full
     USHORT UsedBlockCount; // and how many blocks are out
     UCHAR State;           // MI_PFN_STATE
-    UCHAR CacheType;       // MI_CACHE_TYPE
-    UCHAR PoolClass;       // pool page: class of its blocks, or MI_POOL_CLASS_PAGES
-    UCHAR Reserved;
+    UCHAR CacheType;       // MI_CACHE_TYPE, or MI_CACHE_NONE
+    UCHAR PoolClass;       // pool page: class of its blocks, or MI_POOL_CLASS_PAGES or _SPECIAL
+    UCHAR PoolKind;        // pool page: MI_POOL_KIND
 } MMPFN, *PMMPFN;
 
 C_ASSERT(sizeof(MMPFN) == 24);
+
+#define MI_CACHE_NONE (MiCacheUndecided + 1) // a frame that nobody may map
 
 #define MI_NO_PFN ((PFN_NUMBER)0) // frame 0 is never handed out
 
@@ -206,6 +282,12 @@ static inline PVOID MiFrameToVa(PFN_NUMBER Pfn)
     return (PVOID)(MiArchLayout[MiRegionDirectMap].BaseVa + (Pfn << PAGE_SHIFT));
 }
 
+// The frame of a direct-map address.
+static inline PFN_NUMBER MiVaToFrame(const VOID *Va)
+{
+    return ((ULONG_PTR)Va - MiArchLayout[MiRegionDirectMap].BaseVa) >> PAGE_SHIFT;
+}
+
 // A free frame, which becomes State; contents undefined. MI_NO_PFN: none left. IRQL <=
 // DISPATCH_LEVEL.
 _Must_inspect_result_ PFN_NUMBER MiAllocateFrame(_In_ MI_PFN_STATE State);
@@ -218,6 +300,14 @@ _Must_inspect_result_ PFN_NUMBER MiAllocateFrameRun(_In_ PFN_NUMBER PageCount,
                                                     _In_ MI_PFN_RANGE Window,
                                                     _In_ MI_PFN_STATE State);
 
+// The same for a run that crosses no multiple of BoundaryPages, a power of two not below PageCount; 0:
+// it may.
+_Must_inspect_result_ PFN_NUMBER MiAllocateBoundedFrameRun(_In_ PFN_NUMBER PageCount,
+                                                           _In_ PFN_NUMBER AlignmentPages,
+                                                           _In_ PFN_NUMBER BoundaryPages,
+                                                           _In_ MI_PFN_RANGE Window,
+                                                           _In_ MI_PFN_STATE State);
+
 // Frees a frame. Bug checks 0x4E/0x9A when something still maps it; the second routine only checks.
 VOID MiFreeFrame(_In_ PFN_NUMBER Pfn);
 VOID MiCheckFrameUnmapped(_In_ PFN_NUMBER Pfn);
@@ -229,7 +319,10 @@ PFN_NUMBER MiFirstFreePfn(VOID);
 // tlb.c: translations that must be forgotten, and tables that may be freed only then.
 //
 
-#define MI_TLB_BATCH_PAGES 32
+// More than these are not forgotten one by one, but with everything else. An INVLPG takes some hundred
+// cycles; forgetting everything takes a few of them, and then the translations in use are walked for
+// again, about thirty cycles each while the tables are cached.
+#define MI_TLB_BATCH_PAGES 15
 
 typedef struct _MI_TLB_BATCH {
     ULONG PageCount;
@@ -245,11 +338,13 @@ static inline VOID MiInitializeTlbBatch(PMI_TLB_BATCH Batch)
     Batch->FirstTable = MI_NO_PFN;
 }
 
-// Adjacent pages of 4 KiB.
-VOID MiAddPagesToBatch(_Inout_ PMI_TLB_BATCH Batch, _In_ ULONG_PTR Va, _In_ PFN_NUMBER PageCount);
 VOID MiAddPageToBatch(_Inout_ PMI_TLB_BATCH Batch, _In_ ULONG_PTR Va);
 VOID MiAddTableToBatch(_Inout_ PMI_TLB_BATCH Batch, _In_ PFN_NUMBER TablePfn);
 VOID MiFlushTlbBatch(_Inout_ PMI_TLB_BATCH Batch);
+
+// Forgets adjacent translations without a batch: of 4 KiB, or of LeafPages pages each.
+VOID MiFlushPages(_In_ ULONG_PTR Va, _In_ PFN_NUMBER PageCount);
+VOID MiFlushLeaves(_In_ ULONG_PTR Va, _In_ PFN_NUMBER LeafCount, _In_ PFN_NUMBER LeafPages);
 
 //
 // ptmgr.c: the page-table manager.
@@ -266,23 +361,46 @@ _Must_inspect_result_ NTSTATUS MiPrepareRange(_In_ ULONG_PTR Va, _In_ PFN_NUMBER
 // The same for leaves of 4 KiB.
 _Must_inspect_result_ NTSTATUS MiPreparePages(_In_ ULONG_PTR Va, _In_ PFN_NUMBER PageCount);
 
-// Maps what MiPrepareRange prepared with the same arguments. Cannot fail.
-VOID MiCommitRange(_In_ ULONG_PTR Va, _In_ PFN_NUMBER FirstPfn, _In_ PFN_NUMBER PageCount,
-                   _In_ MI_PROTECTION Protection);
+// Maps what MiPrepareRange prepared with the same arguments. Cannot fail. KnownPte is the entry of the
+// first leaf where the caller has it, which saves a walk; else NULL.
+VOID MiCommitRange(_In_opt_ PMMPTE KnownPte, _In_ ULONG_PTR Va, _In_ PFN_NUMBER FirstPfn,
+                   _In_ PFN_NUMBER PageCount, _In_ MI_PROTECTION Protection);
+
+// Unmaps it again, given the same range, and forgets its translations.
+VOID MiUncommitRange(_In_opt_ PMMPTE KnownPte, _In_ ULONG_PTR Va, _In_ PFN_NUMBER FirstPfn,
+                     _In_ PFN_NUMBER PageCount);
 
 // Maps the frames of Pfns side by side, all with one protection, where MiPreparePages prepared.
-// Cannot fail. KnownPte as for MiFindPages.
-VOID MiCommitPages(_In_opt_ PMMPTE KnownPte, _In_ ULONG_PTR Va,
-                   _In_reads_(PageCount) const PFN_NUMBER *Pfns, _In_ PFN_NUMBER PageCount,
-                   _In_ MI_PROTECTION Protection);
+// Cannot fail.
+VOID MiCommitPages(_In_ ULONG_PTR Va, _In_reads_(PageCount) const PFN_NUMBER *Pfns,
+                   _In_ PFN_NUMBER PageCount, _In_ MI_PROTECTION Protection);
+
+// Unmaps pages of 4 KiB, the first entry of which is given, and forgets their translations.
+VOID MiClearPages(_In_ PMMPTE FirstPte, _In_ ULONG_PTR Va, _In_ PFN_NUMBER PageCount);
 
 // Unmaps whole leaves. The caller flushes Batch before the frames or the addresses are used again.
 VOID MiClearRange(_In_ ULONG_PTR Va, _In_ PFN_NUMBER PageCount, _Inout_ PMI_TLB_BATCH Batch);
 
+// How the range is mapped when all of its leaves are alike and in one table. FALSE: they are not.
+BOOLEAN MiIsOneRun(_In_ ULONG_PTR Va, _In_ PFN_NUMBER FirstPfn, _In_ PFN_NUMBER PageCount,
+                   _Out_ PULONG Level, _Out_ PULONG LeafCount);
+
+// The same for leaves of 4 KiB only, where MiPreparePages prepared.
+VOID MiCommitSmallRange(_In_opt_ PMMPTE KnownPte, _In_ ULONG_PTR Va, _In_ PFN_NUMBER FirstPfn,
+                        _In_ PFN_NUMBER PageCount, _In_ MI_PROTECTION Protection);
+
+// The entry of the 4 KiB leaf of Va, whose table exists.
+PMMPTE MiFindFirstPage(_In_ ULONG_PTR Va);
+
 // The entries of the 4 KiB leaves from Va on, as many of PageCount as lie in one table. The tables
 // exist. KnownPte is the entry of Va where the caller has it, which saves the walk; else NULL.
-PMMPTE MiFindPages(_In_opt_ PMMPTE KnownPte, _In_ ULONG_PTR Va, _In_ PFN_NUMBER PageCount,
-                   _Out_ PULONG EntryCount);
+static inline PMMPTE MiFindPages(PMMPTE KnownPte, ULONG_PTR Va, PFN_NUMBER PageCount,
+                                 PULONG EntryCount)
+{
+    const ULONG Room = MI_PTES_PER_TABLE - ((ULONG)(Va >> PAGE_SHIFT) & (MI_PTES_PER_TABLE - 1));
+    *EntryCount = PageCount < Room ? (ULONG)PageCount : Room;
+    return KnownPte != NULL ? KnownPte : MiFindFirstPage(Va);
+}
 
 // Splits leaves until [Va, Va + PageCount) consists of 4 KiB leaves. Every address translates as
 // before, also on failure.
@@ -321,6 +439,13 @@ _Must_inspect_result_ ULONG_PTR MiReserveSystemVa(_In_ MI_REGION Region, _In_ PF
                                                   _In_ PFN_NUMBER FirstPfn,
                                                   _In_ PFN_NUMBER LeadingGuardPages);
 
+// The same in the region of small mappings, at a multiple of PageCount, a power of two.
+_Must_inspect_result_ ULONG_PTR MiReserveAlignedSystemVa(_In_ PFN_NUMBER PageCount,
+                                                         _In_ PFN_NUMBER LeadingGuardPages);
+
+// The coarsest alignment, in pages, that a leaf of a contiguous mapping can use.
+ULONG64 MiUsefulAlignment(_In_ PFN_NUMBER PageCount);
+
 // The reverse, after the range was unmapped and flushed.
 VOID MiReleaseSystemVa(_In_ MI_REGION Region, _In_ ULONG_PTR Va, _In_ PFN_NUMBER PageCount,
                        _In_ PFN_NUMBER LeadingGuardPages);
@@ -337,69 +462,297 @@ BOOLEAN MiIsSystemVaReserved(_In_ MI_REGION Region, _In_ ULONG_PTR Va, _In_ PFN_
 //
 
 typedef enum _MI_MAPPING_KIND {
+    MiMappingIdle,     // a slot that nobody uses
     MiMappingIo,       // MmMapIoSpace(Ex)
     MiMappingMdl,      // MmMapLockedPagesSpecifyCache
     MiMappingReserved, // MmAllocateMappingAddress
 } MI_MAPPING_KIND;
 
+typedef enum _MI_RANGE_STATE {
+    MiRangeUnknown, // not in the ledger
+    MiRangeHeld,
+    MiRangeIdle, // given back, but still written down, until somebody else asks for frames of it
+} MI_RANGE_STATE;
+
+// A hold of a whole range in the ledger. All zero: unknown. Time: MiArchReadTime.
+typedef struct _MI_RANGE_HOLD {
+    RTL_INTERVAL_NODE Node; // frames; first member
+    MI_RANGE_STATE State;
+    MI_CACHE_TYPE CacheType;
+    PVOID Caller;
+    ULONG64 Time;
+} MI_RANGE_HOLD, *PMI_RANGE_HOLD;
+
+// What a mapping of MmMapIoSpace(Ex) holds in the ledger.
+typedef enum _MI_IO_HOLD {
+    MiHoldNothing, // it shows locked RAM, which counts its mappings
+    MiHoldFrameByFrame,
+    MiHoldAsRange,
+} MI_IO_HOLD;
+
 // One use of system addresses.
 typedef struct _MI_MAPPING {
     struct _MI_MAPPING *NextInBucket;
+    struct _MI_MAPPING *NextIdle;
     ULONG_PTR Va; // page aligned; guards lie outside
     PFN_NUMBER PageCount;
-    MI_MAPPING_KIND Kind;
+    PMMPTE FirstPte;      // the entry of the first leaf; its table lives as long as the slot
+    PFN_NUMBER FirstRun;  // small: how many entries follow in that table, this one included
+    PFN_NUMBER SlotPages; // that may be mapped here: PageCount or more
+    ULONG64
+    PhaseMask;       // large: the bits of Va's page number that must be those of the first frame's
+    ULONG LeafLevel; // large: of the leaves, when all of them lie in one table ...
+    ULONG LeafCount; // ... and how many; 0 when they do not
     MI_REGION Region;
-    PFN_NUMBER LeadingGuardPages;
-    PVOID Caller; // who called the exported routine
+    MI_MAPPING_KIND Kind;
     MI_PROTECTION Protection;
+    PVOID Caller;                 // who called the exported routine
+    ULONG64 Time;                 // and when: MiArchReadTime
+    PFN_NUMBER SkippedPages;      // in front, unmapped by MmAdvanceMdl; still of PageCount
+    PFN_NUMBER InaccessiblePages; // by MmProtectMdlSystemAddress; both are 0 in most mappings
     union {
         struct {
             PFN_NUMBER FirstPfn;
-            BOOLEAN IsRam; // locked RAM, page by page; else I/O space with a hold in the ledger
+            MI_IO_HOLD Hold;
+            MI_RANGE_HOLD Range; // of MiHoldAsRange
         } Io;
         struct {
             PMDL Mdl;
             PVOID StartVa; // as they were when it was mapped
             PFN_NUMBER FirstPfn;
+            BOOLEAN IsBorrowed;  // each page counts in its frame
+            BOOLEAN HoldsFrames; // of I/O space, in the ledger
         } Locked;
         struct {
             ULONG Tag;
+            BOOLEAN IsBorrowed;
+            BOOLEAN HoldsFrames;
             PMDL Mdl; // NULL: nothing is mapped into the reservation
             PFN_NUMBER MappedPageCount;
-            PMMPTE FirstPte; // of the first page: its table lives as long as the reservation
         } Reserved;
     };
 } MI_MAPPING, *PMI_MAPPING;
 
-// A record for a mapping; NULL: no pool. The caller owns it until MiInsertMapping.
-_Must_inspect_result_ PMI_MAPPING MiAllocateMapping(_In_ MI_MAPPING_KIND Kind, _In_ PVOID Caller);
-VOID MiFreeMapping(_In_ PMI_MAPPING Mapping);
+// A record and PageCount pages of system addresses with guards around them, their tables made. In
+// the region of large mappings the addresses are aligned as FirstPfn is. NULL: not enough of
+// something. The caller owns it until MiReleaseMapping, fills in the rest, publishes it, and leaves no
+// page mapped in the end.
+_Must_inspect_result_ PMI_MAPPING MiAcquireMapping(_In_ MI_REGION Region, _In_ PFN_NUMBER PageCount,
+                                                   _In_ PFN_NUMBER FirstPfn, _In_ PVOID Caller);
 
-VOID MiInsertMapping(_In_ PMI_MAPPING Mapping);
-VOID MiRemoveMapping(_In_ PMI_MAPPING Mapping);
+// The same for pages of 4 KiB at a multiple of their size, which is a power of two.
+_Must_inspect_result_ PMI_MAPPING MiAcquireAlignedMapping(_In_ PFN_NUMBER PageCount,
+                                                          _In_ PVOID Caller);
+
+// The last step: the record is whole, and others may read it.
+static inline VOID MiPublishMapping(PMI_MAPPING Mapping, MI_MAPPING_KIND Kind)
+{
+    __atomic_store_n(&Mapping->Kind, Kind, __ATOMIC_RELEASE);
+}
+
+// After its pages were unmapped and flushed.
+VOID MiReleaseMapping(_In_ PMI_MAPPING Mapping);
+
+// Gives back what is kept for the next mapping. FALSE: nothing was.
+BOOLEAN MiTrimMappings(VOID);
+
+// The slot that begins at this page, idle or not, or NULL.
+PMI_MAPPING MiFindSlotAt(_In_ ULONG_PTR PageVa);
 
 // The mapping that begins at the page of Va, or NULL.
-PMI_MAPPING MiFindMapping(_In_ const VOID *Va);
+static inline PMI_MAPPING MiFindMapping(const VOID *Va)
+{
+    const PMI_MAPPING Mapping = MiFindSlotAt((ULONG_PTR)PAGE_ALIGN(Va));
+    return Mapping != NULL && Mapping->Kind != MiMappingIdle ? Mapping : NULL;
+}
 
 // The mapping that covers Va, wherever it begins, or NULL. Searches all: for the diagnosis of
 // misuse.
 PMI_MAPPING MiFindMappingAround(_In_ const VOID *Va);
 
+// Where the pages begin that are still mapped, and how many they are.
+static inline ULONG_PTR MiShownVa(const MI_MAPPING *Mapping)
+{
+    return Mapping->Va + (Mapping->SkippedPages << PAGE_SHIFT);
+}
+
+static inline PFN_NUMBER MiShownPageCount(const MI_MAPPING *Mapping)
+{
+    return Mapping->PageCount - Mapping->SkippedPages;
+}
+
 typedef VOID MI_MAPPING_ROUTINE(_In_ PMI_MAPPING Mapping, _In_opt_ PVOID Context);
 VOID MiEnumerateMappings(_In_ MI_MAPPING_ROUTINE *Routine, _In_opt_ PVOID Context);
+VOID MiEnumerateSlots(_In_ MI_MAPPING_ROUTINE *Routine, _In_opt_ PVOID Context);
 ULONG64 MiMappingCount(VOID);
 
 // Whether a live mapping shows an I/O frame of Range.
 BOOLEAN MiIsIoRangeMapped(_In_ MI_PFN_RANGE Range);
 
 //
-// verifier.c: what is checked at level 1 only.
+// leak.c: at level 1, who asked for what, and when; and what is left of it.
+//
+
+typedef enum _MI_TRACK_KIND {
+    MiTrackPool,        // Address: the block
+    MiTrackMdl,         // the MDL
+    MiTrackLockedPages, // the MDL that locks them
+    MiTrackPages,       // the MDL of MmAllocatePagesForMdl(Ex)
+    MiTrackKindCount,
+} MI_TRACK_KIND;
+
+typedef struct _MI_TRACK {
+    struct _MI_TRACK *NextInBucket;
+    MI_TRACK_KIND Kind;
+    ULONG Tag; // of pool
+    const VOID *Address;
+    SIZE_T ByteCount;
+    PVOID Caller;
+    ULONG64 Time; // KeReadCycles
+} MI_TRACK, *PMI_TRACK;
+
+extern ULONG64 MiTrackCount;
+
+// Remembers one thing. FALSE: there was no memory for the record, and it stays unknown. For level 1
+// only.
+BOOLEAN MiTrack(_In_ MI_TRACK_KIND Kind, _In_ const VOID *Address, _In_ SIZE_T ByteCount,
+                _In_ ULONG Tag, _In_ PVOID Caller);
+
+// Forgets it; nothing when it is unknown. To be called at any level: the level may have been lowered
+// since.
+VOID MiForgetTrack(_In_ MI_TRACK_KIND Kind, _In_ const VOID *Address);
+static inline VOID MiUntrack(MI_TRACK_KIND Kind, const VOID *Address)
+{
+    if (MiTrackCount != 0) {
+        MiForgetTrack(Kind, Address);
+    }
+}
+
+// A copy of the record of Address, or of what covers it. FALSE: none.
+BOOLEAN MiFindTrack(_In_ MI_TRACK_KIND Kind, _In_ const VOID *Address, _Out_ PMI_TRACK Track);
+BOOLEAN MiFindTrackAround(_In_ MI_TRACK_KIND Kind, _In_ const VOID *Address, _Out_ PMI_TRACK Track);
+
+#define MI_WHO_BYTES 96
+
+// "NvmeStart+0x12 (driver nvme), 130 ms ago"; without the time when Time is 0.
+VOID MiDescribeWho(_In_opt_ PVOID Caller, _In_ ULONG64 Time, _Out_ PCHAR Buffer,
+                   _In_ SIZE_T ByteCount);
+
+//
+// special.c: at level 1, drivers' pool in pages of its own.
+//
+
+// A block that ends where a page ends, behind it an unmapped page. NULL: no memory for it.
+_Must_inspect_result_ PVOID MiAllocateSpecial(_In_ MI_POOL_KIND Kind, _In_ SIZE_T ByteCount,
+                                              _In_ ULONG Tag, _In_ BOOLEAN IsCacheAligned,
+                                              _In_ PVOID Caller);
+VOID MiFreeSpecial(_In_ PVOID Block, _In_ PFN_NUMBER Pfn, _In_ ULONG Tag, _In_ PVOID Caller);
+
+// Stops the machine when Block lies in a freed special block; else returns.
+VOID MiCheckSpecialFreed(_In_ PVOID Block);
+
+// Bytes that nobody wrote, for results that are documented as uninitialised.
+VOID MiFillRandom(_Out_ PVOID Va, _In_ SIZE_T ByteCount);
+
+//
+// verifier.c: what is checked at level 1 only. Each routine stops the machine with the documented
+// code when its caller breaks a rule, and else returns. An exported routine calls its own first:
+//
+//     if (MiIsVerifying()) {
+//         MiVerifyUnlockPages(Mdl, __builtin_return_address(0));
+//     }
 //
 
 static inline BOOLEAN MiIsVerifying(VOID)
 {
     return MmVerifierLevel != 0;
 }
+
+// The rows of the table of IRQL rules.
+typedef enum _MI_IRQL_RULE {
+    MiIrqlMapIoSpace,
+    MiIrqlUnmapIoSpace,
+    MiIrqlProbeAndLockPages,
+    MiIrqlProbeAndLockProcessPages,
+    MiIrqlProbeAndLockSelectedPages,
+    MiIrqlMapLockedPages,
+    MiIrqlMapLockedPagesUser,
+    MiIrqlMapLockedPagesSpecifyCache,
+    MiIrqlMapLockedPagesSpecifyCacheUser,
+    MiIrqlUnlockPages,
+    MiIrqlUnmapLockedPages,
+    MiIrqlUnmapLockedPagesUser,
+    MiIrqlAllocatePagesForMdl,
+    MiIrqlFreePagesFromMdl,
+    MiIrqlAllocateMdlForIoSpace,
+    MiIrqlIoAllocateMdl,
+    MiIrqlIoFreeMdl,
+    MiIrqlIoBuildPartialMdl,
+    MiIrqlBuildMdlForNonPagedPool,
+    MiIrqlAdvanceMdl,
+    MiIrqlProtectMdlSystemAddress,
+    MiIrqlMapMdl,
+    MiIrqlMapReserved,
+    MiIrqlUnmapReserved,
+    MiIrqlAllocateMappingAddress,
+    MiIrqlFreeMappingAddress,
+    MiIrqlAllocateContiguous,
+    MiIrqlFreeContiguous,
+    MiIrqlAllocateNonCached,
+    MiIrqlFreeNonCached,
+    MiIrqlCopyMemory,
+    MiIrqlMapVideoDisplay,
+    MiIrqlUnmapVideoDisplay,
+    MiIrqlGetPhysicalMemoryRanges,
+    MiIrqlIsAddressValid,
+    MiIrqlAllocatePool,
+    MiIrqlAllocatePagedPool,
+    MiIrqlRuleCount,
+} MI_IRQL_RULE;
+
+// For routines that have no other rule. Third and Fourth are the parameters of the codes that have
+// them: address and size, or address and MDL.
+VOID MiVerifyIrql(_In_ MI_IRQL_RULE Rule, _In_ ULONG_PTR Third, _In_ ULONG_PTR Fourth,
+                  _In_ PVOID Caller);
+
+VOID MiVerifyMapIoSpace(_In_ PHYSICAL_ADDRESS PhysicalAddress, _In_ SIZE_T ByteCount,
+                        _In_ ULONG Protect, _In_ PVOID Caller);
+VOID MiVerifyUnmapIoSpace(_In_ PVOID BaseAddress, _In_ SIZE_T ByteCount, _In_ PVOID Caller);
+
+// Rule is one of MiIrqlProbeAndLock...; Whose the access mode, or the process.
+VOID MiVerifyProbeAndLock(_In_ MI_IRQL_RULE Rule, _In_ PMDL Mdl, _In_ ULONG_PTR Whose,
+                          _In_ PVOID Caller);
+
+// Once the frames are known, before they are locked.
+VOID MiVerifyLockedFrames(_In_ PMDL Mdl, _In_ PVOID Caller);
+VOID MiVerifyUnlockPages(_In_ PMDL Mdl, _In_ PVOID Caller);
+VOID MiVerifyMapLockedPages(_In_ PMDL Mdl, _In_ KPROCESSOR_MODE AccessMode, _In_ PVOID Caller);
+VOID MiVerifyMapLockedPagesSpecifyCache(_In_ PMDL Mdl, _In_ KPROCESSOR_MODE AccessMode,
+                                        _In_ ULONG BugCheckOnFailure, _In_ ULONG Priority,
+                                        _In_ PVOID Caller);
+
+// For a mapping that must not fail, and has: DRIVER_USED_EXCESSIVE_PTES when a driver has asked, or
+// another owner of code (KiRegisterCode); else it returns.
+VOID MiVerifyPtesLeft(_In_ ULONG64 FreePages, _In_ ULONG64 TotalPages, _In_ PVOID Caller);
+VOID MiVerifyUnmapLockedPages(_In_ PVOID BaseAddress, _In_ PMDL Mdl, _In_ PVOID Caller);
+VOID MiVerifyIoFreeMdl(_In_ PMDL Mdl, _In_ PVOID Caller);
+VOID MiVerifyBuildMdlForNonPagedPool(_In_ PMDL Mdl, _In_ PVOID Caller);
+VOID MiVerifyMapReserved(_In_ PVOID MappingAddress, _In_ PMDL Mdl, _In_ PVOID Caller);
+
+// Highest: the highest address that was asked for. Protect: PAGE_READWRITE where the caller has no
+// say.
+VOID MiVerifyAllocateContiguous(_In_ PHYSICAL_ADDRESS Highest, _In_ SIZE_T ByteCount,
+                                _In_ ULONG Protect, _In_ PVOID Caller);
+
+// MmProtectMdlSystemAddress, MmMapMdl.
+VOID MiVerifyProtection(_In_ MI_IRQL_RULE Rule, _In_ ULONG Protect, _In_ PVOID Caller);
+
+// Pool type or flags as the caller gave them.
+VOID MiVerifyAllocatePool(_In_ MI_POOL_KIND Kind, _In_ ULONG64 Type, _In_ SIZE_T ByteCount,
+                          _In_ ULONG Tag, _In_ PVOID Caller);
+
+// What nobody may believe any more: the frames of an MDL that has been unlocked or freed.
+VOID MiPoisonFrames(_Out_writes_(PageCount) PPFN_NUMBER Pfns, _In_ PFN_NUMBER PageCount);
 
 //
 // alias.c: the direct map's view of a frame, which must go while the frame is mapped with another
@@ -411,13 +764,21 @@ _Must_inspect_result_ NTSTATUS MiPrepareAlias(_In_ PFN_NUMBER FirstPfn, _In_ PFN
 VOID MiHideAlias(_In_ PFN_NUMBER Pfn);
 VOID MiShowAlias(_In_ PFN_NUMBER Pfn);
 
-// The cache type of a locked frame of RAM, which only a frame of an MDL may lack.
-static inline MI_CACHE_TYPE MiRamCacheType(const MMPFN *Element)
+// The states of frames whose cache type can be another than write-back.
+static inline BOOLEAN MiHasChosenCacheType(MI_PFN_STATE State)
 {
-    return Element->State == MiPfnMdl ? (MI_CACHE_TYPE)Element->CacheType : MiCacheWriteBack;
+    return State == MiPfnMdl || State == MiPfnDriver;
 }
 
-// The same; a frame that lacks one gets Requested. Cannot fail, and allocates nothing.
+// The cache type of a locked frame of RAM, which may be undecided.
+static inline MI_CACHE_TYPE MiRamCacheType(const MMPFN *Element)
+{
+    return MiHasChosenCacheType((MI_PFN_STATE)Element->State) ? (MI_CACHE_TYPE)Element->CacheType
+                                                              : MiCacheWriteBack;
+}
+
+// The cache type of a locked frame of RAM; one that has none gets Requested. Cannot fail, and allocates
+// nothing.
 MI_CACHE_TYPE MiDecideRamCacheType(_In_ PFN_NUMBER Pfn, _In_ MI_CACHE_TYPE Requested);
 VOID MiForgetRamCacheType(_In_ PFN_NUMBER Pfn);
 
@@ -426,11 +787,35 @@ VOID MiForgetRamCacheType(_In_ PFN_NUMBER Pfn);
 BOOLEAN MiIsLockedFrame(_In_ PFN_NUMBER Pfn, _Out_ MI_REASON *Reason);
 
 //
-// pool.c: the nonpaged pool.
+// pool.c: the pool.
 //
 
 #define MI_POOL_CLASS_PAGES 0xFF
+#define MI_POOL_CLASS_SPECIAL 0xFE
 #define MI_NO_BLOCK 0xFFFF
+
+// A block whose contents are undefined. NULL: none left.
+_Must_inspect_result_ PVOID MiAllocatePoolOf(_In_ MI_POOL_KIND Kind, _In_ SIZE_T ByteCount,
+                                             _In_ ULONG Tag, _In_ BOOLEAN IsCacheAligned);
+
+// As ExFreePoolWithTag, on behalf of Caller; NULL: mm itself.
+VOID MiFreePoolFor(_In_ PVOID Block, _In_ ULONG Tag, _In_ PVOID Caller);
+
+// Whether a frame of the pool belongs to paged pool.
+BOOLEAN MiIsPagedPoolFrame(_In_ PFN_NUMBER Pfn);
+
+// PageCount frames of the pool, mapped side by side, an unmapped page behind them. 0: no memory. The
+// reverse leaves the addresses reserved.
+_Must_inspect_result_ ULONG_PTR MiMapPoolPages(_In_ MI_POOL_KIND Kind, _In_ UCHAR PoolClass,
+                                               _In_ PFN_NUMBER PageCount);
+VOID MiUnmapPoolPages(_In_ ULONG_PTR Va, _In_ PFN_NUMBER PageCount);
+
+// Counts blocks that are out.
+VOID MiCountPoolBlocks(_In_ LONG64 Change);
+
+// Stops the machine: a block is freed with another tag than its own, at too high an IRQL.
+VOID MiCheckPoolTag(_In_ PVOID Block, _In_ ULONG OwnTag, _In_ ULONG Tag);
+VOID MiCheckPoolFreeIrql(_In_ PVOID Block, _In_ MI_POOL_KIND Kind);
 
 // As ExAllocatePool2 with POOL_FLAG_NON_PAGED: zeroed. NULL: none left.
 _Must_inspect_result_ PVOID MiAllocatePool(_In_ SIZE_T ByteCount, _In_ ULONG Tag);
@@ -441,30 +826,130 @@ ULONG64 MiPoolBlockCount(VOID);
 ULONG64 MiSparePoolPageCount(VOID);
 
 //
+// block.c: contiguous and non-cached memory that is out.
+//
+
+typedef enum _MI_BLOCK_KIND {
+    MiBlockContiguous,
+    MiBlockNonCached,
+    MiBlockKindCount,
+} MI_BLOCK_KIND;
+
+typedef struct _MI_BLOCK {
+    RTL_INTERVAL_NODE Node; // pages of its addresses; first member
+    MI_BLOCK_KIND Kind;
+    SIZE_T ByteCount; // as its driver asked
+    MI_PROTECTION Protection;
+    ULONG Tag;    // of MmAllocateContiguousMemoryEx, else 0
+    PVOID Caller; // who called the exported routine
+    ULONG64 Time; // KeReadCycles
+} MI_BLOCK, *PMI_BLOCK;
+
+// Frames of state MiPfnDriver, linked through Flink, become the caller's memory, in their order.
+// Block says the kind, the bytes, the protection, the tag and the caller. NULL: no pool, addresses
+// or tables left; the frames stay the caller's.
+_Must_inspect_result_ PVOID MiCreateBlock(_In_ const MI_BLOCK *Block, _In_ PFN_NUMBER FirstPfn);
+
+// Frees such a chain of frames that nobody has used yet.
+VOID MiFreeBlockFrames(_In_ PFN_NUMBER FirstPfn);
+
+// The block that begins at Va, or NULL; and the one that Va lies in.
+PMI_BLOCK MiFindBlock(_In_ MI_BLOCK_KIND Kind, _In_ const VOID *Va);
+PMI_BLOCK MiFindBlockAround(_In_ const VOID *Va);
+
+// The reverse of MiCreateBlock; the frames are freed, too. Bug checks 0x4E/0x9A when something else
+// maps or locks one of them.
+VOID MiDestroyBlock(_In_ PMI_BLOCK Block);
+
+static inline PFN_NUMBER MiBlockPageCount(const MI_BLOCK *Block)
+{
+    return Block->Node.Last - Block->Node.First + 1;
+}
+
+static inline ULONG_PTR MiBlockVa(const MI_BLOCK *Block)
+{
+    return Block->Node.First << PAGE_SHIFT;
+}
+
+typedef VOID MI_BLOCK_ROUTINE(_In_ const MI_BLOCK *Block, _In_opt_ PVOID Context);
+VOID MiEnumerateBlocks(_In_ MI_BLOCK_ROUTINE *Routine, _In_opt_ PVOID Context);
+ULONG64 MiBlockCount(VOID);
+
+// One node, number 0, and one partition, NULL.
+static inline BOOLEAN MiIsNodeLegal(ULONG Node)
+{
+    return Node == 0 || (Node & MM_ANY_NODE_OK) != 0;
+}
+
+//
 // ledger.c: the cache type of I/O frames.
 //
 
-// Holds Range. With a cache type, that is the type of all its frames: STATUS_CONFLICTING_ADDRESSES
-// when one of them has another. With MiCacheUndecided each frame keeps the type that it has, and is
-// open when it has none. Caller is remembered as the owner.
-_Must_inspect_result_ NTSTATUS MiAcquireCacheRange(_In_ MI_PFN_RANGE Range,
-                                                   _In_ MI_CACHE_TYPE CacheType, _In_ PVOID Caller);
-VOID MiReleaseCacheRange(_In_ MI_PFN_RANGE Range);
+#define MI_LEDGER_TIME_SHIFT 24
 
-// Whether somebody holds a range with this I/O frame.
-BOOLEAN MiIsFrameHeld(_In_ PFN_NUMBER Pfn);
+// Who decided a frame's cache type, or, where it is undecided, was first to hold it. Time:
+// MiArchReadTime, in steps of 2^MI_LEDGER_TIME_SHIFT.
+typedef struct _MI_CACHE_OWNER {
+    MI_CACHE_TYPE CacheType;
+    PVOID Caller;
+    ULONG64 Time;
+} MI_CACHE_OWNER, *PMI_CACHE_OWNER;
+
+VOID MiInitializeLedger(VOID);
+
+// Holds each frame of Range. With a cache type, that is the type of all of them:
+// STATUS_CONFLICTING_ADDRESSES when one has another. With MiCacheUndecided each keeps the type that
+// it has, and is open when it has none. STATUS_INSUFFICIENT_RESOURCES: no frames left.
+_Must_inspect_result_ NTSTATUS MiHoldFrames(_In_ MI_PFN_RANGE Range, _In_ MI_CACHE_TYPE CacheType,
+                                            _In_ PVOID Caller);
+VOID MiReleaseFrames(_In_ MI_PFN_RANGE Range);
+
+// The same for a range as a whole, with a type, in the caller's *Hold. Allocates nothing.
+// STATUS_CONFLICTING_ADDRESSES: a frame has another type. *Hold is unknown or idle before.
+_Must_inspect_result_ NTSTATUS MiHoldRange(_Inout_ PMI_RANGE_HOLD Hold, _In_ MI_PFN_RANGE Range,
+                                           _In_ MI_CACHE_TYPE CacheType, _In_ PVOID Caller);
+VOID MiReleaseRange(_Inout_ PMI_RANGE_HOLD Hold);
+
+// Before *Hold goes away: the ledger forgets it, if it is idle.
+VOID MiForgetRange(_Inout_ PMI_RANGE_HOLD Hold);
+
+// What is known of an I/O frame. FALSE: nobody holds it.
+BOOLEAN MiQueryFrame(_In_ PFN_NUMBER Pfn, _Out_ PMI_CACHE_OWNER Owner);
 
 // The cache type of a held I/O frame: the one it has, or, decided now, Requested. Cannot fail, and
 // allocates nothing.
-MI_CACHE_TYPE MiDecideIoCacheType(_In_ PFN_NUMBER Pfn, _In_ MI_CACHE_TYPE Requested);
+MI_CACHE_TYPE MiDecideIoCacheType(_In_ PFN_NUMBER Pfn, _In_ MI_CACHE_TYPE Requested,
+                                  _In_ PVOID Caller);
 
-// The code that first held frames of Range with a type other than Except, or NULL.
-PVOID MiFindCacheOwner(_In_ MI_PFN_RANGE Range, _In_ MI_CACHE_TYPE Except);
-ULONG64 MiLedgerEntryCount(VOID);
+// Who decided frames of Range for another type than Except. FALSE: nobody did.
+BOOLEAN MiFindCacheOwner(_In_ MI_PFN_RANGE Range, _In_ MI_CACHE_TYPE Except,
+                         _Out_ PMI_CACHE_OWNER Owner);
+
+// Frames held one by one, and ranges.
+ULONG64 MiLedgerUsedCount(VOID);
+VOID MiTrimLedger(VOID);
+
+//
+// iospace.c
+//
+
+// Records that Range is refused because frames of it have another type: names who decided that, and
+// when.
+VOID MiRefuseCacheConflict(_In_ const CHAR *Routine, _In_ MI_PFN_RANGE Range,
+                           _In_ MI_CACHE_TYPE CacheType);
+
+//
+// cachetype.c
+//
+
+// Attributes that MmSetPermanentCacheAttribute fixed; each is a range in the ledger for ever.
+ULONG64 MiPermanentRangeCount(VOID);
 
 //
 // claim.c: see mm.h.
 //
+
+#define MI_CLAIM_NAME_CHARS 32
 
 // The name of who claimed frames of Range, copied to Name, or FALSE.
 BOOLEAN MiDescribeClaim(_In_ MI_PFN_RANGE Range, _Out_ PCHAR Name, _In_ SIZE_T ByteCount);
@@ -502,8 +987,10 @@ static inline BOOLEAN MiIsMdlMappable(const MDL *Mdl)
 // MmAllocatePagesForMdl(Ex), until they are unlocked or freed, which unmaps the MDL first. So its
 // mappings need not be counted in the frames. It is tied to the address, so that a copy of an MDL
 // has none. An MDL without it (a partial one, or one that a driver filled by hand) borrows: each
-// mapping of it counts in MMPFN.MapCount, and a frame with borrowers may not be freed.
+// mapping of it counts in MMPFN.MapCount, and a frame with borrowers may not be freed. Of two seals
+// the second says that the locks are counted in MMPFN.LockCount: MmUnlockPages is for those only.
 #define MI_MDL_SEAL 0x5EA1ED00u
+#define MI_MDL_LOCK_SEAL_BIT 0x80000000u
 
 static inline ULONG MiSealOf(const MDL *Mdl)
 {
@@ -522,41 +1009,118 @@ static inline VOID MiBreakSeal(PMDL Mdl)
 
 static inline BOOLEAN MiIsMdlSealed(const MDL *Mdl)
 {
-    return Mdl->Reserved == MiSealOf(Mdl);
+    return ((Mdl->Reserved ^ MiSealOf(Mdl)) & ~MI_MDL_LOCK_SEAL_BIT) == 0;
+}
+
+static inline VOID MiSealLockedMdl(PMDL Mdl)
+{
+    Mdl->Reserved = MiSealOf(Mdl) ^ MI_MDL_LOCK_SEAL_BIT;
+}
+
+// Whether MmProbeAndLockPages has locked it, and nobody unlocked it since.
+static inline BOOLEAN MiIsMdlLocked(const MDL *Mdl)
+{
+    return Mdl->Reserved == (MiSealOf(Mdl) ^ MI_MDL_LOCK_SEAL_BIT);
 }
 
 // What a mapping leaves in the MDL, and what an unmap takes away again.
 VOID MiSetMdlMapped(_Inout_ PMDL Mdl, _In_ ULONG_PTR SystemVa);
 static inline VOID MiSetMdlUnmapped(PMDL Mdl)
 {
-    Mdl->MdlFlags &= ~(MDL_MAPPED_TO_SYSTEM_VA | MDL_PARTIAL_HAS_BEEN_MAPPED);
+    Mdl->MdlFlags &= ~(MDL_MAPPED_TO_SYSTEM_VA | MDL_PARTIAL_HAS_BEEN_MAPPED | MDL_FREE_EXTRA_PTES);
+    if (MiIsVerifying()) {
+        Mdl->MappedSystemVa = NULL;
+    }
 }
 
-// Takes a hold without a type in the ledger for every run of adjacent I/O frames; RAM needs none.
+// Frames that fit the MDL's array.
+PFN_NUMBER MiMdlCapacity(_In_ PMDL Mdl);
+
+// The leading pages whose I/O frames an MDL of MmAllocateMdlForIoSpace holds; 0 for any other. The
+// second routine makes them fewer, once their holds were released.
+PFN_NUMBER MiPagesHeldByMdl(_In_ PMDL Mdl);
+VOID MiForgetHeldPages(_In_ PMDL Mdl, _In_ PFN_NUMBER PageCount);
+
+// Takes a hold without a type in the ledger for every I/O frame; RAM needs none.
 // All or nothing. STATUS_INSUFFICIENT_RESOURCES: no pool.
 _Must_inspect_result_ NTSTATUS MiHoldIoFrames(_In_reads_(PageCount) const PFN_NUMBER *Pfns,
                                               _In_ PFN_NUMBER PageCount, _In_ PVOID Caller);
 VOID MiReleaseIoFrames(_In_reads_(PageCount) const PFN_NUMBER *Pfns, _In_ PFN_NUMBER PageCount);
-ULONG64 MiIoRunsHeldByMdls(VOID);
+ULONG64 MiIoFramesHeldByMdls(VOID);
 
 //
 // mdlmap.c: MDLs in system addresses.
 //
 
-// Maps frames at prepared addresses, and counts the mapping in them. Each gets the cache type that it
-// has; one that has none, Requested's. I/O frames must be held. Cannot fail, and allocates nothing.
-VOID MiCommitFrames(_In_opt_ PMMPTE KnownPte, _In_ ULONG_PTR Va,
-                    _In_reads_(PageCount) const PFN_NUMBER *Pfns, _In_ PFN_NUMBER PageCount,
+// Maps the frames of an MDL in a mapping's slot. Each gets the cache type that it has; one that has
+// none, Requested's. I/O frames must be held. Counts the frames of an MDL that has not locked them,
+// and returns whether it did. Cannot fail, and allocates nothing. A frame that may not be mapped
+// stops with MEMORY_MANAGEMENT 0x1236.
+BOOLEAN MiCommitMdl(_In_ PMI_MAPPING Mapping, _In_ PMDL Mdl, _In_ PFN_NUMBER PageCount,
                     _In_ MI_PROTECTION Requested);
 
-// The reverse: clears, flushes, and counts the frames back as the page tables name them.
-VOID MiUncommitFrames(_In_opt_ PMMPTE KnownPte, _In_ ULONG_PTR Va, _In_ PFN_NUMBER PageCount);
+// The same from a page of the MDL on, without counting.
+VOID MiCommitMdlFrom(_In_ PMI_MAPPING Mapping, _In_ PMDL Mdl, _In_ PFN_NUMBER Page,
+                     _In_ PFN_NUMBER PageCount, _In_ MI_PROTECTION Requested);
 
-// Whether the MDL itself has a mapping, not one inherited from another MDL.
+// The same for a simple MDL (below).
+VOID MiCommitSimplePages(_In_ PMI_MAPPING Mapping, _In_ PMDL Mdl, _In_ PFN_NUMBER PageCount,
+                         _In_ MI_PROTECTION Requested);
+
+// The reverse: clears, flushes, and counts borrowed frames back as the page tables name them.
+VOID MiUncommitMdl(_In_ PMI_MAPPING Mapping, _In_ PFN_NUMBER PageCount, _In_ BOOLEAN IsBorrowed);
+
+// The first page whose frame in the page tables is not the one in Pfns, or PageCount.
+PFN_NUMBER MiFindChangedPage(_In_ ULONG_PTR Va, _In_reads_(PageCount) const PFN_NUMBER *Pfns,
+                             _In_ PFN_NUMBER PageCount);
+
+// Ends the mapping of the first pages that are still mapped, for MmAdvanceMdl.
+VOID MiUncommitLeadingPages(_In_ PMI_MAPPING Mapping, _In_ PFN_NUMBER PageCount);
+
+// The MDL is made of RAM that it has locked itself, and of nothing else: no frame needs a look
+// before the mapping, and none needs to be counted.
+static inline BOOLEAN MiIsMdlSimple(const MDL *Mdl)
+{
+    return MiIsMdlSealed(Mdl) && (Mdl->MdlFlags & MDL_IO_SPACE) == 0;
+}
+
+// The record of the MDL's own mapping, not one inherited from another MDL, of whichever kind; or NULL.
+PMI_MAPPING MiFindOwnMapping(_In_ PMDL Mdl);
+
+// Whether there is one.
 BOOLEAN MiHasOwnMapping(_In_ PMDL Mdl);
 
 // Unmaps what the MDL itself has mapped, whichever routine mapped it; nothing when that is nothing.
 VOID MiUnmapMdl(_In_ PMDL Mdl);
+
+// The record of the MDL's own mapping, of whichever kind, or NULL.
+PMI_MAPPING MiFindOwnMapping(_In_ PMDL Mdl);
+
+//
+// lock.c: pages that stay where they are.
+//
+
+// Counts one lock less in each frame of RAM; I/O frames have none. Bug checks 0x4E/0x07 when a frame
+// has no lock left.
+VOID MiUnlockFrames(_In_reads_(PageCount) const PFN_NUMBER *Pfns, _In_ PFN_NUMBER PageCount);
+
+// Locks in all frames together; and whether that is what MmVerify has counted frame by frame.
+ULONG64 MiLockedPageCount(VOID);
+BOOLEAN MiAreLocksConsistent(_In_ ULONG64 CountedLocks);
+
+//
+// mdlprotect.c: mapped MDLs with another protection.
+//
+
+// The frame of a page that is mapped, also where MmProtectMdlSystemAddress has made it inaccessible.
+// FALSE: none.
+BOOLEAN MiFindMappedFrame(_In_ ULONG_PTR Va, _Out_ PFN_NUMBER *Pfn);
+
+// How many of the pages are inaccessible.
+PFN_NUMBER MiCountInaccessible(_In_ ULONG_PTR Va, _In_ PFN_NUMBER PageCount);
+
+// Makes the tables for MmMapMemoryDumpMdl, while that may fail.
+VOID MiInitializeDumpMapping(VOID);
 
 //
 // reserve.c
@@ -566,13 +1130,22 @@ VOID MiUnmapMdl(_In_ PMDL Mdl);
 VOID MiUnmapReservation(_In_ PMI_MAPPING Mapping);
 
 //
+// query.c
+//
+
+// A frame of RAM in the direct map, or in the kernel's image, which the direct map leaves out. NULL: in
+// neither, because its alias is hidden. Any IRQL.
+PVOID MiKernelVaOfFrame(_In_ PFN_NUMBER Pfn);
+
+//
 // For verify.c: what each file can say of its own invariants.
 //
 
 BOOLEAN MiIsZoneConsistent(_In_ MI_REGION Region);
-BOOLEAN MiIsLedgerConsistent(_Out_ ULONG64 *HolderCount);
+BOOLEAN MiIsLedgerConsistent(_Out_ ULONG64 *FrameHolders, _Out_ ULONG64 *RangeHolders);
 BOOLEAN MiAreClaimsConsistent(VOID);
 BOOLEAN MiIsPoolConsistent(VOID);
+BOOLEAN MiAreBlocksConsistent(VOID);
 
 // Stops the machine with a documented code and a sentence.
 #define MiBugCheck KiBugCheckSaying

@@ -54,10 +54,21 @@ typedef enum _MI_CACHE_TYPE {
     MiCacheUndecided = MiCacheTypeCount,
 } MI_CACHE_TYPE;
 
+// How a frame is cached in effect: what an entry says, together with what the processor is told
+// about ranges of physical addresses.
+typedef enum _MI_MEMORY_TYPE {
+    MiMemoryUncached,
+    MiMemoryWriteCombined,
+    MiMemoryWriteThrough,
+    MiMemoryWriteProtected,
+    MiMemoryWriteBack,
+    MiMemoryTypeCount,
+} MI_MEMORY_TYPE;
+
 typedef struct _MI_PROTECTION {
     MI_ACCESS Access;
     MI_CACHE_TYPE CacheType;
-} MI_PROTECTION;
+} MI_PROTECTION, *PMI_PROTECTION;
 
 // The kernel's half of the address space: one row per region, in ascending order of MI_REGION.
 typedef enum _MI_REGION {
@@ -105,9 +116,6 @@ ULONG MiArchPhysicalBits(VOID);
 
 BOOLEAN MiArchIsCanonical(_In_ ULONG_PTR Va);
 
-// A leaf for a kernel page. Pfn must be aligned to the size of a leaf of this level.
-MMPTE MiArchMakeLeaf(_In_ ULONG Level, _In_ PFN_NUMBER Pfn, _In_ MI_PROTECTION Protection);
-
 // An entry that points to a table and restricts nothing.
 MMPTE MiArchMakeTable(_In_ PFN_NUMBER Pfn);
 
@@ -122,23 +130,18 @@ ULONG MiArchSelfMapSlot(VOID);
 // The protection of a leaf, exactly as it was given to MiArchMakeLeaf.
 MI_PROTECTION MiArchPteProtection(_In_ MMPTE Pte, _In_ ULONG Level);
 
+// A leaf of level 1 that every access faults on, and back. An inaccessible entry is of kind
+// MiPteEmpty; MiArchPtePfn still tells its frame, which an empty entry has not.
+MMPTE MiArchMakeInaccessible(_In_ MMPTE Leaf);
+MMPTE MiArchMakeAccessible(_In_ MMPTE Pte);
+BOOLEAN MiArchIsInaccessible(_In_ MMPTE Pte);
+
 //
 // Memory and processor state.
 //
 
-// One 64-bit store: another processor's page walker sees the old or the new entry, never a mixture.
-VOID MiArchStorePte(_Out_ PMMPTE Pte, _In_ MMPTE Value);
-
-// Count times MiArchStorePte, in adjacent entries: leaves of 4 KiB for the frames of Pfns; empty
-// entries. The loops stand behind the contract because a mapping of many pages spends its time in
-// them.
-VOID MiArchStorePages(_Out_ PMMPTE Pte, _In_ const PFN_NUMBER *Pfns, _In_ ULONG Count,
-                      _In_ MI_PROTECTION Protection);
-VOID MiArchClearPages(_Out_ PMMPTE Pte, _In_ ULONG Count);
-
-// Forgets this processor's translation of the page that holds Va, or all of them, global ones
-// included; with either, what it remembers of the tables above.
-VOID MiArchFlushPage(_In_ ULONG_PTR Va);
+// Forgets all of this processor's translations, global ones included, and what it remembers of
+// tables.
 VOID MiArchFlushAll(VOID);
 
 // Makes RootPfn the root of this processor's address space and forgets every translation.
@@ -150,16 +153,35 @@ PFN_NUMBER MiArchReadRoot(VOID);
 // Programs the table of cache types that the entries refer to (the PAT), on this processor.
 VOID MiArchInitializeCacheTypes(VOID);
 
+// How a page of this frame is cached in effect when its entry says CacheType. Any IRQL.
+MI_MEMORY_TYPE MiArchEffectiveCacheType(_In_ PFN_NUMBER Pfn, _In_ MI_CACHE_TYPE CacheType);
+
 // Writes back and invalidates every cache line of a mapped range.
 VOID MiArchFlushCacheRange(_In_ const VOID *Va, _In_ SIZE_T ByteCount);
 
 //
-// On every step of every walk, therefore inline. The architecture defines them in a header of this
-// name, which the build finds in its folder:
+// What every mapping does, therefore inline: as calls these cost a good part of it. The architecture
+// defines them in a header of this name, which the build finds in its folder:
 //
 //   MMPTE MiArchLoadPte(const MMPTE *Pte)                   one 64-bit load
+//   VOID MiArchStorePte(PMMPTE Pte, MMPTE Value)            one 64-bit store: the page walker of
+//                                                           another processor sees the old or the
+//                                                           new entry, never a mixture
 //   MI_PTE_KIND MiArchPteKind(MMPTE Pte, ULONG Level)
 //   PFN_NUMBER MiArchPtePfn(MMPTE Pte, ULONG Level)         the frame of a leaf or of a table;
 //                                                           undefined for an empty entry
+//   MMPTE MiArchMakeLeaf(ULONG Level, PFN_NUMBER Pfn,       a leaf for a kernel page; Pfn is aligned
+//                        MI_PROTECTION Protection)          to the size of a leaf of this level
+//   MMPTE MiArchPlaceFrame(MMPTE Template, PFN_NUMBER Pfn)  Template, made for frame 0 at level 1,
+//                                                           for another frame
+//   VOID MiArchStoreLeaves(PMMPTE Pte, ULONG Level,         Count times MiArchStorePte, in adjacent
+//                          PFN_NUMBER FirstPfn, ULONG       entries: leaves of adjacent frames;
+//                          Count, MI_PROTECTION Protection) and empty entries
+//   VOID MiArchClearPages(PMMPTE Pte, ULONG Count)
+//   VOID MiArchFlushPage(ULONG_PTR Va)                      this processor forgets its translation of
+//                                                           the page that holds Va, and what it
+//                                                           remembers of the tables above
+//   ULONG64 MiArchReadTime(VOID)                            ticks of a counter that only grows, as
+//                                                           KeReadCycles
 //
 #include <miarchinline.h>

@@ -57,6 +57,11 @@ VOID MmReleasePhysicalRange(_In_ PMM_CLAIM Claim);
 // frames 0x1000-0x1003: RAM that the operating system uses". Empty when nothing was refused yet.
 VOID MmDescribeLastRefusal(_Out_ PCHAR Buffer, _In_ SIZE_T ByteCount);
 
+// Unlocks what MmProbeAndLockPages has locked, and frees, each MDL of a chain: what becomes of the
+// MDLs of an IRP that nobody took back. Each came from IoAllocateMdl or MmAllocateMdlForIoSpace. NULL:
+// an empty chain.
+VOID MmReleaseMdlChain(_In_opt_ PMDL First);
+
 //
 // Reports.
 //
@@ -93,7 +98,9 @@ typedef struct _MM_PAGE_INFORMATION {
     ULONG64 Entry;                    // raw
     PHYSICAL_ADDRESS PhysicalAddress; // of Va itself
     CHAR Access[4];
-    CHAR CacheType[4];
+    CHAR CacheType[4]; // as the entry says
+    CHAR EffectiveType
+        [4]; // with what the processor is told about the frame: "UC", "WC", "WT", "WP", "WB"
 } MM_PAGE_INFORMATION, *PMM_PAGE_INFORMATION;
 
 VOID MmQueryPage(_In_ const VOID *Va, _Out_ PMM_PAGE_INFORMATION Information);
@@ -106,16 +113,24 @@ VOID MmEnumerateLeaves(_In_ MM_LEAF_ROUTINE *Routine, _In_opt_ PVOID Context);
 // Checks every numbered invariant of mm. Prints each violation and returns how many there were.
 ULONG MmVerify(VOID);
 
+// Gives back what mm keeps for its next use: idle slots of system addresses with their records, the
+// verifier's quarantine, empty nodes of the ledger. IRQL <= DISPATCH_LEVEL.
+VOID MmTrim(VOID);
+
 // What mm holds, to compare before and after: nothing may change but that free pages become tables.
+// MmQueryMemoryUse trims first, so that only what is in use counts.
 typedef struct _MM_MEMORY_USE {
-    ULONG64 FreePages;  // nobody's; and pages that the pool keeps for its next block
-    ULONG64 TablePages; // kept for reuse: may grow up to what was once mapped at a time
+    ULONG64 FreePages; // nobody's; and pages that the pool keeps for its next block
+    ULONG64
+    TablePages; // and mm's other tables: kept for reuse, may grow up to what was once mapped
     ULONG64 PoolPages;
     ULONG64 PoolBlocks;    // allocations that were not freed
     ULONG64 MdlPages;      // out by MmAllocatePagesForMdl
+    ULONG64 DriverPages;   // out as contiguous or non-cached memory
+    ULONG64 DriverBlocks;  // and in how many blocks
     ULONG64 Mappings;      // I/O, MDL and reserved mappings
     ULONG64 SystemPtes;    // pages of system addresses in use, guards included
-    ULONG64 LedgerEntries; // ranges of I/O space that somebody holds
+    ULONG64 LedgerEntries; // frames and ranges of I/O space that somebody holds
     ULONG64 Claims;
 } MM_MEMORY_USE, *PMM_MEMORY_USE;
 
@@ -126,8 +141,39 @@ VOID MmQueryMemoryUse(_Out_ PMM_MEMORY_USE Use);
 #define MM_FAIL_FRAMES 0x1
 #define MM_FAIL_POOL 0x2
 #define MM_FAIL_ADDRESSES 0x4
-#define MM_FAIL_ALL (MM_FAIL_FRAMES | MM_FAIL_POOL | MM_FAIL_ADDRESSES)
+#define MM_FAIL_LOCKS 0x8 // MmProbeAndLock... raises
+#define MM_FAIL_ALL (MM_FAIL_FRAMES | MM_FAIL_POOL | MM_FAIL_ADDRESSES | MM_FAIL_LOCKS)
 VOID MmStartFailures(_In_ ULONG Kinds, _In_ ULONG SkipCount, _In_ ULONG FailCount);
 
-// Ends it; returns how many allocations were made to fail since MmStartFailures.
+// Ends it, and goes on with what the boot options ask for, if anything; returns how many allocations
+// were made to fail since MmStartFailures.
 ULONG MmStopFailures(VOID);
+
+// Low-resource simulation for as long as the kernel runs, from the boot options `fail`, `every` and
+// `at`: every Interval-th allocation of Kinds fails, or, with Once, only the Interval-th. Kinds 0 ends
+// it.
+VOID MmSimulateLowResources(_In_ ULONG Kinds, _In_ ULONG Interval, _In_ BOOLEAN Once);
+
+// Reads these options. To be called behind MmInitSystem, which itself cannot do with less.
+VOID MmReadFailureOptions(VOID);
+
+// How many allocations the simulation has made to fail.
+ULONG64 MmSimulatedFailureCount(VOID);
+
+//
+// The verifier's report of leaks.
+//
+
+typedef struct _MM_LEAKS {
+    ULONG Count;
+    ULONG64 ByteCount;
+    const VOID *LockedMdl; // one of the MDLs that still lock pages, or NULL
+} MM_LEAKS, *PMM_LEAKS;
+
+// Prints each thing that is still there and was asked for by Owner's code (KiRegisterCode); NULL: by
+// the code of any owner. Mappings and reservations at every level, all else at level 1 only.
+VOID MmReportLeaks(_In_opt_ PCSTR Owner, _Out_ PMM_LEAKS Leaks);
+
+// The same, for a driver that is being unloaded. At level 1, stops the machine when there is a leak:
+// DRIVER_LEFT_LOCKED_PAGES_IN_PROCESS, or DRIVER_VERIFIER_DETECTED_VIOLATION 0x62.
+VOID MmCheckUnload(_In_ PCSTR Owner);

@@ -52,11 +52,19 @@ PFN_NUMBER MiFirstFreePfn(VOID)
     return MiPfnDatabase[MI_FREE_LIST_HEAD].Flink;
 }
 
+// The cache type of a frame that came into a state. MI_CACHE_NONE: nobody may map it.
+static const UCHAR MiCacheTypeOfState[] = {
+    [MiPfnNotRam] = MI_CACHE_NONE, [MiPfnFree] = MI_CACHE_NONE,    [MiPfnKernel] = MI_CACHE_NONE,
+    [MiPfnTable] = MI_CACHE_NONE,  [MiPfnPool] = MiCacheWriteBack, [MiPfnMdl] = MiCacheUndecided,
+    [MiPfnLedger] = MI_CACHE_NONE, [MiPfnRecord] = MI_CACHE_NONE,  [MiPfnDriver] = MiCacheUndecided,
+};
+C_ASSERT(ARRAYSIZE(MiCacheTypeOfState) == MiPfnStateCount);
+
 static VOID MiSetPfnState(PMMPFN Element, MI_PFN_STATE State)
 {
     MiPfnCounts[Element->State] -= 1;
     MiPfnCounts[State] += 1;
-    *Element = (MMPFN){.State = (UCHAR)State, .CacheType = MiCacheUndecided};
+    *Element = (MMPFN){.State = (UCHAR)State, .CacheType = MiCacheTypeOfState[State]};
 }
 
 static VOID MiPushFreeFrame(PFN_NUMBER Pfn)
@@ -109,31 +117,45 @@ static PFN_NUMBER MiLastUsedPfn(PFN_NUMBER FirstPfn, PFN_NUMBER PageCount)
     return MI_NO_PFN;
 }
 
+// The lowest frame from FirstPfn on where a run may begin.
+static PFN_NUMBER MiNextBeginning(PFN_NUMBER FirstPfn, PFN_NUMBER PageCount,
+                                  PFN_NUMBER AlignmentPages, PFN_NUMBER BoundaryPages)
+{
+    const PFN_NUMBER Aligned = MiAlignPfn(FirstPfn, AlignmentPages);
+    const BOOLEAN IsCrossing =
+        BoundaryPages != 0 && (Aligned & (BoundaryPages - 1)) + PageCount > BoundaryPages;
+    return IsCrossing ? MiAlignPfn(Aligned, BoundaryPages) : Aligned;
+}
+
 static PFN_NUMBER MiFindFreeRun(PFN_NUMBER PageCount, PFN_NUMBER AlignmentPages,
-                                MI_PFN_RANGE Window)
+                                PFN_NUMBER BoundaryPages, MI_PFN_RANGE Window)
 {
     const PFN_NUMBER EndPfn =
         Window.LastPfn < MiPfnDatabaseEnd ? Window.LastPfn + 1 : MiPfnDatabaseEnd;
-    PFN_NUMBER FirstPfn = MiAlignPfn(Window.FirstPfn > 1 ? Window.FirstPfn : 1, AlignmentPages);
+    PFN_NUMBER FirstPfn = MiNextBeginning(Window.FirstPfn > 1 ? Window.FirstPfn : 1, PageCount,
+                                          AlignmentPages, BoundaryPages);
     while (FirstPfn < EndPfn && PageCount <= EndPfn - FirstPfn) {
         const PFN_NUMBER UsedPfn = MiLastUsedPfn(FirstPfn, PageCount);
         if (UsedPfn == MI_NO_PFN) {
             return FirstPfn;
         }
-        FirstPfn = MiAlignPfn(UsedPfn + 1, AlignmentPages);
+        FirstPfn = MiNextBeginning(UsedPfn + 1, PageCount, AlignmentPages, BoundaryPages);
     }
     return MI_NO_PFN;
 }
 
-PFN_NUMBER MiAllocateFrameRun(PFN_NUMBER PageCount, PFN_NUMBER AlignmentPages, MI_PFN_RANGE Window,
-                              MI_PFN_STATE State)
+PFN_NUMBER MiAllocateBoundedFrameRun(PFN_NUMBER PageCount, PFN_NUMBER AlignmentPages,
+                                     PFN_NUMBER BoundaryPages, MI_PFN_RANGE Window,
+                                     MI_PFN_STATE State)
 {
     NT_ASSERT(PageCount > 0 && AlignmentPages > 0 && (AlignmentPages & (AlignmentPages - 1)) == 0);
+    NT_ASSERT((BoundaryPages & (BoundaryPages - 1)) == 0 &&
+              (BoundaryPages == 0 || BoundaryPages >= PageCount));
     if (MiMustFail(MM_FAIL_FRAMES)) {
         return MI_NO_PFN;
     }
     const KIRQL OldIrql = KiAcquireLock(&MiPfnLock);
-    const PFN_NUMBER FirstPfn = MiFindFreeRun(PageCount, AlignmentPages, Window);
+    const PFN_NUMBER FirstPfn = MiFindFreeRun(PageCount, AlignmentPages, BoundaryPages, Window);
     for (PFN_NUMBER Index = 0; FirstPfn != MI_NO_PFN && Index < PageCount; Index += 1) {
         MiTakeFreeFrame(FirstPfn + Index, State);
     }
@@ -141,12 +163,21 @@ PFN_NUMBER MiAllocateFrameRun(PFN_NUMBER PageCount, PFN_NUMBER AlignmentPages, M
     return FirstPfn;
 }
 
+PFN_NUMBER MiAllocateFrameRun(PFN_NUMBER PageCount, PFN_NUMBER AlignmentPages, MI_PFN_RANGE Window,
+                              MI_PFN_STATE State)
+{
+    return MiAllocateBoundedFrameRun(PageCount, AlignmentPages, 0, Window, State);
+}
+
 VOID MiCheckFrameUnmapped(PFN_NUMBER Pfn)
 {
     const PMMPFN Element = MiPfnElement(Pfn);
-    if (Element->MapCount != 0) {
-        MiBugCheck(PFN_LIST_CORRUPT, 0x9A, Pfn, Element->State, Element->MapCount,
-                   "frame 0x%llx is freed, but %u mappings of it are left", Pfn, Element->MapCount);
+    const ULONG64 UseCount = (ULONG64)Element->MapCount + Element->LockCount;
+    if (UseCount != 0) {
+        MiBugCheck(
+            PFN_LIST_CORRUPT, 0x9A, Pfn, Element->State, UseCount,
+            "frame 0x%llx is freed, but %u mappings of it are left, and %u locked MDLs list it",
+            Pfn, Element->MapCount, Element->LockCount);
     }
 }
 
@@ -267,6 +298,9 @@ VOID MiInitializePfnDatabase(const LOADER_BLOCK *LoaderBlock)
     RtlZeroMemory(MiPfnDatabase, DatabasePages << PAGE_SHIFT);
     RtlZeroMemory(MiPfnCounts, sizeof(MiPfnCounts));
     MiPfnCounts[MiPfnNotRam] = MiPfnDatabaseEnd;
+    for (PFN_NUMBER Pfn = 0; Pfn < MiPfnDatabaseEnd; Pfn += 1) {
+        MiPfnDatabase[Pfn].CacheType = MI_CACHE_NONE;
+    }
     MiFreeAllRam();
     MiKeepFrames((MI_PFN_RANGE){DatabasePfn, DatabasePfn + DatabasePages - 1});
     for (ULONG Index = 0; Index < LoaderBlock->LoadedRangeCount; Index += 1) {

@@ -30,6 +30,11 @@ static MI_PHYSICAL_REGION MiRegions[MI_MAXIMUM_BORDERS];
 static ULONG MiRegionCountInMap;
 static PFN_NUMBER MiTopPfn;
 
+// What drivers may map as device memory: maximal ranges, ascending. Derived from the regions.
+MI_PFN_RANGE MiMappableRanges[MI_MAXIMUM_BORDERS + 1];
+static ULONG MiMappableRangeCount;
+ULONG MiLastMappableRange;
+
 // What follows from the kind of a region.
 static const struct {
     const CHAR *Name;
@@ -177,30 +182,6 @@ static VOID MiAppendRegion(MI_PFN_RANGE Range, MI_PHYSICAL_KIND Kind)
     MiRegionCountInMap += 1;
 }
 
-VOID MiInitializePhysicalMap(const LOADER_BLOCK *LoaderBlock)
-{
-    static MI_DESCRIPTION Descriptions[MI_MAXIMUM_DESCRIPTORS];
-    static PFN_NUMBER Borders[MI_MAXIMUM_BORDERS];
-
-    MiTopPfn = (1ull << (MiArchPhysicalBits() - PAGE_SHIFT)) - 1;
-    MiRegionCountInMap = 0;
-    const ULONG Count = MiDescribeAll(LoaderBlock, Descriptions);
-    ULONG BorderCount = 0;
-    for (ULONG Index = 0; Index < Count; Index += 1) {
-        MiInsertBorder(Borders, &BorderCount, Descriptions[Index].Range.FirstPfn);
-        MiInsertBorder(Borders, &BorderCount, Descriptions[Index].Range.LastPfn + 1);
-    }
-    for (ULONG Index = 0; Index + 1 < BorderCount; Index += 1) {
-        if (Borders[Index] == Borders[Index + 1]) {
-            continue;
-        }
-        const MI_PHYSICAL_KIND Kind = MiWinningKind(Descriptions, Count, Borders[Index]);
-        if (Kind != MiPhysicalIoSpace) {
-            MiAppendRegion((MI_PFN_RANGE){Borders[Index], Borders[Index + 1] - 1}, Kind);
-        }
-    }
-}
-
 const MI_PHYSICAL_REGION *MiPhysicalRegions(PULONG RegionCount)
 {
     *RegionCount = MiRegionCountInMap;
@@ -233,16 +214,75 @@ MI_PHYSICAL_KIND MiPhysicalKindOf(PFN_NUMBER Pfn, PFN_NUMBER *LastPfn)
     return Region->Kind;
 }
 
-BOOLEAN MiIsIoSpace(MI_PFN_RANGE Range, MI_REASON *Reason)
+// Why Range is not to be mapped.
+static MI_REASON MiReasonAgainst(MI_PFN_RANGE Range)
 {
     PFN_NUMBER LastPfn;
-    for (PFN_NUMBER Pfn = Range.FirstPfn; Pfn <= Range.LastPfn; Pfn = LastPfn + 1) {
-        const MI_PHYSICAL_KIND Kind = MiPhysicalKindOf(Pfn, &LastPfn);
-        if (!MiKinds[Kind].IsMappable) {
-            const BOOLEAN IsWhole = Pfn == Range.FirstPfn && LastPfn >= Range.LastPfn;
-            *Reason = IsWhole ? MiKinds[Kind].Reason : MiReasonMixed;
-            return FALSE;
+    MI_PHYSICAL_KIND Kind = MiPhysicalKindOf(Range.FirstPfn, &LastPfn);
+    if (LastPfn >= Range.LastPfn) {
+        return MiKinds[Kind].Reason;
+    }
+    return MiReasonMixed;
+}
+
+BOOLEAN MiFindMappableRange(MI_PFN_RANGE Range, MI_REASON *Reason)
+{
+    for (ULONG Index = 0; Index < MiMappableRangeCount; Index += 1) {
+        const MI_PFN_RANGE Mappable = MiMappableRanges[Index];
+        if (Range.FirstPfn >= Mappable.FirstPfn && Range.LastPfn <= Mappable.LastPfn) {
+            MiLastMappableRange = Index;
+            return TRUE;
         }
     }
-    return TRUE;
+    *Reason = MiReasonAgainst(Range);
+    return FALSE;
+}
+
+static VOID MiAppendMappable(PFN_NUMBER FirstPfn, PFN_NUMBER LastPfn)
+{
+    MI_PFN_RANGE *Previous =
+        MiMappableRangeCount > 0 ? &MiMappableRanges[MiMappableRangeCount - 1] : NULL;
+    if (Previous != NULL && Previous->LastPfn + 1 == FirstPfn) {
+        Previous->LastPfn = LastPfn;
+        return;
+    }
+    MiMappableRanges[MiMappableRangeCount] = (MI_PFN_RANGE){FirstPfn, LastPfn};
+    MiMappableRangeCount += 1;
+}
+
+static VOID MiCollectMappableRanges(VOID)
+{
+    PFN_NUMBER LastPfn;
+    MiMappableRangeCount = 0;
+    MiLastMappableRange = 0;
+    for (PFN_NUMBER Pfn = 0; Pfn <= MiTopPfn; Pfn = LastPfn + 1) {
+        if (MiKinds[MiPhysicalKindOf(Pfn, &LastPfn)].IsMappable) {
+            MiAppendMappable(Pfn, LastPfn);
+        }
+    }
+}
+
+VOID MiInitializePhysicalMap(const LOADER_BLOCK *LoaderBlock)
+{
+    static MI_DESCRIPTION Descriptions[MI_MAXIMUM_DESCRIPTORS];
+    static PFN_NUMBER Borders[MI_MAXIMUM_BORDERS];
+
+    MiTopPfn = (1ull << (MiArchPhysicalBits() - PAGE_SHIFT)) - 1;
+    MiRegionCountInMap = 0;
+    const ULONG Count = MiDescribeAll(LoaderBlock, Descriptions);
+    ULONG BorderCount = 0;
+    for (ULONG Index = 0; Index < Count; Index += 1) {
+        MiInsertBorder(Borders, &BorderCount, Descriptions[Index].Range.FirstPfn);
+        MiInsertBorder(Borders, &BorderCount, Descriptions[Index].Range.LastPfn + 1);
+    }
+    for (ULONG Index = 0; Index + 1 < BorderCount; Index += 1) {
+        if (Borders[Index] == Borders[Index + 1]) {
+            continue;
+        }
+        const MI_PHYSICAL_KIND Kind = MiWinningKind(Descriptions, Count, Borders[Index]);
+        if (Kind != MiPhysicalIoSpace) {
+            MiAppendRegion((MI_PFN_RANGE){Borders[Index], Borders[Index + 1] - 1}, Kind);
+        }
+    }
+    MiCollectMappableRanges();
 }

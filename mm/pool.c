@@ -1,15 +1,17 @@
-// The nonpaged pool.
+// The pool: nonpaged, paged (which is never paged out, and differs in its IRQL rules only), and
+// executable.
 //
 //   up to 2,032 bytes  a block of a size class, in a page of the direct map that holds only such:
 //
 //                        page  | header | caller's bytes | header | caller's bytes | ...
 //
 //   more               whole pages, so that the block begins at a page: one from the direct map, or
-//                      several that are mapped side by side in the pool's region
+//                      several that are mapped side by side in the pool's region. Executable blocks
+//                      are always mapped there: the direct map is never executable
 //
 // A header stands right before the caller's bytes. It is kept after a free, so that a second free
 // is recognised for as long as the block was not given out again. Pages with free blocks are linked
-// per class through their entries in the PFN database. A page whose last block was freed returns to
+// per kind and class through their entries in the PFN database. A page whose last block was freed returns to
 // the frame allocator, except where its class has no other page with a free block: then it stays as
 // the spare one, so that a driver which allocates and frees one block in a loop does not make and
 // unmake a page each time.
@@ -44,8 +46,10 @@ static const USHORT MiClassBytes[] = {32,  48,  64,  96,   128,  192, 256,
                                       384, 512, 800, 1024, 1360, 2048};
 
 static KI_LOCK MiPoolLock = KI_LOCK_INITIALIZER(MI_RANK_POOL, "MiPoolLock");
-static PFN_NUMBER MiFirstPartial[ARRAYSIZE(MiClassBytes)]; // per class: pages with a free block
 static ULONG64 MiPoolBlocks;
+
+// Per kind and class: the first page with a free block. Executable blocks have whole pages.
+static PFN_NUMBER MiFirstPartial[MiPoolExecutable][ARRAYSIZE(MiClassBytes)];
 
 static ULONG MiBlocksPerPage(ULONG Class)
 {
@@ -54,34 +58,39 @@ static ULONG MiBlocksPerPage(ULONG Class)
 
 static ULONG MiHeaderCheck(const MI_POOL_HEADER *Header)
 {
-    return (ULONG)((ULONG_PTR)Header >> 4) ^ Header->Tag ^ Header->ByteCount ^ MI_HEADER_SEED;
+    return (ULONG)((ULONG_PTR)Header >> 4) ^ Header->Tag ^ Header->ByteCount ^
+           ((ULONG)Header->BlockOffset << 16) ^ MI_HEADER_SEED;
 }
+
+// The smallest class of which a block holds n times 16 bytes.
+static const UCHAR MiClassOf16Bytes[] = {
+    [0 ... 2] = 0,    [3] = 1,          [4] = 2,          [5 ... 6] = 3,   [7 ... 8] = 4,
+    [9 ... 12] = 5,   [13 ... 16] = 6,  [17 ... 24] = 7,  [25 ... 32] = 8, [33 ... 50] = 9,
+    [51 ... 64] = 10, [65 ... 85] = 11, [86 ... 128] = 12};
 
 // The class for a block of ByteCount, header included, or MI_POOL_CLASS_PAGES.
 static ULONG MiClassFor(SIZE_T ByteCount)
 {
-    for (ULONG Class = 0; Class < ARRAYSIZE(MiClassBytes); Class += 1) {
-        if (ByteCount <= MiClassBytes[Class]) {
-            return Class;
-        }
-    }
-    return MI_POOL_CLASS_PAGES;
+    const SIZE_T Row = (ByteCount + 15) / 16;
+    return Row < ARRAYSIZE(MiClassOf16Bytes) ? MiClassOf16Bytes[Row] : MI_POOL_CLASS_PAGES;
 }
 
 //
 // Pages of small blocks.
 //
 
-// The link from a free block to the next one stands in the caller's bytes.
+// The link from a free block to the next one is the block's last two bytes: no header reaches them,
+// wherever in the block it lies, so that a second free still finds its header.
 static PUSHORT MiNextFreeBlock(PFN_NUMBER Pfn, USHORT Offset)
 {
-    return (PUSHORT)((PUCHAR)MiFrameToVa(Pfn) + Offset + sizeof(MI_POOL_HEADER));
+    const ULONG BlockBytes = MiClassBytes[MiPfnElement(Pfn)->PoolClass];
+    return (PUSHORT)((PUCHAR)MiFrameToVa(Pfn) + Offset + BlockBytes - sizeof(USHORT));
 }
 
 static VOID MiLinkPartial(PFN_NUMBER Pfn)
 {
     PMMPFN Page = MiPfnElement(Pfn);
-    PFN_NUMBER *First = &MiFirstPartial[Page->PoolClass];
+    PFN_NUMBER *First = &MiFirstPartial[Page->PoolKind][Page->PoolClass];
     Page->NextPartial = (ULONG)*First;
     Page->PreviousPartial = 0;
     if (*First != MI_NO_PFN) {
@@ -96,7 +105,7 @@ static VOID MiUnlinkPartial(PFN_NUMBER Pfn)
     if (Page->PreviousPartial != MI_NO_PFN) {
         MiPfnElement(Page->PreviousPartial)->NextPartial = Page->NextPartial;
     } else {
-        MiFirstPartial[Page->PoolClass] = Page->NextPartial;
+        MiFirstPartial[Page->PoolKind][Page->PoolClass] = Page->NextPartial;
     }
     if (Page->NextPartial != MI_NO_PFN) {
         MiPfnElement(Page->NextPartial)->PreviousPartial = Page->PreviousPartial;
@@ -104,7 +113,7 @@ static VOID MiUnlinkPartial(PFN_NUMBER Pfn)
 }
 
 // A frame cut into free blocks, not yet linked anywhere. MI_NO_PFN: no frame.
-static PFN_NUMBER MiMakePoolPage(ULONG Class)
+static PFN_NUMBER MiMakePoolPage(MI_POOL_KIND Kind, ULONG Class)
 {
     const PFN_NUMBER Pfn = MiAllocateFrame(MiPfnPool);
     if (Pfn == MI_NO_PFN) {
@@ -112,23 +121,23 @@ static PFN_NUMBER MiMakePoolPage(ULONG Class)
     }
     const USHORT BlockBytes = MiClassBytes[Class];
     const ULONG BlockCount = MiBlocksPerPage(Class);
+    PMMPFN Page = MiPfnElement(Pfn);
+    Page->PoolClass = (UCHAR)Class;
+    Page->PoolKind = (UCHAR)Kind;
+    Page->FirstFreeBlock = 0;
+    Page->UsedBlockCount = 0;
     RtlZeroMemory(MiFrameToVa(Pfn), PAGE_SIZE);
     for (ULONG Block = 0; Block < BlockCount; Block += 1) {
         const USHORT Next =
             Block + 1 < BlockCount ? (USHORT)((Block + 1) * BlockBytes) : MI_NO_BLOCK;
         *MiNextFreeBlock(Pfn, (USHORT)(Block * BlockBytes)) = Next;
     }
-    PMMPFN Page = MiPfnElement(Pfn);
-    Page->PoolClass = (UCHAR)Class;
-    Page->FirstFreeBlock = 0;
-    Page->UsedBlockCount = 0;
     return Pfn;
 }
 
-// Takes a block of the first page that has one. The lock is held, and there is such a page.
-static PUCHAR MiTakeBlock(ULONG Class)
+// Takes a block of page Pfn, which has one. The lock is held.
+static PUCHAR MiTakeBlock(PFN_NUMBER Pfn)
 {
-    const PFN_NUMBER Pfn = MiFirstPartial[Class];
     PMMPFN Page = MiPfnElement(Pfn);
     const USHORT Offset = Page->FirstFreeBlock;
     Page->FirstFreeBlock = *MiNextFreeBlock(Pfn, Offset);
@@ -140,11 +149,12 @@ static PUCHAR MiTakeBlock(ULONG Class)
     return (PUCHAR)MiFrameToVa(Pfn) + Offset;
 }
 
-static PUCHAR MiAllocateBlock(ULONG Class)
+static PUCHAR MiAllocateBlock(MI_POOL_KIND Kind, ULONG Class)
 {
+    const PFN_NUMBER *First = &MiFirstPartial[Kind][Class];
     PFN_NUMBER NewPfn = MI_NO_PFN;
-    if (MiFirstPartial[Class] == MI_NO_PFN) {
-        NewPfn = MiMakePoolPage(Class);
+    if (*First == MI_NO_PFN) {
+        NewPfn = MiMakePoolPage(Kind, Class);
         if (NewPfn == MI_NO_PFN) {
             return NULL;
         }
@@ -153,15 +163,16 @@ static PUCHAR MiAllocateBlock(ULONG Class)
     if (NewPfn != MI_NO_PFN) {
         MiLinkPartial(NewPfn);
     }
-    PUCHAR Block = MiFirstPartial[Class] != MI_NO_PFN ? MiTakeBlock(Class) : NULL;
+    PUCHAR Block = *First != MI_NO_PFN ? MiTakeBlock(*First) : NULL;
     KiReleaseLock(&MiPoolLock, OldIrql);
     // Another processor may have emptied the list between the look and the lock.
-    return Block != NULL ? Block : MiAllocateBlock(Class);
+    return Block != NULL ? Block : MiAllocateBlock(Kind, Class);
 }
 
-static PVOID MiAllocateSmall(ULONG Class, SIZE_T ByteCount, ULONG Tag, BOOLEAN IsCacheAligned)
+static PVOID MiAllocateSmall(MI_POOL_KIND Kind, ULONG Class, SIZE_T ByteCount, ULONG Tag,
+                             BOOLEAN IsCacheAligned)
 {
-    const PUCHAR Block = MiAllocateBlock(Class);
+    const PUCHAR Block = MiAllocateBlock(Kind, Class);
     if (Block == NULL) {
         return NULL;
     }
@@ -220,7 +231,7 @@ static VOID MiFreeFrameChain(PFN_NUMBER Pfn)
     }
 }
 
-static VOID MiUnmapPoolPages(ULONG_PTR Va, PFN_NUMBER PageCount)
+VOID MiUnmapPoolPages(ULONG_PTR Va, PFN_NUMBER PageCount)
 {
     MI_TLB_BATCH Batch;
     PFN_NUMBER Chain = MI_NO_PFN;
@@ -234,11 +245,10 @@ static VOID MiUnmapPoolPages(ULONG_PTR Va, PFN_NUMBER PageCount)
     MiClearRange(Va, PageCount, &Batch);
     MiFlushTlbBatch(&Batch);
     MiFreeFrameChain(Chain);
-    MiReleaseSystemVa(MiRegionPool, Va, PageCount, 0);
 }
 
 // PageCount frames, linked through Flink. MI_NO_PFN: there are not as many.
-static PFN_NUMBER MiAllocateFrameChain(PFN_NUMBER PageCount)
+static PFN_NUMBER MiAllocateFrameChain(MI_POOL_KIND Kind, UCHAR PoolClass, PFN_NUMBER PageCount)
 {
     PFN_NUMBER FirstPfn = MI_NO_PFN;
     for (PFN_NUMBER Count = 0; Count < PageCount; Count += 1) {
@@ -247,83 +257,103 @@ static PFN_NUMBER MiAllocateFrameChain(PFN_NUMBER PageCount)
             MiFreeFrameChain(FirstPfn);
             return MI_NO_PFN;
         }
-        MiPfnElement(Pfn)->PoolClass = MI_POOL_CLASS_PAGES;
+        MiPfnElement(Pfn)->PoolClass = PoolClass;
+        MiPfnElement(Pfn)->PoolKind = (UCHAR)Kind;
         MiPfnElement(Pfn)->Flink = (ULONG)FirstPfn;
         FirstPfn = Pfn;
     }
     return FirstPfn;
 }
 
-static VOID MiCommitFrameChain(ULONG_PTR Va, PFN_NUMBER Pfn)
+static VOID MiCommitFrameChain(ULONG_PTR Va, PFN_NUMBER Pfn, MI_PROTECTION Protection)
 {
     while (Pfn != MI_NO_PFN) {
         const PFN_NUMBER Next = MiPfnElement(Pfn)->Flink;
         MiPfnElement(Pfn)->Flink = 0; // the same field says how many pages a block has
-        MiCommitPages(NULL, Va, &Pfn, 1, (MI_PROTECTION){MiAccessReadWrite, MiCacheWriteBack});
+        MiCommitPages(Va, &Pfn, 1, Protection);
         Va += PAGE_SIZE;
         Pfn = Next;
     }
 }
 
-// PageCount pages side by side. 0: no memory.
-static ULONG_PTR MiMapPoolPages(PFN_NUMBER PageCount)
+// Addresses of the pool's region that are ready to be mapped. 0: not enough of something.
+static ULONG_PTR MiPreparePoolVa(PFN_NUMBER PageCount)
 {
     const ULONG_PTR Va = MiReserveSystemVa(MiRegionPool, PageCount, 0, 0);
-    if (Va == 0) {
-        return 0;
-    }
-    PFN_NUMBER FirstPfn = MI_NO_PFN;
-    if (NT_SUCCESS(MiPreparePages(Va, PageCount))) {
-        FirstPfn = MiAllocateFrameChain(PageCount);
-    }
-    if (FirstPfn == MI_NO_PFN) {
+    if (Va != 0 && !NT_SUCCESS(MiPreparePages(Va, PageCount))) {
         MiReleaseSystemVa(MiRegionPool, Va, PageCount, 0);
         return 0;
     }
-    MiCommitFrameChain(Va, FirstPfn);
     return Va;
 }
 
-static ULONG_PTR MiTakeOnePage(VOID)
+// Tables stay once they are made, so they come last: a request that cannot be met makes none.
+ULONG_PTR MiMapPoolPages(MI_POOL_KIND Kind, UCHAR PoolClass, PFN_NUMBER PageCount)
+{
+    // Nor does it take all of memory.
+    const PFN_NUMBER FirstPfn = PageCount <= MiPfnStateCountOf(MiPfnFree)
+                                    ? MiAllocateFrameChain(Kind, PoolClass, PageCount)
+                                    : MI_NO_PFN;
+    const ULONG_PTR Va = FirstPfn != MI_NO_PFN ? MiPreparePoolVa(PageCount) : 0;
+    if (Va == 0) {
+        MiFreeFrameChain(FirstPfn);
+        return 0;
+    }
+    const MI_ACCESS Access =
+        Kind == MiPoolExecutable ? MiAccessExecuteReadWrite : MiAccessReadWrite;
+    MiCommitFrameChain(Va, FirstPfn, (MI_PROTECTION){Access, MiCacheWriteBack});
+    return Va;
+}
+
+static ULONG_PTR MiTakeOnePage(MI_POOL_KIND Kind)
 {
     const PFN_NUMBER Pfn = MiAllocateFrame(MiPfnPool);
     if (Pfn == MI_NO_PFN) {
         return 0;
     }
     MiPfnElement(Pfn)->PoolClass = MI_POOL_CLASS_PAGES;
+    MiPfnElement(Pfn)->PoolKind = (UCHAR)Kind;
     return (ULONG_PTR)MiFrameToVa(Pfn);
 }
 
-static VOID MiCountBlocks(LONG64 Change)
+VOID MiCountPoolBlocks(LONG64 Change)
 {
     const KIRQL OldIrql = KiAcquireLock(&MiPoolLock);
     MiPoolBlocks += (ULONG64)Change;
     KiReleaseLock(&MiPoolLock, OldIrql);
 }
 
-static PVOID MiAllocateWholePages(SIZE_T ByteCount, ULONG Tag)
+static PVOID MiAllocateWholePages(MI_POOL_KIND Kind, SIZE_T ByteCount, ULONG Tag)
 {
     const PFN_NUMBER PageCount = BYTES_TO_PAGES(ByteCount);
-    const ULONG_PTR Va = PageCount == 1 ? MiTakeOnePage() : MiMapPoolPages(PageCount);
+    const ULONG_PTR Va = PageCount == 1 && Kind != MiPoolExecutable
+                             ? MiTakeOnePage(Kind)
+                             : MiMapPoolPages(Kind, MI_POOL_CLASS_PAGES, PageCount);
     PFN_NUMBER FirstPfn;
     if (Va == 0 || !MiTranslate(Va, &FirstPfn)) {
         return NULL;
     }
     MiPfnElement(FirstPfn)->PageCount = (ULONG)PageCount;
     MiPfnElement(FirstPfn)->Tag = Tag;
-    MiCountBlocks(1);
+    MiCountPoolBlocks(1);
     return (PVOID)Va;
+}
+
+static BOOLEAN MiIsInRegion(MI_REGION Region, ULONG_PTR Va)
+{
+    return Va - MiArchLayout[Region].BaseVa < MiArchLayout[Region].ByteCount;
 }
 
 static VOID MiFreeWholePages(PVOID Block, PFN_NUMBER FirstPfn)
 {
     const PFN_NUMBER PageCount = MiPfnElement(FirstPfn)->PageCount;
     MiCheckFrameUnmapped(FirstPfn);
-    MiCountBlocks(-1);
-    if (PageCount == 1) {
-        MiFreeFrame(FirstPfn);
-    } else {
+    MiCountPoolBlocks(-1);
+    if (MiIsInRegion(MiRegionPool, (ULONG_PTR)Block)) {
         MiUnmapPoolPages((ULONG_PTR)Block, PageCount);
+        MiReleaseSystemVa(MiRegionPool, (ULONG_PTR)Block, PageCount, 0);
+    } else {
+        MiFreeFrame(FirstPfn);
     }
 }
 
@@ -331,7 +361,7 @@ static VOID MiFreeWholePages(PVOID Block, PFN_NUMBER FirstPfn)
 // Any block.
 //
 
-static PVOID MiAllocateAligned(SIZE_T ByteCount, ULONG Tag, BOOLEAN IsCacheAligned)
+PVOID MiAllocatePoolOf(MI_POOL_KIND Kind, SIZE_T ByteCount, ULONG Tag, BOOLEAN IsCacheAligned)
 {
     // More bytes than a block's page count can hold; it also keeps the sums below from wrapping.
     if (ByteCount > (SIZE_T)MAXULONG << PAGE_SHIFT || MiMustFail(MM_FAIL_POOL)) {
@@ -339,47 +369,64 @@ static PVOID MiAllocateAligned(SIZE_T ByteCount, ULONG Tag, BOOLEAN IsCacheAlign
     }
     const SIZE_T Slack = IsCacheAligned ? MI_ALIGNMENT_SLACK : 0;
     const ULONG Class = MiClassFor(sizeof(MI_POOL_HEADER) + ByteCount + Slack);
-    return Class == MI_POOL_CLASS_PAGES ? MiAllocateWholePages(ByteCount, Tag)
-                                        : MiAllocateSmall(Class, ByteCount, Tag, IsCacheAligned);
+    return Class == MI_POOL_CLASS_PAGES || Kind == MiPoolExecutable
+               ? MiAllocateWholePages(Kind, ByteCount, Tag)
+               : MiAllocateSmall(Kind, Class, ByteCount, Tag, IsCacheAligned);
 }
 
 PVOID MiAllocatePool(SIZE_T ByteCount, ULONG Tag)
 {
-    PVOID Block = MiAllocateAligned(ByteCount, Tag, FALSE);
+    PVOID Block = MiAllocatePoolOf(MiPoolNonPaged, ByteCount, Tag, FALSE);
     if (Block != NULL) {
         RtlZeroMemory(Block, ByteCount);
     }
     return Block;
 }
 
-static BOOLEAN MiIsInRegion(MI_REGION Region, ULONG_PTR Va)
+BOOLEAN MiIsPagedPoolFrame(PFN_NUMBER Pfn)
 {
-    return Va >= MiArchLayout[Region].BaseVa &&
-           Va - MiArchLayout[Region].BaseVa < MiArchLayout[Region].ByteCount;
+    return MiPfnState(Pfn) == MiPfnPool && MiPfnElement(Pfn)->PoolKind == MiPoolPaged;
+}
+
+static DECLSPEC_NORETURN VOID MiStopForeignBlock(PVOID Block)
+{
+    const ULONG_PTR Va = (ULONG_PTR)Block;
+    if (Va < MiArchLayout[MiRegionDirectMap].BaseVa) {
+        MiBugCheck(BAD_POOL_CALLER, 0x40, Va, MiArchLayout[MiRegionDirectMap].BaseVa, 0,
+                   "0x%p is freed to the pool, but it is no system address", Block);
+    }
+    MiCheckSpecialFreed(Block);
+    const PFN_NUMBER Pfn = (Va - MiArchLayout[MiRegionDirectMap].BaseVa) >> PAGE_SHIFT;
+    if (MiPfnElement(Pfn) != NULL) {
+        MiBugCheck(
+            BAD_POOL_CALLER, 0x41, Va, Pfn, MiHighestRamPfn(),
+            "0x%p is freed to the pool, but its page does not belong to the pool (never did, "
+            "or its last block was freed already)",
+            Block);
+    }
+    MiBugCheck(BAD_POOL_CALLER, 0x99, Va, 0, 0,
+               "0x%p is freed to the pool, but it does not belong to the pool", Block);
 }
 
 // The pool's frame that holds Block. Bug checks when Block cannot be a block of the pool.
 static PFN_NUMBER MiFrameOfBlock(PVOID Block)
 {
     const ULONG_PTR Va = (ULONG_PTR)Block;
-    PFN_NUMBER Pfn = MI_NO_PFN;
-    if (Va < MiArchLayout[MiRegionDirectMap].BaseVa) {
-        MiBugCheck(BAD_POOL_CALLER, 0x40, Va, MiArchLayout[MiRegionDirectMap].BaseVa, 0,
-                   "0x%p is freed to the pool, but it is no system address", Block);
+    // The pool's frames are never missing from the direct map.
+    PFN_NUMBER Pfn = (Va - MiArchLayout[MiRegionDirectMap].BaseVa) >> PAGE_SHIFT;
+    if (MiPfnState(Pfn) == MiPfnPool ||
+        (MiIsInRegion(MiRegionPool, Va) && MiTranslate(Va, &Pfn) && MiPfnState(Pfn) == MiPfnPool)) {
+        return Pfn;
     }
-    if ((!MiIsInRegion(MiRegionDirectMap, Va) && !MiIsInRegion(MiRegionPool, Va)) ||
-        !MiTranslate(Va, &Pfn) || MiPfnState(Pfn) != MiPfnPool) {
-        MiBugCheck(BAD_POOL_CALLER, 0x99, Va, 0, 0,
-                   "0x%p is freed to the pool, but it does not belong to the pool", Block);
-    }
-    return Pfn;
+    MiStopForeignBlock(Block);
 }
 
 // The header of a small block. Bug checks when it was freed already, or is damaged.
 static PMI_POOL_HEADER MiHeaderOfBlock(PVOID Block)
 {
     PMI_POOL_HEADER Header = (PMI_POOL_HEADER)Block - 1;
-    if (((ULONG_PTR)Block & (sizeof(MI_POOL_HEADER) - 1)) != 0) {
+    // At the beginning of the page the header would lie in the page before, which may not be there.
+    if (BYTE_OFFSET(Block) < sizeof(*Header) || BYTE_OFFSET(Block) % sizeof(*Header) != 0) {
         MiBugCheck(BAD_POOL_CALLER, 0x99, (ULONG_PTR)Block, 0, 0,
                    "0x%p is freed to the pool, but no block begins there", Block);
     }
@@ -396,37 +443,69 @@ static PMI_POOL_HEADER MiHeaderOfBlock(PVOID Block)
     return Header;
 }
 
-static BOOLEAN MiIsWholePages(PVOID Block, PFN_NUMBER Pfn)
+VOID MiCheckPoolTag(PVOID Block, ULONG OwnTag, ULONG Tag)
 {
-    return BYTE_OFFSET(Block) == 0 && MiPfnElement(Pfn)->PoolClass == MI_POOL_CLASS_PAGES &&
-           MiPfnElement(Pfn)->PageCount != 0;
-}
-
-static VOID MiFreeTagged(PVOID Block, BOOLEAN IsTagChecked, ULONG Tag)
-{
-    const PFN_NUMBER Pfn = MiFrameOfBlock(Block);
-    const BOOLEAN IsWhole = MiIsWholePages(Block, Pfn);
-    if (!IsWhole && MiPfnElement(Pfn)->PoolClass == MI_POOL_CLASS_PAGES) {
-        MiBugCheck(BAD_POOL_CALLER, 0x99, (ULONG_PTR)Block, 0, 0,
-                   "0x%p is freed to the pool, but it lies inside a block", Block);
-    }
-    const PMI_POOL_HEADER Header = IsWhole ? NULL : MiHeaderOfBlock(Block);
-    const ULONG OwnTag = IsWhole ? MiPfnElement(Pfn)->Tag : Header->Tag;
-    if (IsTagChecked && OwnTag != Tag) {
+    if (Tag != 0 && OwnTag != Tag) {
         MiBugCheck(BAD_POOL_CALLER, 0x0A, (ULONG_PTR)Block, OwnTag, Tag,
                    "the pool block at 0x%p has tag 0x%08x, but it is freed with tag 0x%08x", Block,
                    OwnTag, Tag);
     }
-    if (IsWhole) {
-        MiFreeWholePages(Block, Pfn);
+}
+
+VOID MiCheckPoolFreeIrql(PVOID Block, MI_POOL_KIND Kind)
+{
+    const KIRQL Irql = KeGetCurrentIrql();
+    const KIRQL MaximumIrql = Kind == MiPoolPaged ? APC_LEVEL : DISPATCH_LEVEL;
+    if (Irql > MaximumIrql) {
+        MiBugCheck(BAD_POOL_CALLER, 0x09, Irql, Kind == MiPoolPaged ? PagedPool : NonPagedPool,
+                   (ULONG_PTR)Block, "%s pool is freed at IRQL %u; it may be freed up to IRQL %u",
+                   Kind == MiPoolPaged ? "paged" : "nonpaged", Irql, MaximumIrql);
+    }
+}
+
+// A block of whole pages begins at a page, where its pages are mapped side by side, or is the one page
+// that the direct map shows.
+static BOOLEAN MiIsWholeBlock(PVOID Block, const MMPFN *Page)
+{
+    const BOOLEAN IsMapped = MiIsInRegion(MiRegionPool, (ULONG_PTR)Block);
+    return BYTE_OFFSET(Block) == 0 && Page->PageCount != 0 &&
+           (IsMapped || (Page->PageCount == 1 && Page->PoolKind != MiPoolExecutable));
+}
+
+static VOID MiFreePages(PVOID Block, PFN_NUMBER Pfn, ULONG Tag)
+{
+    const PMMPFN Page = MiPfnElement(Pfn);
+    if (!MiIsWholeBlock(Block, Page)) {
+        MiBugCheck(BAD_POOL_CALLER, 0x99, (ULONG_PTR)Block, 0, 0,
+                   "0x%p is freed to the pool, but it lies inside a block", Block);
+    }
+    MiCheckPoolTag(Block, Page->Tag, Tag);
+    MiUntrack(MiTrackPool, Block);
+    MiFreeWholePages(Block, Pfn);
+}
+
+VOID MiFreePoolFor(PVOID Block, ULONG Tag, PVOID Caller)
+{
+    const PFN_NUMBER Pfn = MiFrameOfBlock(Block);
+    const PMMPFN Page = MiPfnElement(Pfn);
+    if (Caller != NULL) {
+        MiCheckPoolFreeIrql(Block, (MI_POOL_KIND)Page->PoolKind);
+    }
+    if (Page->PoolClass == MI_POOL_CLASS_SPECIAL) {
+        MiFreeSpecial(Block, Pfn, Tag, Caller);
+    } else if (Page->PoolClass == MI_POOL_CLASS_PAGES) {
+        MiFreePages(Block, Pfn, Tag);
     } else {
+        const PMI_POOL_HEADER Header = MiHeaderOfBlock(Block);
+        MiCheckPoolTag(Block, Header->Tag, Tag);
+        MiUntrack(MiTrackPool, Block);
         MiFreeSmall(Pfn, Header);
     }
 }
 
 VOID MiFreePool(PVOID Block)
 {
-    MiFreeTagged(Block, FALSE, 0);
+    MiFreePoolFor(Block, 0, NULL);
 }
 
 ULONG64 MiPoolBlockCount(VOID)
@@ -435,144 +514,29 @@ ULONG64 MiPoolBlockCount(VOID)
 }
 
 //
-// The drivers' interface.
+// For MmVerify, and for the use of memory.
 //
 
-static VOID MiCheckPoolIrql(ULONG_PTR Subcode, ULONG_PTR Type, ULONG_PTR Argument)
-{
-    const KIRQL Irql = KeGetCurrentIrql();
-    if (Irql > DISPATCH_LEVEL) {
-        MiBugCheck(BAD_POOL_CALLER, Subcode, Irql, Type, Argument,
-                   "the pool is used at IRQL %u; it may be used up to DISPATCH_LEVEL", Irql);
-    }
-}
-
-// An allocation that must raise when it fails. There is no handler to catch it yet, so this is
-// where it ends.
-static PVOID MiRaiseIfFailed(PVOID Block, BOOLEAN MustRaise, PVOID Caller)
-{
-    if (Block == NULL && MustRaise) {
-        MiBugCheck(KMODE_EXCEPTION_NOT_HANDLED, (ULONG_PTR)(LONG64)STATUS_INSUFFICIENT_RESOURCES,
-                   (ULONG_PTR)Caller, 0, 0,
-                   "a pool allocation that was to raise an exception on failure has failed");
-    }
-    return Block;
-}
-
-#define MI_POOL_KIND_FLAGS (POOL_FLAG_NON_PAGED | POOL_FLAG_NON_PAGED_EXECUTE | POOL_FLAG_PAGED)
-#define MI_POOL_KNOWN_FLAGS                                                                        \
-    (MI_POOL_KIND_FLAGS | POOL_FLAG_USE_QUOTA | POOL_FLAG_UNINITIALIZED | POOL_FLAG_SESSION |      \
-     POOL_FLAG_CACHE_ALIGNED | POOL_FLAG_RAISE_ON_FAILURE)
-#define MI_POOL_REQUIRED_FLAGS 0xFFFFFFFFull // the others are wishes, ignored when unknown
-
-static BOOLEAN MiArePoolFlagsLegal(POOL_FLAGS Flags)
-{
-    const POOL_FLAGS Kind = Flags & MI_POOL_KIND_FLAGS;
-    return (Flags & MI_POOL_REQUIRED_FLAGS & ~(POOL_FLAGS)MI_POOL_KNOWN_FLAGS) == 0 && Kind != 0 &&
-           (Kind & (Kind - 1)) == 0;
-}
-
-PVOID NTAPI ExAllocatePool2(POOL_FLAGS Flags, SIZE_T NumberOfBytes, ULONG Tag)
-{
-    MiCheckPoolIrql(0x08, (ULONG_PTR)Flags, NumberOfBytes);
-    PVOID Block = NULL;
-    if (!MiArePoolFlagsLegal(Flags) || NumberOfBytes == 0 || Tag == 0) {
-        MiRefusePlain(__func__, Tag == 0             ? MiReasonTag
-                                : NumberOfBytes == 0 ? MiReasonZeroBytes
-                                                     : MiReasonFlags);
-    } else {
-        Block = MiAllocateAligned(NumberOfBytes, Tag, (Flags & POOL_FLAG_CACHE_ALIGNED) != 0);
-    }
-    if (Block != NULL && (Flags & POOL_FLAG_UNINITIALIZED) == 0) {
-        RtlZeroMemory(Block, NumberOfBytes);
-    }
-    return MiRaiseIfFailed(Block, (Flags & POOL_FLAG_RAISE_ON_FAILURE) != 0,
-                           __builtin_return_address(0));
-}
-
-#define MI_BIG_TAG ' GIB' // "BIG " in memory: the pool's own
-
-static BOOLEAN MiIsTagPrintable(ULONG Tag)
-{
-    for (ULONG Shift = 0; Shift < 32; Shift += 8) {
-        const ULONG Character = (Tag >> Shift) & 0xFF;
-        if (Character < ' ' || Character > '~') {
-            return FALSE;
-        }
-    }
-    return TRUE;
-}
-
-static VOID MiCheckTag(POOL_TYPE PoolType, SIZE_T NumberOfBytes, ULONG Tag, PVOID Caller)
-{
-    const ULONG_PTR Subcode = Tag == 0                 ? 0x9B
-                              : Tag == MI_BIG_TAG      ? 0x9C
-                              : !MiIsTagPrintable(Tag) ? 0x9D
-                                                       : 0;
-    if (Subcode != 0) {
-        MiBugCheck(BAD_POOL_CALLER, Subcode, (ULONG_PTR)PoolType, NumberOfBytes, (ULONG_PTR)Caller,
-                   "pool is asked for with tag 0x%08x; a tag is four printable characters, and not "
-                   "\"BIG \"",
-                   Tag);
-    }
-}
-
-#define MI_POOL_TYPE_MASK 0x7
-#define MI_MUST_SUCCEED_TYPE 2 // in every family of types the same bits
-
-PVOID NTAPI ExAllocatePoolWithTag(POOL_TYPE PoolType, SIZE_T NumberOfBytes, ULONG Tag)
-{
-    MiCheckPoolIrql(0x08, (ULONG_PTR)PoolType, NumberOfBytes);
-    MiCheckTag(PoolType, NumberOfBytes, Tag, __builtin_return_address(0));
-    if (((ULONG)PoolType & 0x3) == MI_MUST_SUCCEED_TYPE) {
-        MiBugCheck(BAD_POOL_CALLER, 0x9A, (ULONG_PTR)PoolType, NumberOfBytes, Tag,
-                   "must-succeed pool is asked for; there is none");
-    }
-    const SIZE_T ByteCount = NumberOfBytes != 0 ? NumberOfBytes : 1;
-    const BOOLEAN IsCacheAligned =
-        ((ULONG)PoolType & MI_POOL_TYPE_MASK & NonPagedPoolCacheAligned) != 0;
-    PVOID Block = MiAllocateAligned(ByteCount, Tag, IsCacheAligned);
-    if (Block != NULL && ((ULONG)PoolType & POOL_ZERO_ALLOCATION) != 0) {
-        RtlZeroMemory(Block, ByteCount);
-    }
-    return MiRaiseIfFailed(Block, ((ULONG)PoolType & POOL_RAISE_IF_ALLOCATION_FAILURE) != 0,
-                           __builtin_return_address(0));
-}
-
-VOID NTAPI ExFreePoolWithTag(PVOID P, ULONG Tag)
-{
-    MiCheckPoolIrql(0x09, NonPagedPool, (ULONG_PTR)P);
-    MiFreeTagged(P, Tag != 0, Tag);
-}
-
-VOID NTAPI ExFreePool(PVOID P)
-{
-    MiCheckPoolIrql(0x09, NonPagedPool, (ULONG_PTR)P);
-    MiFreePool(P);
-}
-
-static ULONG MiSparePagesOf(ULONG Class)
+static ULONG MiSparePagesOf(PFN_NUMBER FirstPfn)
 {
     ULONG Count = 0;
-    for (PFN_NUMBER Pfn = MiFirstPartial[Class]; Pfn != MI_NO_PFN;
-         Pfn = MiPfnElement(Pfn)->NextPartial) {
+    for (PFN_NUMBER Pfn = FirstPfn; Pfn != MI_NO_PFN; Pfn = MiPfnElement(Pfn)->NextPartial) {
         Count += MiPfnElement(Pfn)->UsedBlockCount == 0;
     }
     return Count;
 }
 
+// The lists of all kinds and classes, as one row.
+#define MI_PARTIAL_LISTS (MiPoolExecutable * ARRAYSIZE(MiClassBytes))
+
 ULONG64 MiSparePoolPageCount(VOID)
 {
     ULONG64 Count = 0;
-    for (ULONG Class = 0; Class < ARRAYSIZE(MiClassBytes); Class += 1) {
-        Count += MiSparePagesOf(Class);
+    for (ULONG List = 0; List < MI_PARTIAL_LISTS; List += 1) {
+        Count += MiSparePagesOf((&MiFirstPartial[0][0])[List]);
     }
     return Count;
 }
-
-//
-// For MmVerify.
-//
 
 static BOOLEAN MiIsPoolPageConsistent(PFN_NUMBER Pfn)
 {
@@ -589,22 +553,28 @@ static BOOLEAN MiIsPoolPageConsistent(PFN_NUMBER Pfn)
     return Page->UsedBlockCount + FreeBlockCount == MiBlocksPerPage(Page->PoolClass);
 }
 
-BOOLEAN MiIsPoolConsistent(VOID)
+static BOOLEAN MiIsPartialListConsistent(MI_POOL_KIND Kind, ULONG Class)
 {
-    for (ULONG Class = 0; Class < ARRAYSIZE(MiClassBytes); Class += 1) {
-        PFN_NUMBER PreviousPfn = MI_NO_PFN;
-        if (MiSparePagesOf(Class) > 1) {
+    const PFN_NUMBER FirstPfn = MiFirstPartial[Kind][Class];
+    PFN_NUMBER PreviousPfn = MI_NO_PFN;
+    for (PFN_NUMBER Pfn = FirstPfn; Pfn != MI_NO_PFN; Pfn = MiPfnElement(Pfn)->NextPartial) {
+        const PMMPFN Page = MiPfnElement(Pfn);
+        if (Page->State != MiPfnPool || Page->PoolClass != Class || Page->PoolKind != Kind ||
+            Page->FirstFreeBlock == MI_NO_BLOCK || Page->PreviousPartial != PreviousPfn ||
+            !MiIsPoolPageConsistent(Pfn)) {
             return FALSE;
         }
-        for (PFN_NUMBER Pfn = MiFirstPartial[Class]; Pfn != MI_NO_PFN;
-             Pfn = MiPfnElement(Pfn)->NextPartial) {
-            const PMMPFN Page = MiPfnElement(Pfn);
-            if (Page->State != MiPfnPool || Page->PoolClass != Class ||
-                Page->FirstFreeBlock == MI_NO_BLOCK || Page->PreviousPartial != PreviousPfn ||
-                !MiIsPoolPageConsistent(Pfn)) {
-                return FALSE;
-            }
-            PreviousPfn = Pfn;
+        PreviousPfn = Pfn;
+    }
+    return MiSparePagesOf(FirstPfn) <= 1;
+}
+
+BOOLEAN MiIsPoolConsistent(VOID)
+{
+    for (ULONG List = 0; List < MI_PARTIAL_LISTS; List += 1) {
+        if (!MiIsPartialListConsistent((MI_POOL_KIND)(List / ARRAYSIZE(MiClassBytes)),
+                                       List % ARRAYSIZE(MiClassBytes))) {
+            return FALSE;
         }
     }
     return TRUE;

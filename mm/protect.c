@@ -1,78 +1,37 @@
 // Protections: what callers write (PAGE_* and MEMORY_CACHING_TYPE) against what mm works with
-// (MI_PROTECTION). Both decoders are searches in a table that lists everything that is legal; what
-// is not listed is refused.
+// (MI_PROTECTION). The decoders, inline in mi.h, look it up in tables of everything that is legal.
 #include "mm/mi.h"
 
-static const struct {
-    ULONG Base;
-    MI_ACCESS Access;
-} MiBaseProtections[] = {
-    {PAGE_READONLY, MiAccessRead},
-    {PAGE_READWRITE, MiAccessReadWrite},
-    {PAGE_EXECUTE, MiAccessExecute},
-    {PAGE_EXECUTE_READ, MiAccessExecuteRead},
-    {PAGE_EXECUTE_READWRITE, MiAccessExecuteReadWrite},
+// Indexed by the number of the bit. MiAccessCount: not offered.
+const UCHAR MiAccessOfBit[MI_BASE_PROTECTION_BITS] = {
+    [0] = MiAccessCount,            // PAGE_NOACCESS
+    [1] = MiAccessRead,             // PAGE_READONLY
+    [2] = MiAccessReadWrite,        // PAGE_READWRITE
+    [3] = MiAccessCount,            // PAGE_WRITECOPY
+    [4] = MiAccessExecute,          // PAGE_EXECUTE
+    [5] = MiAccessExecuteRead,      // PAGE_EXECUTE_READ
+    [6] = MiAccessExecuteReadWrite, // PAGE_EXECUTE_READWRITE
+    [7] = MiAccessCount,            // PAGE_EXECUTE_WRITECOPY
+    [8] = MiAccessCount,            // PAGE_GUARD
 };
-C_ASSERT(ARRAYSIZE(MiBaseProtections) == MiAccessCount);
+C_ASSERT(PAGE_READONLY == 1 << 1 && PAGE_READWRITE == 1 << 2 && PAGE_EXECUTE == 1 << 4 &&
+         PAGE_EXECUTE_READ == 1 << 5 && PAGE_EXECUTE_READWRITE == 1 << 6 && PAGE_GUARD == 1 << 8);
 
-static const struct {
-    ULONG Modifier;
-    MI_CACHE_TYPE CacheType;
-} MiCacheModifiers[] = {
-    {0, MiCacheWriteBack},
-    {PAGE_NOCACHE, MiCacheUncached},
-    {PAGE_WRITECOMBINE, MiCacheWriteCombined},
+// Indexed by the two modifiers, PAGE_NOCACHE and PAGE_WRITECOMBINE. MiCacheTypeCount: not both.
+const UCHAR MiCacheTypeOfModifiers[] = {
+    [0] = MiCacheWriteBack,
+    [PAGE_NOCACHE >> MI_CACHE_MODIFIER_SHIFT] = MiCacheUncached,
+    [PAGE_WRITECOMBINE >> MI_CACHE_MODIFIER_SHIFT] = MiCacheWriteCombined,
+    [MI_CACHE_MODIFIERS >> MI_CACHE_MODIFIER_SHIFT] = MiCacheTypeCount,
 };
 
 // Indexed by MEMORY_CACHING_TYPE. The last three are for system use; they mean the nearest of the
 // first three.
-static const MI_CACHE_TYPE MiCachingTypes[] = {
+const UCHAR MiCachingTypes[MmMaximumCacheType] = {
     [MmNonCached] = MiCacheUncached,          [MmCached] = MiCacheWriteBack,
     [MmWriteCombined] = MiCacheWriteCombined, [MmHardwareCoherentCached] = MiCacheWriteBack,
     [MmNonCachedUnordered] = MiCacheUncached, [MmUSWCCached] = MiCacheWriteCombined,
 };
-C_ASSERT(ARRAYSIZE(MiCachingTypes) == MmMaximumCacheType);
-
-#define MI_CACHE_MODIFIERS (PAGE_NOCACHE | PAGE_WRITECOMBINE)
-#define MI_CACHING_TYPE_MASK 0xFF
-
-static BOOLEAN MiDecodeAccess(ULONG Base, MI_ACCESS *Access)
-{
-    for (ULONG Row = 0; Row < ARRAYSIZE(MiBaseProtections); Row += 1) {
-        if (MiBaseProtections[Row].Base == Base) {
-            *Access = MiBaseProtections[Row].Access;
-            return TRUE;
-        }
-    }
-    return FALSE;
-}
-
-static BOOLEAN MiDecodeCacheModifier(ULONG Modifier, MI_CACHE_TYPE *CacheType)
-{
-    for (ULONG Row = 0; Row < ARRAYSIZE(MiCacheModifiers); Row += 1) {
-        if (MiCacheModifiers[Row].Modifier == Modifier) {
-            *CacheType = MiCacheModifiers[Row].CacheType;
-            return TRUE;
-        }
-    }
-    return FALSE;
-}
-
-BOOLEAN MiDecodePageProtection(ULONG Protect, MI_PROTECTION *Protection)
-{
-    return MiDecodeAccess(Protect & ~MI_CACHE_MODIFIERS, &Protection->Access) &&
-           MiDecodeCacheModifier(Protect & MI_CACHE_MODIFIERS, &Protection->CacheType);
-}
-
-BOOLEAN MiDecodeCachingType(MEMORY_CACHING_TYPE CachingType, MI_CACHE_TYPE *CacheType)
-{
-    const ULONG Index = (ULONG)CachingType & MI_CACHING_TYPE_MASK;
-    if (Index >= ARRAYSIZE(MiCachingTypes)) {
-        return FALSE;
-    }
-    *CacheType = MiCachingTypes[Index];
-    return TRUE;
-}
 
 const CHAR *MiAccessName(MI_ACCESS Access)
 {

@@ -9,8 +9,8 @@
 // level of a run is the largest that the alignment of both addresses allows, so that prepare and
 // commit, given the same range, agree.
 //
-// Tables that became empty stay and are used again. The one exception: where a large leaf takes the
-// place of a table, the table leaves through a TLB batch.
+// Tables that became empty stay and are used again. The one exception: where a large leaf will take
+// the place of a table, the table leaves through a TLB batch, when the range is prepared.
 //
 // Invariants (checked by MmVerify):
 //   T2  Every entry of kind Table points to a frame in state Table, and no such frame is pointed to
@@ -157,40 +157,6 @@ static NTSTATUS MiAddTables(ULONG_PTR Va, ULONG Level)
     return Status;
 }
 
-static NTSTATUS MiPrepareRun(ULONG_PTR Va, ULONG Level)
-{
-    ULONG Reached;
-    (VOID) MiWalk(Va, Level, &Reached);
-    return Reached == Level ? STATUS_SUCCESS : MiAddTables(Va, Level);
-}
-
-NTSTATUS MiPrepareRange(ULONG_PTR Va, PFN_NUMBER FirstPfn, PFN_NUMBER PageCount)
-{
-    NTSTATUS Status = STATUS_SUCCESS;
-    PFN_NUMBER Done = 0;
-    while (NT_SUCCESS(Status) && Done < PageCount) {
-        const MI_RUN Run = MiFirstRun(Va + (Done << PAGE_SHIFT), FirstPfn + Done, PageCount - Done);
-        Status = MiPrepareRun(Va + (Done << PAGE_SHIFT), Run.Level);
-        Done += MiRunPageCount(Run);
-    }
-    return Status;
-}
-
-NTSTATUS MiPreparePages(ULONG_PTR Va, PFN_NUMBER PageCount)
-{
-    NTSTATUS Status = STATUS_SUCCESS;
-    PFN_NUMBER Done = 0;
-    while (NT_SUCCESS(Status) && Done < PageCount) {
-        Status = MiPrepareRun(Va + (Done << PAGE_SHIFT), 1);
-        Done += MiRunAt(Va + (Done << PAGE_SHIFT), 1, PageCount - Done).LeafCount;
-    }
-    return Status;
-}
-
-//
-// Commit.
-//
-
 // Collects an unused table and all tables below it.
 static VOID MiRetireTable(PFN_NUMBER TablePfn, ULONG Level, PMI_TLB_BATCH Batch)
 {
@@ -204,33 +170,17 @@ static VOID MiRetireTable(PFN_NUMBER TablePfn, ULONG Level, PMI_TLB_BATCH Batch)
     MiAddTableToBatch(Batch, TablePfn);
 }
 
-static VOID MiStoreLeaf(PMMPTE Pte, ULONG Level, MMPTE Leaf, PMI_TLB_BATCH Batch)
-{
-    const MMPTE Old = MiArchLoadPte(Pte);
-    const MI_PTE_KIND OldKind = MiArchPteKind(Old, Level);
-    NT_ASSERT(OldKind != MiPteLeaf);
-    MiArchStorePte(Pte, Leaf);
-    if (OldKind == MiPteTable) {
-        MiRetireTable(MiArchPtePfn(Old, Level), Level - 1, Batch);
-    }
-}
-
-VOID MiCommitRange(ULONG_PTR Va, PFN_NUMBER FirstPfn, PFN_NUMBER PageCount,
-                   MI_PROTECTION Protection)
+// Takes away the tables that stand where a run will have its leaves. They are unused: the addresses
+// are the caller's, and nothing is mapped there.
+static VOID MiRetireTables(PMMPTE Pte, MI_RUN Run)
 {
     MI_TLB_BATCH Batch;
     MiInitializeTlbBatch(&Batch);
-    PFN_NUMBER Done = 0;
-    while (Done < PageCount) {
-        const MI_RUN Run = MiFirstRun(Va + (Done << PAGE_SHIFT), FirstPfn + Done, PageCount - Done);
-        const ULONG64 LeafPages = MiPagesPerLeaf(Run.Level);
-        ULONG Level;
-        PMMPTE Pte = MiWalk(Va + (Done << PAGE_SHIFT), Run.Level, &Level);
-        NT_ASSERT(Level == Run.Level);
-        for (ULONG Leaf = 0; Leaf < Run.LeafCount; Leaf += 1) {
-            MiStoreLeaf(&Pte[Leaf], Level, MiArchMakeLeaf(Level, FirstPfn + Done, Protection),
-                        &Batch);
-            Done += LeafPages;
+    for (ULONG Leaf = 0; Run.Level > 1 && Leaf < Run.LeafCount; Leaf += 1) {
+        const MMPTE Old = MiArchLoadPte(&Pte[Leaf]);
+        if (MiArchPteKind(Old, Run.Level) == MiPteTable) {
+            MiArchStorePte(&Pte[Leaf], MiEmptyPte);
+            MiRetireTable(MiArchPtePfn(Old, Run.Level), Run.Level - 1, &Batch);
         }
     }
     if (Batch.FlushAll) {
@@ -238,30 +188,168 @@ VOID MiCommitRange(ULONG_PTR Va, PFN_NUMBER FirstPfn, PFN_NUMBER PageCount,
     }
 }
 
-PMMPTE MiFindPages(PMMPTE KnownPte, ULONG_PTR Va, PFN_NUMBER PageCount, PULONG EntryCount)
+static NTSTATUS MiPrepareRun(ULONG_PTR Va, MI_RUN Run)
 {
-    *EntryCount = MiRunAt(Va, 1, PageCount).LeafCount;
+    ULONG Reached;
+    PMMPTE Pte = MiWalk(Va, Run.Level, &Reached);
+    if (Reached == Run.Level) {
+        MiRetireTables(Pte, Run);
+        return STATUS_SUCCESS;
+    }
+    return MiAddTables(Va, Run.Level);
+}
+
+NTSTATUS MiPrepareRange(ULONG_PTR Va, PFN_NUMBER FirstPfn, PFN_NUMBER PageCount)
+{
+    NTSTATUS Status = STATUS_SUCCESS;
+    PFN_NUMBER Done = 0;
+    while (NT_SUCCESS(Status) && Done < PageCount) {
+        const MI_RUN Run = MiFirstRun(Va + (Done << PAGE_SHIFT), FirstPfn + Done, PageCount - Done);
+        Status = MiPrepareRun(Va + (Done << PAGE_SHIFT), Run);
+        Done += MiRunPageCount(Run);
+    }
+    return Status;
+}
+
+// Frees the tables that hold nothing but this range, in which nothing is mapped: a request that can't
+// be met must not keep memory.
+static VOID MiGiveTablesBack(ULONG_PTR Va, PFN_NUMBER PageCount)
+{
+    PFN_NUMBER Page = (0 - (Va >> PAGE_SHIFT)) & (MI_PTES_PER_TABLE - 1);
+    for (; Page + MI_PTES_PER_TABLE <= PageCount; Page += MI_PTES_PER_TABLE) {
+        ULONG Level;
+        const PMMPTE Pte = MiWalk(Va + (Page << PAGE_SHIFT), 2, &Level);
+        if (Level == 2) {
+            MiRetireTables(Pte, (MI_RUN){2, 1});
+        }
+    }
+}
+
+NTSTATUS MiPreparePages(ULONG_PTR Va, PFN_NUMBER PageCount)
+{
+    NTSTATUS Status = STATUS_SUCCESS;
+    PFN_NUMBER Done = 0;
+    while (NT_SUCCESS(Status) && Done < PageCount) {
+        const MI_RUN Run = MiRunAt(Va + (Done << PAGE_SHIFT), 1, PageCount - Done);
+        Status = MiPrepareRun(Va + (Done << PAGE_SHIFT), Run);
+        Done += Run.LeafCount;
+    }
+    if (!NT_SUCCESS(Status)) {
+        MiGiveTablesBack(Va, PageCount);
+    }
+    return Status;
+}
+
+//
+// Commit.
+//
+
+// The entry of a run's first leaf. The tables exist.
+static PMMPTE MiFindRun(PMMPTE KnownPte, ULONG_PTR Va, ULONG Level)
+{
     if (KnownPte != NULL) {
         return KnownPte;
     }
-    ULONG Level;
-    PMMPTE Pte = MiWalk(Va, 1, &Level);
-    NT_ASSERT(Level == 1);
+    ULONG Reached;
+    PMMPTE Pte = MiWalk(Va, Level, &Reached);
+    NT_ASSERT(Reached == Level);
     return Pte;
 }
 
-VOID MiCommitPages(PMMPTE KnownPte, ULONG_PTR Va, const PFN_NUMBER *Pfns, PFN_NUMBER PageCount,
+BOOLEAN MiIsOneRun(ULONG_PTR Va, PFN_NUMBER FirstPfn, PFN_NUMBER PageCount, PULONG Level,
+                   PULONG LeafCount)
+{
+    const MI_RUN Run = MiFirstRun(Va, FirstPfn, PageCount);
+    *Level = Run.Level;
+    *LeafCount = Run.LeafCount;
+    return MiRunPageCount(Run) == PageCount;
+}
+
+VOID MiCommitRange(PMMPTE KnownPte, ULONG_PTR Va, PFN_NUMBER FirstPfn, PFN_NUMBER PageCount,
                    MI_PROTECTION Protection)
+{
+    while (PageCount > 0) {
+        const MI_RUN Run = MiFirstRun(Va, FirstPfn, PageCount);
+        PMMPTE Pte = MiFindRun(KnownPte, Va, Run.Level);
+        NT_ASSERT(MiArchPteKind(MiArchLoadPte(Pte), Run.Level) == MiPteEmpty);
+        MiArchStoreLeaves(Pte, Run.Level, FirstPfn, Run.LeafCount, Protection);
+        FirstPfn += MiRunPageCount(Run);
+        Va += MiRunPageCount(Run) << PAGE_SHIFT;
+        PageCount -= MiRunPageCount(Run);
+        KnownPte = NULL;
+    }
+}
+
+VOID MiUncommitRange(PMMPTE KnownPte, ULONG_PTR Va, PFN_NUMBER FirstPfn, PFN_NUMBER PageCount)
+{
+    while (PageCount > 0) {
+        const MI_RUN Run = MiFirstRun(Va, FirstPfn, PageCount);
+        PMMPTE Pte = MiFindRun(KnownPte, Va, Run.Level);
+        MiArchClearPages(Pte, Run.LeafCount);
+        MiFlushLeaves(Va, Run.LeafCount, MiPagesPerLeaf(Run.Level));
+        FirstPfn += MiRunPageCount(Run);
+        Va += MiRunPageCount(Run) << PAGE_SHIFT;
+        PageCount -= MiRunPageCount(Run);
+        KnownPte = NULL;
+    }
+}
+
+PMMPTE MiFindFirstPage(ULONG_PTR Va)
+{
+    return MiFindRun(NULL, Va, 1);
+}
+
+VOID MiCommitPages(ULONG_PTR Va, const PFN_NUMBER *Pfns, PFN_NUMBER PageCount,
+                   MI_PROTECTION Protection)
+{
+    const MMPTE Template = MiArchMakeLeaf(1, 0, Protection);
+    PFN_NUMBER Done = 0;
+    while (Done < PageCount) {
+        ULONG EntryCount;
+        PMMPTE Pte = MiFindPages(NULL, Va + (Done << PAGE_SHIFT), PageCount - Done, &EntryCount);
+        NT_ASSERT(MiArchPteKind(MiArchLoadPte(Pte), 1) == MiPteEmpty);
+        for (ULONG Index = 0; Index < EntryCount; Index += 1, Done += 1) {
+            MiArchStorePte(&Pte[Index], MiArchPlaceFrame(Template, Pfns[Done]));
+        }
+    }
+}
+
+VOID MiCommitSmallRange(PMMPTE KnownPte, ULONG_PTR Va, PFN_NUMBER FirstPfn, PFN_NUMBER PageCount,
+                        MI_PROTECTION Protection)
+{
+    do {
+        ULONG EntryCount;
+        PMMPTE Pte = MiFindPages(KnownPte, Va, PageCount, &EntryCount);
+        NT_ASSERT(MiArchPteKind(MiArchLoadPte(Pte), 1) == MiPteEmpty);
+        MiArchStoreLeaves(Pte, 1, FirstPfn, EntryCount, Protection);
+        FirstPfn += EntryCount;
+        Va += (ULONG_PTR)EntryCount << PAGE_SHIFT;
+        PageCount -= EntryCount;
+        KnownPte = NULL;
+    } while (PageCount > 0);
+}
+
+// The same over several tables.
+DECLSPEC_NOINLINE static VOID MiClearTables(ULONG_PTR Va, PFN_NUMBER PageCount)
 {
     PFN_NUMBER Done = 0;
     while (Done < PageCount) {
         ULONG EntryCount;
-        PMMPTE Pte = MiFindPages(Done == 0 ? KnownPte : NULL, Va + (Done << PAGE_SHIFT),
-                                 PageCount - Done, &EntryCount);
-        NT_ASSERT(MiArchPteKind(MiArchLoadPte(Pte), 1) == MiPteEmpty);
-        MiArchStorePages(Pte, &Pfns[Done], EntryCount, Protection);
+        PMMPTE Pte = MiFindPages(NULL, Va + (Done << PAGE_SHIFT), PageCount - Done, &EntryCount);
+        MiArchClearPages(Pte, EntryCount);
         Done += EntryCount;
     }
+    MiFlushPages(Va, PageCount);
+}
+
+VOID MiClearPages(PMMPTE FirstPte, ULONG_PTR Va, PFN_NUMBER PageCount)
+{
+    if (MiPteIndex(Va, 1) + PageCount > MI_PTES_PER_TABLE) {
+        MiClearTables(Va, PageCount);
+        return;
+    }
+    MiArchClearPages(FirstPte, (ULONG)PageCount);
+    MiFlushPages(Va, PageCount);
 }
 
 //
@@ -387,7 +475,7 @@ static VOID MiMapAtBoot(ULONG_PTR Va, PFN_NUMBER FirstPfn, PFN_NUMBER PageCount,
     if (!NT_SUCCESS(MiPrepareRange(Va, FirstPfn, PageCount))) {
         MiStopForLackOfTables(FirstPfn, PageCount);
     }
-    MiCommitRange(Va, FirstPfn, PageCount, (MI_PROTECTION){Access, MiCacheWriteBack});
+    MiCommitRange(NULL, Va, FirstPfn, PageCount, (MI_PROTECTION){Access, MiCacheWriteBack});
 }
 
 static VOID MiMapDirectly(PFN_NUMBER FirstPfn, PFN_NUMBER EndPfn)

@@ -15,19 +15,72 @@ PHYSICAL_ADDRESS NTAPI MmGetPhysicalAddress(PVOID BaseAddress)
 
 BOOLEAN NTAPI MmIsAddressValid(PVOID VirtualAddress)
 {
+    if (MiIsVerifying()) {
+        MiVerifyIrql(MiIrqlIsAddressValid, 0, 0, __builtin_return_address(0));
+    }
     PFN_NUMBER Pfn;
     return MiTranslate((ULONG_PTR)VirtualAddress, &Pfn);
 }
 
-PPHYSICAL_MEMORY_RANGE NTAPI MmGetPhysicalMemoryRanges(VOID)
+PVOID MiKernelVaOfFrame(PFN_NUMBER Pfn)
 {
+    PFN_NUMBER Found;
+    if (MiTranslate((ULONG_PTR)MiFrameToVa(Pfn), &Found)) {
+        return MiFrameToVa(Pfn);
+    }
+    const MI_IMAGE_SECTION *Sections;
+    const ULONG SectionCount = MiArchImageSections(&Sections);
+    for (ULONG Index = 0; Index < SectionCount; Index += 1) {
+        const ULONG64 Offset = (Pfn << PAGE_SHIFT) - Sections[Index].BasePa;
+        if (Offset < Sections[Index].EndVa - Sections[Index].BaseVa) {
+            return (PVOID)(Sections[Index].BaseVa + Offset);
+        }
+    }
+    return NULL;
+}
+
+PVOID NTAPI MmGetVirtualForPhysical(PHYSICAL_ADDRESS PhysicalAddress)
+{
+    const PFN_NUMBER Pfn = (ULONG64)PhysicalAddress.QuadPart >> PAGE_SHIFT;
+    const MI_PFN_STATE State = MiPfnState(Pfn);
+    if (State == MiPfnNotRam || State == MiPfnFree || State == MiPfnTable) {
+        return NULL;
+    }
+    const PVOID Page = MiKernelVaOfFrame(Pfn);
+    return Page != NULL ? (PUCHAR)Page + BYTE_OFFSET(PhysicalAddress.QuadPart) : NULL;
+}
+
+#define MI_RANGES_TAG 'hPmM'
+
+// Room for RangeCount ranges, all zero, which the driver frees by ExFreePool. NULL: no pool.
+static PPHYSICAL_MEMORY_RANGE MiAllocateRanges(ULONG RangeCount, PVOID Caller)
+{
+    const SIZE_T ByteCount = RangeCount * sizeof(PHYSICAL_MEMORY_RANGE);
+    PPHYSICAL_MEMORY_RANGE Ranges = MiAllocatePool(ByteCount, MI_RANGES_TAG);
+    if (Ranges != NULL && MiIsVerifying()) {
+        (VOID) MiTrack(MiTrackPool, Ranges, ByteCount, MI_RANGES_TAG, Caller);
+    }
+    return Ranges;
+}
+
+static PPHYSICAL_MEMORY_RANGE MiListRam(const CHAR *Routine, PVOID Partition, PVOID Caller)
+{
+    if (MiIsVerifying()) {
+        MiVerifyIrql(MiIrqlGetPhysicalMemoryRanges, 0, 0, Caller);
+    }
     NT_ASSERT(KeGetCurrentIrql() == PASSIVE_LEVEL);
+    if (Partition != NULL) {
+        MiRefusePlain(Routine, MiReasonNode);
+        return NULL;
+    }
     ULONG RegionCount;
     const MI_PHYSICAL_REGION *Regions = MiPhysicalRegions(&RegionCount);
     // One more than there can be: the last one is zero.
-    PPHYSICAL_MEMORY_RANGE Ranges =
-        MiAllocatePool((RegionCount + 1) * sizeof(PHYSICAL_MEMORY_RANGE), 'hPmM');
+    PPHYSICAL_MEMORY_RANGE Ranges = MiAllocateRanges(RegionCount + 1, Caller);
     ULONG RangeCount = 0;
+    if (Ranges == NULL) {
+        MiRefusePlain(Routine, MiReasonResources);
+    }
     for (ULONG Index = 0; Ranges != NULL && Index < RegionCount; Index += 1) {
         if (Regions[Index].Kind == MiPhysicalRam) {
             const MI_PFN_RANGE Range = Regions[Index].Range;
@@ -38,6 +91,33 @@ PPHYSICAL_MEMORY_RANGE NTAPI MmGetPhysicalMemoryRanges(VOID)
         }
     }
     return Ranges;
+}
+
+PPHYSICAL_MEMORY_RANGE NTAPI MmGetPhysicalMemoryRanges(VOID)
+{
+    return MiListRam(__func__, NULL, __builtin_return_address(0));
+}
+
+PPHYSICAL_MEMORY_RANGE NTAPI MmGetPhysicalMemoryRangesEx(PVOID PartitionObject)
+{
+    return MiListRam(__func__, PartitionObject, __builtin_return_address(0));
+}
+
+PPHYSICAL_MEMORY_RANGE NTAPI MmGetPhysicalMemoryRangesEx2(PVOID PartitionObject, ULONG Flags)
+{
+    UNREFERENCED_PARAMETER(Flags);
+    return MiListRam(__func__, PartitionObject, __builtin_return_address(0));
+}
+
+static const CHAR *MiMemoryTypeName(MI_MEMORY_TYPE MemoryType)
+{
+    static const CHAR *const Names[] = {
+        [MiMemoryUncached] = "UC",     [MiMemoryWriteCombined] = "WC",
+        [MiMemoryWriteThrough] = "WT", [MiMemoryWriteProtected] = "WP",
+        [MiMemoryWriteBack] = "WB",
+    };
+    C_ASSERT(ARRAYSIZE(Names) == MiMemoryTypeCount);
+    return Names[MemoryType];
 }
 
 static VOID MiDescribeLeaf(MMPTE Leaf, ULONG Level, ULONG_PTR Va, PMM_PAGE_INFORMATION Information)
@@ -52,6 +132,9 @@ static VOID MiDescribeLeaf(MMPTE Leaf, ULONG Level, ULONG_PTR Va, PMM_PAGE_INFOR
                   MiAccessName(Protection.Access));
     RtlCopyString(Information->CacheType, sizeof(Information->CacheType),
                   MiCacheTypeName(Protection.CacheType));
+    const PFN_NUMBER Pfn = (ULONG64)Information->PhysicalAddress.QuadPart >> PAGE_SHIFT;
+    RtlCopyString(Information->EffectiveType, sizeof(Information->EffectiveType),
+                  MiMemoryTypeName(MiArchEffectiveCacheType(Pfn, Protection.CacheType)));
 }
 
 VOID MmQueryPage(const VOID *Va, PMM_PAGE_INFORMATION Information)
@@ -90,15 +173,19 @@ VOID MmQueryMemoryUse(PMM_MEMORY_USE Use)
 {
     ULONG64 Total;
     ULONG64 LargePages;
+    MmTrim();
     const ULONG64 SparePages = MiSparePoolPageCount();
     *Use = (MM_MEMORY_USE){
         .FreePages = MiPfnStateCountOf(MiPfnFree) + SparePages,
-        .TablePages = MiPfnStateCountOf(MiPfnTable),
+        .TablePages = MiPfnStateCountOf(MiPfnTable) + MiPfnStateCountOf(MiPfnRecord) +
+                      MiPfnStateCountOf(MiPfnLedger),
         .PoolPages = MiPfnStateCountOf(MiPfnPool) - SparePages,
         .PoolBlocks = MiPoolBlockCount(),
         .MdlPages = MiPfnStateCountOf(MiPfnMdl),
+        .DriverPages = MiPfnStateCountOf(MiPfnDriver),
+        .DriverBlocks = MiBlockCount(),
         .Mappings = MiMappingCount(),
-        .LedgerEntries = MiLedgerEntryCount(),
+        .LedgerEntries = MiLedgerUsedCount(),
         .Claims = MiClaimCount(),
     };
     MiQuerySystemVa(MiRegionSystemPtes, &Use->SystemPtes, &Total);

@@ -9,7 +9,6 @@
 #include "mm/mi.h"
 
 #define MI_REFUSAL_COUNT 32
-#define MI_OWNER_CHARS 32
 
 typedef struct _MI_REFUSAL {
     const CHAR *Routine;
@@ -43,6 +42,12 @@ static const CHAR *const MiReasonText[] = {
     [MiReasonUserMode] = "there is no user mode",
     [MiReasonFlags] = "flags that are unknown, not offered, or exclude each other",
     [MiReasonTag] = "pool tag 0",
+    [MiReasonWindow] = "no address satisfies these limits",
+    [MiReasonNode] = "there is one node, 0, and one partition, NULL",
+    [MiReasonIrql] = "not at this IRQL",
+    [MiReasonAccess] = "an address where nothing is mapped, or not for this access",
+    [MiReasonMdlInUse] = "the MDL describes pages already",
+    [MiReasonNoCrash] = "only within a bug check",
     [MiReasonResources] = "no pool, frames or system addresses left",
 };
 C_ASSERT(ARRAYSIZE(MiReasonText) == MiReasonCount);

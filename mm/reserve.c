@@ -13,9 +13,9 @@
 //
 // The two pages before a reservation never map anything, so that underruns fault. (NT keeps its
 // bookkeeping there.)
-#include "mm/mi.h"
+#include "kernel/inc/checked.h"
+#include "mm/miquick.h"
 
-#define MI_RESERVATION_GUARD_PAGES 2
 #define MI_RESERVATION_MAXIMUM_PAGES 0xFFFFFFFFull
 
 // The codes of 0xDA by the routine that met the misuse.
@@ -36,53 +36,69 @@ C_ASSERT(ARRAYSIZE(MiUses) == MiUseCount);
 // Reserve and release.
 //
 
-static PVOID MiReserveMapping(PFN_NUMBER PageCount, ULONG Tag, PVOID Caller)
+static PVOID MiReserveMapping(PFN_NUMBER PageCount, ULONG Tag, BOOLEAN IsAligned, PVOID Caller)
 {
-    PMI_MAPPING Mapping = MiAllocateMapping(MiMappingReserved, Caller);
+    const PMI_MAPPING Mapping = IsAligned
+                                    ? MiAcquireAlignedMapping(PageCount, Caller)
+                                    : MiAcquireMapping(MiRegionSystemPtes, PageCount, 0, Caller);
     if (Mapping == NULL) {
         return NULL;
     }
-    Mapping->Region = MiRegionSystemPtes;
-    Mapping->PageCount = PageCount;
-    Mapping->LeadingGuardPages = MI_RESERVATION_GUARD_PAGES;
+    Mapping->Protection = (MI_PROTECTION){MiAccessReadWrite, MiCacheUndecided};
     Mapping->Reserved.Tag = Tag;
-    Mapping->Va = MiReserveSystemVa(Mapping->Region, PageCount, 0, MI_RESERVATION_GUARD_PAGES);
-    if (Mapping->Va == 0) {
-        goto FreeMapping;
-    }
-    if (!NT_SUCCESS(MiPreparePages(Mapping->Va, PageCount))) {
-        goto ReleaseVa;
-    }
-    ULONG EntryCount;
-    Mapping->Reserved.FirstPte = MiFindPages(NULL, Mapping->Va, PageCount, &EntryCount);
-    MiInsertMapping(Mapping);
+    Mapping->Reserved.Mdl = NULL;
+    Mapping->Reserved.MappedPageCount = 0;
+    MiPublishMapping(Mapping, MiMappingReserved);
     return (PVOID)Mapping->Va;
+}
 
-ReleaseVa:
-    MiReleaseSystemVa(Mapping->Region, Mapping->Va, PageCount, MI_RESERVATION_GUARD_PAGES);
-FreeMapping:
-    MiFreeMapping(Mapping);
-    return NULL;
+// Whether a reservation may be asked for. FALSE: *Reason says why not.
+static BOOLEAN MiIsReservationLegal(PFN_NUMBER PageCount, ULONG Tag, ULONG Flags, MI_REASON *Reason)
+{
+    const BOOLEAN IsAligned = (Flags & MM_MAPPING_ADDRESS_DIVISIBLE) != 0;
+    *Reason = Tag == 0                                              ? MiReasonTag
+              : PageCount > MI_RESERVATION_MAXIMUM_PAGES            ? MiReasonTooLarge
+              : (Flags & ~(ULONG)MM_MAPPING_ADDRESS_DIVISIBLE) != 0 ? MiReasonFlags
+              : IsAligned && !RtlIsPowerOfTwo64(PageCount)          ? MiReasonAlignment
+                                                                    : MiReasonCount;
+    return *Reason == MiReasonCount;
+}
+
+static PVOID MiAllocateMappingAddress(const CHAR *Routine, SIZE_T NumberOfBytes, ULONG PoolTag,
+                                      ULONG Flags, PVOID Caller)
+{
+    if (MiIsVerifying()) {
+        MiVerifyIrql(MiIrqlAllocateMappingAddress, 0, 0, Caller);
+    }
+    NT_ASSERT(KeGetCurrentIrql() <= APC_LEVEL);
+    const PFN_NUMBER PageCount = BYTES_TO_PAGES(NumberOfBytes);
+    MI_REASON Reason;
+    if (NumberOfBytes == 0) {
+        MiBugCheck(SYSTEM_PTE_MISUSE, 0x100, 0, PoolTag, (ULONG_PTR)Caller,
+                   "%s: a reservation of no bytes is asked for", Routine);
+    }
+    if (!MiIsReservationLegal(PageCount, PoolTag, Flags, &Reason)) {
+        MiRefusePlain(Routine, Reason);
+        return NULL;
+    }
+    const BOOLEAN IsAligned = (Flags & MM_MAPPING_ADDRESS_DIVISIBLE) != 0;
+    const PVOID Va = MiReserveMapping(PageCount, PoolTag, IsAligned, Caller);
+    if (Va == NULL) {
+        MiRefusePlain(Routine, MiReasonResources);
+    }
+    return Va;
 }
 
 PVOID NTAPI MmAllocateMappingAddress(SIZE_T NumberOfBytes, ULONG PoolTag)
 {
-    NT_ASSERT(KeGetCurrentIrql() <= APC_LEVEL);
-    const PVOID Caller = __builtin_return_address(0);
-    const PFN_NUMBER PageCount = BYTES_TO_PAGES(NumberOfBytes);
-    if (NumberOfBytes == 0) {
-        MiBugCheck(SYSTEM_PTE_MISUSE, 0x100, 0, PoolTag, (ULONG_PTR)Caller,
-                   "MmAllocateMappingAddress: a reservation of no bytes is asked for");
-    }
-    if (PoolTag == 0 || PageCount > MI_RESERVATION_MAXIMUM_PAGES) {
-        MiRefusePlain(__func__, PoolTag == 0 ? MiReasonTag : MiReasonTooLarge);
-        return NULL;
-    }
-    PVOID Va = MiReserveMapping(PageCount, PoolTag, Caller);
-    if (Va == NULL) {
-        MiRefusePlain(__func__, MiReasonResources);
-    }
-    return Va;
+    return MiAllocateMappingAddress(__func__, NumberOfBytes, PoolTag, 0,
+                                    __builtin_return_address(0));
+}
+
+PVOID NTAPI MmAllocateMappingAddressEx(SIZE_T NumberOfBytes, ULONG PoolTag, ULONG Flags)
+{
+    return MiAllocateMappingAddress(__func__, NumberOfBytes, PoolTag, Flags,
+                                    __builtin_return_address(0));
 }
 
 // The reservation that begins in the page of Address, for its owner. Anything else is a bug of the
@@ -105,6 +121,9 @@ static PMI_MAPPING MiFindReservation(PVOID Address, ULONG Tag, MI_RESERVATION_US
 
 VOID NTAPI MmFreeMappingAddress(PVOID BaseAddress, ULONG PoolTag)
 {
+    if (MiIsVerifying()) {
+        MiVerifyIrql(MiIrqlFreeMappingAddress, 0, 0, __builtin_return_address(0));
+    }
     NT_ASSERT(KeGetCurrentIrql() <= APC_LEVEL);
     const PMI_MAPPING Mapping = MiFindReservation(BaseAddress, PoolTag, MiUseFree);
     if (Mapping->Reserved.Mdl != NULL) {
@@ -113,9 +132,7 @@ VOID NTAPI MmFreeMappingAddress(PVOID BaseAddress, ULONG PoolTag)
             "MmFreeMappingAddress: the MDL at 0x%p is still mapped into the reservation at 0x%p",
             Mapping->Reserved.Mdl, (PVOID)Mapping->Va);
     }
-    MiRemoveMapping(Mapping);
-    MiReleaseSystemVa(Mapping->Region, Mapping->Va, Mapping->PageCount, Mapping->LeadingGuardPages);
-    MiFreeMapping(Mapping);
+    MiReleaseMapping(Mapping);
 }
 
 //
@@ -137,10 +154,11 @@ static VOID MiCheckReservationEmpty(const MI_MAPPING *Mapping)
 // it. What nobody holds has no cache type, and no place to write one down.
 static BOOLEAN MiAreFramesHeld(PMDL Mdl)
 {
+    MI_CACHE_OWNER Owner;
     const PFN_NUMBER *Pfns = MmGetMdlPfnArray(Mdl);
     const PFN_NUMBER PageCount = MiMdlPageCount(Mdl);
     for (PFN_NUMBER Page = 0; Page < PageCount; Page += 1) {
-        if (MiPfnElement(Pfns[Page]) == NULL && !MiIsFrameHeld(Pfns[Page])) {
+        if (MiPfnElement(Pfns[Page]) == NULL && !MiQueryFrame(Pfns[Page], &Owner)) {
             return FALSE;
         }
     }
@@ -159,29 +177,45 @@ static BOOLEAN MiFitsReservation(const MI_MAPPING *Mapping, PMDL Mdl, MI_REASON 
         return FALSE;
     }
     *Reason = MiReasonUnclaimedFrame;
-    return MiCheckMdlFrames(Mdl) || MiAreFramesHeld(Mdl);
+    return MiIsMdlSimple(Mdl) || MiCheckMdlFrames(Mdl) || MiAreFramesHeld(Mdl);
 }
 
-PVOID NTAPI MmMapLockedPagesWithReservedMapping(PVOID MappingAddress, ULONG PoolTag,
-                                                PMDL MemoryDescriptorList,
-                                                MEMORY_CACHING_TYPE CacheType)
+// Holds the I/O frames for as long as they are mapped, whatever becomes of who holds them now. What is
+// held frame by frame, as by every MDL, has its place in the ledger, so this needs no memory. FALSE:
+// only a large mapping holds them, and there was no memory.
+static BOOLEAN MiHoldReserved(PMI_MAPPING Mapping, PMDL Mdl, PFN_NUMBER PageCount)
 {
-    const PMDL Mdl = MemoryDescriptorList;
+    Mapping->Reserved.HoldsFrames =
+        !MiIsMdlSimple(Mdl) &&
+        NT_SUCCESS(MiHoldIoFrames(MmGetMdlPfnArray(Mdl), PageCount, Mapping->Caller));
+    return Mapping->Reserved.HoldsFrames || MiIsMdlSimple(Mdl);
+}
+
+DECLSPEC_NOINLINE static PVOID NTAPI MiMapReserved(PVOID MappingAddress, ULONG PoolTag, PMDL Mdl,
+                                                   MEMORY_CACHING_TYPE CacheType, PVOID Caller)
+{
+    if (MiIsVerifying()) {
+        MiVerifyMapReserved(MappingAddress, Mdl, Caller);
+    }
+    const CHAR *const Routine = "MmMapLockedPagesWithReservedMapping";
     const PMI_MAPPING Mapping = MiFindReservation(MappingAddress, PoolTag, MiUseMap);
     MI_PROTECTION Protection = {.Access = MiAccessReadWrite};
     MI_REASON Reason;
     MiCheckReservationEmpty(Mapping);
     if (!MiDecodeCachingType(CacheType, &Protection.CacheType)) {
-        MiRefusePlain(__func__, MiReasonCacheType);
+        MiRefusePlain(Routine, MiReasonCacheType);
         return NULL;
     }
     if (!MiFitsReservation(Mapping, Mdl, &Reason)) {
-        MiRefusePlain(__func__, Reason);
+        MiRefusePlain(Routine, Reason);
         return NULL;
     }
     const PFN_NUMBER PageCount = MiMdlPageCount(Mdl);
-    MiCommitFrames(Mapping->Reserved.FirstPte, Mapping->Va, MmGetMdlPfnArray(Mdl), PageCount,
-                   Protection);
+    if (!MiHoldReserved(Mapping, Mdl, PageCount)) {
+        MiRefusePlain(Routine, MiReasonResources);
+        return NULL;
+    }
+    Mapping->Reserved.IsBorrowed = MiCommitMdl(Mapping, Mdl, PageCount, Protection);
     Mapping->Reserved.Mdl = Mdl;
     Mapping->Reserved.MappedPageCount = PageCount;
     // Documented: the field holds the address without the byte offset, the return value with it.
@@ -189,9 +223,57 @@ PVOID NTAPI MmMapLockedPagesWithReservedMapping(PVOID MappingAddress, ULONG Pool
     return (PVOID)(Mapping->Va + Mdl->ByteOffset);
 }
 
+// The caller's reservation, if it is in the expected state: Mdl is what is mapped there, NULL nothing.
+static inline BOOLEAN MiIsReservationOf(const MI_MAPPING *Mapping, ULONG Tag, const MDL *Mdl)
+{
+    return Mapping != NULL && Mapping->Kind == MiMappingReserved && Mapping->Reserved.Tag == Tag &&
+           Mapping->Reserved.Mdl == Mdl;
+}
+
+// As MiMapReserved, for a simple MDL: what is left when its pages are mapped.
+FORCEINLINE PVOID MiFinishReservedMap(PMI_MAPPING Mapping, PMDL Mdl, PFN_NUMBER PageCount)
+{
+    Mapping->Reserved.IsBorrowed = FALSE;
+    Mapping->Reserved.HoldsFrames = FALSE;
+    Mapping->Reserved.Mdl = Mdl;
+    Mapping->Reserved.MappedPageCount = PageCount;
+    MiSetWholeMdlMapped(Mdl, Mapping->Va);
+    return (PVOID)(Mapping->Va + Mdl->ByteOffset);
+}
+
+DECLSPEC_NOINLINE static PVOID NTAPI
+MiMapReservedPages(PMI_MAPPING Mapping, PMDL Mdl, PFN_NUMBER PageCount, MI_PROTECTION Protection)
+{
+    MiCommitManyPages(Mapping, Mdl, PageCount, Protection);
+    return MiFinishReservedMap(Mapping, Mdl, PageCount);
+}
+
+PVOID NTAPI MmMapLockedPagesWithReservedMapping(PVOID MappingAddress, ULONG PoolTag,
+                                                PMDL MemoryDescriptorList,
+                                                MEMORY_CACHING_TYPE CacheType)
+{
+    const PMDL Mdl = MemoryDescriptorList;
+    const PMI_MAPPING Mapping = MiFindSlotQuickly((ULONG_PTR)PAGE_ALIGN(MappingAddress));
+    const PFN_NUMBER PageCount = MiMdlPageCount(Mdl);
+    MI_PROTECTION Protection = {.Access = MiAccessReadWrite};
+    if (!MiIsReservationOf(Mapping, PoolTag, NULL) || !MiIsMdlMappable(Mdl) ||
+        !MiIsMdlSimple(Mdl) || PageCount > Mapping->PageCount ||
+        !MiDecodeCachingType(CacheType, &Protection.CacheType) || !MiAreShortWaysOpen()) {
+        return MiMapReserved(MappingAddress, PoolTag, Mdl, CacheType, __builtin_return_address(0));
+    }
+    if (PageCount != 1 || !MiCommitTypedPage(Mapping, MmGetMdlPfnArray(Mdl)[0], Protection)) {
+        return MiMapReservedPages(Mapping, Mdl, PageCount, Protection);
+    }
+    return MiFinishReservedMap(Mapping, Mdl, 1);
+}
+
 VOID MiUnmapReservation(PMI_MAPPING Mapping)
 {
-    MiUncommitFrames(Mapping->Reserved.FirstPte, Mapping->Va, Mapping->Reserved.MappedPageCount);
+    const PFN_NUMBER PageCount = Mapping->Reserved.MappedPageCount;
+    MiUncommitMdl(Mapping, PageCount, Mapping->Reserved.IsBorrowed);
+    if (Mapping->Reserved.HoldsFrames) {
+        MiReleaseIoFrames(MmGetMdlPfnArray(Mapping->Reserved.Mdl), PageCount);
+    }
     MiSetMdlUnmapped(Mapping->Reserved.Mdl);
     Mapping->Reserved.Mdl = NULL;
     Mapping->Reserved.MappedPageCount = 0;
@@ -224,11 +306,63 @@ static VOID MiCheckUnmap(const MI_MAPPING *Mapping, PMDL Mdl)
                    "MmUnmapReservedMapping: the MDL at 0x%p is not the one that is mapped at 0x%p",
                    Mdl, (PVOID)Mapping->Va);
     }
+    const PFN_NUMBER Page = MiFindChangedPage(Mapping->Va, MmGetMdlPfnArray(Mdl), PageCount);
+    if (Page < PageCount) {
+        PFN_NUMBER Expected = MI_NO_PFN;
+        (VOID) MiFindMappedFrame(Mapping->Va, &Expected);
+        MiBugCheck(
+            SYSTEM_PTE_MISUSE, 0x04, (ULONG_PTR)Mapping, Expected, MmGetMdlPfnArray(Mdl)[0],
+            "MmUnmapReservedMapping: frame %llu of the MDL at 0x%p changed while it was mapped",
+            Page, Mdl);
+    }
+}
+
+DECLSPEC_NOINLINE static VOID NTAPI MiUnmapReserved(PVOID BaseAddress, ULONG PoolTag, PMDL Mdl,
+                                                    PVOID Caller)
+{
+    if (MiIsVerifying()) {
+        MiVerifyIrql(MiIrqlUnmapReserved, 0, 0, Caller);
+    }
+    const PMI_MAPPING Mapping = MiFindReservation(BaseAddress, PoolTag, MiUseUnmap);
+    MiCheckUnmap(Mapping, Mdl);
+    MiUnmapReservation(Mapping);
+}
+
+// As MiUnmapReserved, for a simple MDL: what is left when nothing is mapped any more.
+FORCEINLINE VOID MiFinishReservedUnmap(PMI_MAPPING Mapping, PMDL Mdl)
+{
+    Mdl->MdlFlags &= ~MDL_MAPPED_TO_SYSTEM_VA;
+    Mapping->Reserved.Mdl = NULL;
+    Mapping->Reserved.MappedPageCount = 0;
+}
+
+DECLSPEC_NOINLINE static VOID NTAPI MiUnmapReservedPages(PMI_MAPPING Mapping, PMDL Mdl)
+{
+    const PFN_NUMBER PageCount = Mapping->Reserved.MappedPageCount;
+    if (PageCount <= Mapping->FirstRun) {
+        MiArchClearPages(Mapping->FirstPte, (ULONG)PageCount);
+        MiFlushPages(Mapping->Va, PageCount);
+    } else {
+        MiClearPages(Mapping->FirstPte, Mapping->Va, PageCount);
+    }
+    MiFinishReservedUnmap(Mapping, Mdl);
 }
 
 VOID NTAPI MmUnmapReservedMapping(PVOID BaseAddress, ULONG PoolTag, PMDL MemoryDescriptorList)
 {
-    const PMI_MAPPING Mapping = MiFindReservation(BaseAddress, PoolTag, MiUseUnmap);
-    MiCheckUnmap(Mapping, MemoryDescriptorList);
-    MiUnmapReservation(Mapping);
+    const PMDL Mdl = MemoryDescriptorList;
+    const PMI_MAPPING Mapping = MiFindSlotQuickly((ULONG_PTR)PAGE_ALIGN(BaseAddress));
+    if (!MiIsReservationOf(Mapping, PoolTag, Mdl) || Mapping->Reserved.IsBorrowed ||
+        Mapping->Reserved.HoldsFrames || Mapping->InaccessiblePages != 0 ||
+        MiMdlPageCount(Mdl) != Mapping->Reserved.MappedPageCount) {
+        MiUnmapReserved(BaseAddress, PoolTag, Mdl, __builtin_return_address(0));
+        return;
+    }
+    if (Mapping->Reserved.MappedPageCount != 1) {
+        MiUnmapReservedPages(Mapping, Mdl);
+        return;
+    }
+    MiArchStorePte(Mapping->FirstPte, (MMPTE){0});
+    MiArchFlushPage(Mapping->Va);
+    MiFinishReservedUnmap(Mapping, Mdl);
 }

@@ -81,8 +81,7 @@ VOID MiInitializeSystemVa(VOID)
     MiInitializeZone(MiRegionPool);
 }
 
-// The coarsest alignment, in pages, that a leaf of a contiguous mapping can use.
-static ULONG64 MiUsefulAlignment(PFN_NUMBER PageCount)
+ULONG64 MiUsefulAlignment(PFN_NUMBER PageCount)
 {
     ULONG Level = MI_LARGE_UNIT_LEVEL;
     while (MiArchIsLeafAllowed(Level + 1) && PageCount >= MiPagesPerLeaf(Level + 1)) {
@@ -129,6 +128,20 @@ ULONG_PTR MiReserveSystemVa(MI_REGION Region, PFN_NUMBER PageCount, PFN_NUMBER F
         return 0;
     }
     return MiArchLayout[Region].BaseVa + ((First * MiUnitPages(Zone) + PagesBefore) << PAGE_SHIFT);
+}
+
+ULONG_PTR MiReserveAlignedSystemVa(PFN_NUMBER PageCount, PFN_NUMBER LeadingGuardPages)
+{
+    PMI_VA_ZONE Zone = &MiZones[MiRegionSystemPtes];
+    if (MiMustFail(MM_FAIL_ADDRESSES) || PageCount > Zone->Units.BitCount) {
+        return 0;
+    }
+    // The region begins at a multiple of any size that fits.
+    const ULONG64 Phase = (0 - LeadingGuardPages) & (PageCount - 1);
+    const ULONG64 First = MiTakeUnits(Zone, LeadingGuardPages + PageCount + 1, PageCount, Phase);
+    return First != RTL_NO_BIT ? MiArchLayout[MiRegionSystemPtes].BaseVa +
+                                     ((First + LeadingGuardPages) << PAGE_SHIFT)
+                               : 0;
 }
 
 // The units that MiReserveSystemVa took for a piece.

@@ -20,18 +20,6 @@ VOID MiAddPageToBatch(PMI_TLB_BATCH Batch, ULONG_PTR Va)
     Batch->PageCount += 1;
 }
 
-VOID MiAddPagesToBatch(PMI_TLB_BATCH Batch, ULONG_PTR Va, PFN_NUMBER PageCount)
-{
-    if (PageCount > MI_TLB_BATCH_PAGES - Batch->PageCount) {
-        Batch->FlushAll = TRUE;
-        return;
-    }
-    for (PFN_NUMBER Page = 0; Page < PageCount; Page += 1) {
-        Batch->Page[Batch->PageCount + Page] = Va + (Page << PAGE_SHIFT);
-    }
-    Batch->PageCount += (ULONG)PageCount;
-}
-
 VOID MiAddTableToBatch(PMI_TLB_BATCH Batch, PFN_NUMBER TablePfn)
 {
     MiPfnElement(TablePfn)->Flink = (ULONG)Batch->FirstTable;
@@ -60,4 +48,43 @@ VOID MiFlushTlbBatch(PMI_TLB_BATCH Batch)
         Pfn = Next;
     }
     MiInitializeTlbBatch(Batch);
+}
+
+// Eight at a time: counting would cost as much as telling the processor.
+static VOID MiFlushSmallPages(ULONG_PTR Va, PFN_NUMBER PageCount)
+{
+    for (; PageCount >= 8; PageCount -= 8, Va += 8ull * PAGE_SIZE) {
+        MiArchFlushPage(Va);
+        MiArchFlushPage(Va + 1ull * PAGE_SIZE);
+        MiArchFlushPage(Va + 2ull * PAGE_SIZE);
+        MiArchFlushPage(Va + 3ull * PAGE_SIZE);
+        MiArchFlushPage(Va + 4ull * PAGE_SIZE);
+        MiArchFlushPage(Va + 5ull * PAGE_SIZE);
+        MiArchFlushPage(Va + 6ull * PAGE_SIZE);
+        MiArchFlushPage(Va + 7ull * PAGE_SIZE);
+    }
+    for (; PageCount > 0; PageCount -= 1, Va += PAGE_SIZE) {
+        MiArchFlushPage(Va);
+    }
+}
+
+VOID MiFlushPages(ULONG_PTR Va, PFN_NUMBER PageCount)
+{
+    if (PageCount > MI_TLB_BATCH_PAGES) {
+        MiArchFlushAll();
+    } else {
+        MiFlushSmallPages(Va, PageCount);
+    }
+}
+
+VOID MiFlushLeaves(ULONG_PTR Va, PFN_NUMBER LeafCount, PFN_NUMBER LeafPages)
+{
+    if (LeafCount > MI_TLB_BATCH_PAGES) {
+        MiArchFlushAll();
+        return;
+    }
+    for (PFN_NUMBER Leaf = 0; Leaf < LeafCount; Leaf += 1) {
+        MiArchFlushPage(Va);
+        Va += LeafPages << PAGE_SHIFT;
+    }
 }

@@ -17,6 +17,7 @@ static ULONG64 MiAliasesExpected;
 static ULONG64 MiAliasesSeen;
 static ULONG64 MiMappedPagesExpected;
 static ULONG64 MiMappedPagesSeen;
+static ULONG64 MiLocksSeen;
 
 static VOID MiExpect(BOOLEAN Holds, const CHAR *Invariant, const CHAR *Sentence, ULONG64 Where)
 {
@@ -59,7 +60,9 @@ static BOOLEAN MiIsAliasMissing(PFN_NUMBER Pfn)
 
 static VOID MiVerifyFrame(PFN_NUMBER Pfn, const MMPFN *Element)
 {
-    const BOOLEAN IsHidden = Element->State == MiPfnMdl && Element->CacheType != MiCacheUndecided &&
+    MiLocksSeen += Element->LockCount;
+    const BOOLEAN IsHidden = MiHasChosenCacheType((MI_PFN_STATE)Element->State) &&
+                             Element->CacheType != MiCacheUndecided &&
                              Element->CacheType != MiCacheWriteBack;
     if (Element->State == MiPfnFree) {
         MiExpect(FALSE, "F3", "a free frame has a cache type or a mapping", Pfn);
@@ -79,7 +82,7 @@ static VOID MiVerifyFrame(PFN_NUMBER Pfn, const MMPFN *Element)
 // Most frames are free, and all free ones look alike from MapCount on: one comparison each.
 static VOID MiVerifyFrames(MI_PFN_RANGE Range, BOOLEAN IsRam, ULONG64 *Counts)
 {
-    static const MMPFN Free = {.State = MiPfnFree, .CacheType = MiCacheUndecided};
+    static const MMPFN Free = {.State = MiPfnFree, .CacheType = MI_CACHE_NONE};
     const SIZE_T Skipped = FIELD_OFFSET(MMPFN, MapCount);
     const MMPFN *const Database = MiPfnDatabase;
     ULONG64 FreeCount = 0;
@@ -119,6 +122,7 @@ static VOID MiVerifyPfnDatabase(VOID)
     ULONG64 Counts[MiPfnStateCount] = {0};
     PFN_NUMBER LastPfn;
     MiAliasesExpected = 0;
+    MiLocksSeen = 0;
     for (PFN_NUMBER Pfn = 0; Pfn <= MiHighestRamPfn(); Pfn = LastPfn + 1) {
         const BOOLEAN IsRam = MiPhysicalKindOf(Pfn, &LastPfn) == MiPhysicalRam;
         LastPfn = LastPfn < MiHighestRamPfn() ? LastPfn : MiHighestRamPfn();
@@ -202,7 +206,7 @@ static BOOLEAN MiVerifyLeaf(ULONG_PTR Va, ULONG Level, MMPTE Leaf, PVOID Context
         MiMappedPagesSeen += MiPagesPerLeaf(Level);
         MiVerifySystemLeaf(Va, Protection);
     } else if (MiIsIn(MiRegionPool, Va)) {
-        MiExpect(MiPfnState(Pfn) == MiPfnPool, "T4",
+        MiExpect(MiPfnState(Pfn) == MiPfnPool || MiPfnState(Pfn) == MiPfnDriver, "T4",
                  "a pool address leads to a frame that is not the pool's", Va);
     } else {
         MiExpect(MiIsIn(MiRegionKernelImage, Va) && !MiIsWritableAndExecutable(Protection.Access),
@@ -237,18 +241,28 @@ static BOOLEAN MiIsUnmapped(ULONG_PTR Va)
 
 static PFN_NUMBER MiMappedPagesOf(const MI_MAPPING *Mapping)
 {
-    return Mapping->Kind == MiMappingReserved ? Mapping->Reserved.MappedPageCount
-                                              : Mapping->PageCount;
+    switch (Mapping->Kind) {
+    case MiMappingIdle:
+        return 0;
+    case MiMappingReserved:
+        return Mapping->Reserved.MappedPageCount;
+    case MiMappingIo:
+    case MiMappingMdl:
+        break;
+    }
+    return Mapping->PageCount;
 }
 
 // The frame that a mapping's record gives for one of its pages.
 static PFN_NUMBER MiExpectedFrame(const MI_MAPPING *Mapping, PFN_NUMBER Page)
 {
     switch (Mapping->Kind) {
+    case MiMappingIdle:
+        break;
     case MiMappingIo:
         return Mapping->Io.FirstPfn + Page;
     case MiMappingMdl:
-        return MmGetMdlPfnArray(Mapping->Locked.Mdl)[Page];
+        return MmGetMdlPfnArray(Mapping->Locked.Mdl)[Page - Mapping->SkippedPages];
     case MiMappingReserved:
         return MmGetMdlPfnArray(Mapping->Reserved.Mdl)[Page];
     }
@@ -261,27 +275,26 @@ static VOID MiVerifyPagesOf(const MI_MAPPING *Mapping)
 {
     const PFN_NUMBER Mapped = MiMappedPagesOf(Mapping);
     const PFN_NUMBER Step = Mapped > MI_PTES_PER_TABLE ? Mapped - 1 : 1;
-    for (PFN_NUMBER Page = 0; Page < Mapped; Page += Step) {
+    for (PFN_NUMBER Page = Mapping->SkippedPages; Page < Mapped; Page += Step) {
         PFN_NUMBER Pfn = MI_NO_PFN;
-        (VOID) MiTranslate(Mapping->Va + (Page << PAGE_SHIFT), &Pfn);
+        (VOID) MiFindMappedFrame(Mapping->Va + (Page << PAGE_SHIFT), &Pfn);
         MiExpect(Pfn == MiExpectedFrame(Mapping, Page), "M2",
                  "a mapped page leads to a frame that its record does not name",
                  Mapping->Va + (Page << PAGE_SHIFT));
     }
-    for (PFN_NUMBER Page = Mapped; Page < Mapping->PageCount; Page += 1) {
+    for (PFN_NUMBER Page = Mapped;
+         Mapping->Region == MiRegionSystemPtes && Page < Mapping->SlotPages; Page += 1) {
         MiExpect(MiIsUnmapped(Mapping->Va + (Page << PAGE_SHIFT)), "M2",
-                 "a page of a reservation is mapped by nobody", Mapping->Va + (Page << PAGE_SHIFT));
+                 "a page of a slot is mapped by nobody", Mapping->Va + (Page << PAGE_SHIFT));
     }
 }
 
 static VOID MiVerifyGuards(const MI_MAPPING *Mapping)
 {
-    const ULONG_PTR EndVa = Mapping->Va + (Mapping->PageCount << PAGE_SHIFT);
+    const ULONG_PTR EndVa = Mapping->Va + (Mapping->SlotPages << PAGE_SHIFT);
     MiExpect(MiIsUnmapped(EndVa), "V2", "the guard behind a mapping is mapped", EndVa);
-    for (PFN_NUMBER Page = 1; Page <= Mapping->LeadingGuardPages; Page += 1) {
-        MiExpect(MiIsUnmapped(Mapping->Va - (Page << PAGE_SHIFT)), "V2",
-                 "a guard before a mapping is mapped", Mapping->Va);
-    }
+    MiExpect(MiIsUnmapped(Mapping->Va - PAGE_SIZE), "V2", "the guard before a mapping is mapped",
+             Mapping->Va);
 }
 
 static VOID MiVerifyMdlOf(const MI_MAPPING *Mapping)
@@ -292,20 +305,32 @@ static VOID MiVerifyMdlOf(const MI_MAPPING *Mapping)
     if (Mdl != NULL) {
         const ULONG_PTR Offset = Mapping->Kind == MiMappingMdl ? Mdl->ByteOffset : 0;
         MiExpect((Mdl->MdlFlags & MDL_MAPPED_TO_SYSTEM_VA) != 0 &&
-                     (ULONG_PTR)Mdl->MappedSystemVa == Mapping->Va + Offset,
+                     (ULONG_PTR)Mdl->MappedSystemVa == MiShownVa(Mapping) + Offset,
                  "D1", "an MDL does not know its own mapping", Mapping->Va);
     }
 }
 
+// What the mappings should hold in the ledger.
+typedef struct _MI_EXPECTED_HOLDERS {
+    ULONG64 Frames;
+    ULONG64 Ranges;
+} MI_EXPECTED_HOLDERS;
+
 static VOID MiVerifyMapping(PMI_MAPPING Mapping, PVOID Context)
 {
-    ULONG64 *HolderCount = Context;
-    *HolderCount += Mapping->Kind == MiMappingIo && !Mapping->Io.IsRam;
-    MiMappedPagesExpected += MiMappedPagesOf(Mapping);
-    MiExpect(MiFindMapping((PVOID)Mapping->Va) == Mapping, "M1",
-             "a mapping is not found at its address", Mapping->Va);
-    MiExpect(MiIsSystemVaReserved(Mapping->Region, Mapping->Va, Mapping->PageCount), "M1",
-             "the addresses of a mapping are not reserved", Mapping->Va);
+    MI_EXPECTED_HOLDERS *Holders = Context;
+    if (Mapping->Kind == MiMappingIo && Mapping->Io.Hold != MiHoldNothing) {
+        const BOOLEAN IsRange = Mapping->Io.Hold == MiHoldAsRange;
+        Holders->Ranges += IsRange;
+        Holders->Frames += IsRange ? 0 : Mapping->PageCount;
+    }
+    MiMappedPagesExpected +=
+        MiMappedPagesOf(Mapping) - Mapping->SkippedPages - Mapping->InaccessiblePages;
+    MiExpect(MiFindSlotAt(Mapping->Va) == Mapping, "M1", "a mapping is not found at its address",
+             Mapping->Va);
+    MiExpect(Mapping->PageCount <= Mapping->SlotPages &&
+                 MiIsSystemVaReserved(Mapping->Region, Mapping->Va, Mapping->SlotPages),
+             "M1", "the addresses of a mapping are not reserved", Mapping->Va);
     MiVerifyGuards(Mapping);
     MiVerifyPagesOf(Mapping);
     MiVerifyMdlOf(Mapping);
@@ -313,8 +338,9 @@ static VOID MiVerifyMapping(PMI_MAPPING Mapping, PVOID Context)
 
 ULONG MmVerify(VOID)
 {
-    ULONG64 MappingHolders = 0;
-    ULONG64 LedgerHolders;
+    MI_EXPECTED_HOLDERS Expected = {0, 0};
+    ULONG64 FrameHolders;
+    ULONG64 RangeHolders;
     MiViolationCount = 0;
     MiVerifyPhysicalMap();
     MiVerifyPfnDatabase();
@@ -323,15 +349,21 @@ ULONG MmVerify(VOID)
                  MiIsZoneConsistent(MiRegionLargeSystemPtes) && MiIsZoneConsistent(MiRegionPool),
              "V1", "the bitmap of system addresses does not agree with its counts", 0);
     MiMappedPagesExpected = 0;
-    MiEnumerateMappings(MiVerifyMapping, &MappingHolders);
+    MiEnumerateSlots(MiVerifyMapping, &Expected);
     // Each mapping has its pages (M2), so a surplus lies in none of them.
     MiExpect(MiMappedPagesSeen == MiMappedPagesExpected, "T4",
              "leaves of system addresses belong to no mapping", MiMappedPagesSeen);
-    MiExpect(MiIsLedgerConsistent(&LedgerHolders), "C2",
-             "the ledger's entries disagree, or name RAM", 0);
-    MiExpect(LedgerHolders == MappingHolders + MiIoRunsHeldByMdls(), "C3",
-             "the ledger's holds are not those of the mappings and MDLs", LedgerHolders);
+    MiExpect(MiIsLedgerConsistent(&FrameHolders, &RangeHolders), "C2",
+             "the ledger contradicts itself, or names RAM", 0);
+    MiExpect(FrameHolders == Expected.Frames + MiIoFramesHeldByMdls(), "C3",
+             "the ledger's frames are not those of the mappings and MDLs", FrameHolders);
+    MiExpect(RangeHolders == Expected.Ranges + MiPermanentRangeCount(), "C3",
+             "the ledger's ranges are not those of the large mappings", RangeHolders);
     MiExpect(MiAreClaimsConsistent(), "O1", "claims overlap, or name RAM", 0);
+    MiExpect(MiAreLocksConsistent(MiLocksSeen), "L1", "frames are locked that no MDL locks",
+             MiLocksSeen);
     MiExpect(MiIsPoolConsistent(), "B1", "a pool page's list of free blocks is damaged", 0);
+    MiExpect(MiAreBlocksConsistent(), "K2",
+             "contiguous or non-cached memory is not as its record says", 0);
     return MiViolationCount;
 }

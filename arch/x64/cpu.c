@@ -59,6 +59,7 @@ static VOID KiReadBasicLeaves(VOID)
 {
     const X64_CPUID Basic = X64Cpuid(CPUID_FEATURES, 0);
     KeFeatures.GlobalPages = (Basic.Edx & CPUID_1_EDX_PGE) != 0;
+    KeFeatures.Mtrr = (Basic.Edx & CPUID_1_EDX_MTRR) != 0;
     KeFeatures.Pat = (Basic.Edx & CPUID_1_EDX_PAT) != 0;
     KeFeatures.MachineCheck = (Basic.Edx & CPUID_1_EDX_MCE) != 0;
     KeFeatures.ClFlush = (Basic.Edx & CPUID_1_EDX_CLFSH) != 0;

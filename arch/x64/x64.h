@@ -37,6 +37,7 @@
 // CPUID leaves and the bits that the kernel looks at.
 #define CPUID_FEATURES 0x00000001
 #define CPUID_1_EDX_MCE (1u << 7)
+#define CPUID_1_EDX_MTRR (1u << 12)
 #define CPUID_1_EDX_PGE (1u << 13)
 #define CPUID_1_EDX_PAT (1u << 16)
 #define CPUID_1_EDX_CLFSH (1u << 19)

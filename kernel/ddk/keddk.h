@@ -232,8 +232,9 @@ FORCEINLINE PLIST_ENTRY RemoveTailList(_Inout_ PLIST_ENTRY ListHead)
 }
 
 // -------------------------------------------------------------------------------------------------
-// Pool. Only nonpaged pool exists yet. Blocks of a page or more begin on a page; smaller ones on 16
-// bytes, and do not cross a page.
+// Pool. Blocks of a page or more begin on a page; smaller ones on 16 bytes, and do not cross a page;
+// cache-aligned ones begin on a cache line. Paged pool is never paged out (ours), but has its own
+// limit: APC_LEVEL.
 
 typedef enum _POOL_TYPE {
     NonPagedPool = 0,
@@ -271,22 +272,134 @@ typedef ULONG64 POOL_FLAGS;
 #define POOL_FLAG_OPTIONAL_START 0x0000000100000000ULL
 
 // A block of NumberOfBytes, zeroed unless POOL_FLAG_UNINITIALIZED; the caller frees it with
-// ExFreePool(WithTag). Flags below 2^32 are required (an unknown one fails), those above optional.
-// NULL: no memory, no bytes, tag 0, or a required flag that does not exist. Paged pool does not page
-// (ours).
+// ExFreePool(WithTag). One of NON_PAGED, NON_PAGED_EXECUTE and PAGED says where. Flags below 2^32 are
+// required (an unknown one fails), those above optional.
+// NULL: no memory, no bytes, tag 0, or a required flag that does not exist. With
+// POOL_FLAG_RAISE_ON_FAILURE it raises instead: STATUS_INSUFFICIENT_RESOURCES without memory, else
+// STATUS_INVALID_PARAMETER.
+// BAD_POOL_CALLER 0x08: called above DISPATCH_LEVEL, or APC_LEVEL for paged pool.
 _Must_inspect_result_ _Ret_maybenull_ _IRQL_requires_max_(DISPATCH_LEVEL)
 PVOID NTAPI ExAllocatePool2(_In_ POOL_FLAGS Flags, _In_ SIZE_T NumberOfBytes, _In_ ULONG Tag);
 
-// As above with the older arguments, and not zeroed unless POOL_ZERO_ALLOCATION. NULL: no memory.
-// Tag 0 stops the machine with BAD_POOL_CALLER 0x9B. All memory is no-execute, NonPagedPool too
-// (ours).
+typedef enum _EX_POOL_PRIORITY {
+    LowPoolPriority = 0,
+    LowPoolPrioritySpecialPoolOverrun = 8,
+    LowPoolPrioritySpecialPoolUnderrun = 9,
+    NormalPoolPriority = 16,
+    NormalPoolPrioritySpecialPoolOverrun = 24,
+    NormalPoolPrioritySpecialPoolUnderrun = 25,
+    HighPoolPriority = 32,
+    HighPoolPrioritySpecialPoolOverrun = 40,
+    HighPoolPrioritySpecialPoolUnderrun = 41,
+} EX_POOL_PRIORITY;
+
+typedef enum _POOL_EXTENDED_PARAMETER_TYPE {
+    PoolExtendedParameterInvalidType = 0,
+    PoolExtendedParameterPriority,
+    PoolExtendedParameterSecurePool,
+    PoolExtendedParameterNumaNode,
+    PoolExtendedParameterMax,
+} POOL_EXTENDED_PARAMETER_TYPE;
+
+typedef struct _POOL_EXTENDED_PARAMETER {
+    struct {
+        ULONG64 Type : 8; // POOL_EXTENDED_PARAMETER_TYPE
+        ULONG64 Optional : 1;
+        ULONG64 Reserved : 55;
+    };
+    union {
+        ULONG64 Reserved2;
+        PVOID Reserved3;
+        EX_POOL_PRIORITY Priority;
+        PVOID SecurePoolParams;
+        ULONG PreferredNode;
+    };
+} POOL_EXTENDED_PARAMETER, *PPOOL_EXTENDED_PARAMETER;
+
+typedef const POOL_EXTENDED_PARAMETER *PCPOOL_EXTENDED_PARAMETER;
+
+C_ASSERT(sizeof(POOL_EXTENDED_PARAMETER) == 16);
+
+// As ExAllocatePool2. A priority and a preferred node are taken note of and change nothing (ours); a
+// parameter of another type fails the allocation, unless it is optional.
+_Must_inspect_result_ _Ret_maybenull_ _IRQL_requires_max_(DISPATCH_LEVEL)
+PVOID NTAPI ExAllocatePool3(_In_ POOL_FLAGS Flags, _In_ SIZE_T NumberOfBytes, _In_ ULONG Tag,
+                            _In_reads_opt_(ExtendedParametersCount)
+                                PCPOOL_EXTENDED_PARAMETER ExtendedParameters,
+                            _In_ ULONG ExtendedParametersCount);
+
+// The older routines. The contents are undefined unless POOL_ZERO_ALLOCATION; no bytes give a small
+// block. All memory is no-execute, that of NonPagedPool too (ours). NULL: no memory; with
+// POOL_RAISE_IF_ALLOCATION_FAILURE, STATUS_INSUFFICIENT_RESOURCES is raised instead.
+// BAD_POOL_CALLER 0x08: IRQL, as above. 0x9A: must-succeed pool. 0x9B, 0x9C, 0x9D: tag 0, "BIG ", or
+// one that cannot be printed.
 _Must_inspect_result_ _Ret_maybenull_ _IRQL_requires_max_(DISPATCH_LEVEL)
 PVOID NTAPI ExAllocatePoolWithTag(_In_ POOL_TYPE PoolType, _In_ SIZE_T NumberOfBytes,
                                   _In_ ULONG Tag);
+_Must_inspect_result_ _Ret_maybenull_ _IRQL_requires_max_(DISPATCH_LEVEL)
+PVOID NTAPI ExAllocatePoolWithTagPriority(_In_ POOL_TYPE PoolType, _In_ SIZE_T NumberOfBytes,
+                                          _In_ ULONG Tag, _In_ EX_POOL_PRIORITY Priority);
+_Must_inspect_result_ _Ret_maybenull_ _IRQL_requires_max_(DISPATCH_LEVEL)
+PVOID NTAPI ExAllocatePool(_In_ POOL_TYPE PoolType, _In_ SIZE_T NumberOfBytes);
+
+// These raise STATUS_INSUFFICIENT_RESOURCES when they fail, but for
+// POOL_QUOTA_FAIL_INSTEAD_OF_RAISE. Nobody's quota is charged (ours: there are no processes).
+_Must_inspect_result_ _Ret_maybenull_ _IRQL_requires_max_(DISPATCH_LEVEL)
+PVOID NTAPI ExAllocatePoolWithQuotaTag(_In_ POOL_TYPE PoolType, _In_ SIZE_T NumberOfBytes,
+                                       _In_ ULONG Tag);
+_Must_inspect_result_ _Ret_maybenull_ _IRQL_requires_max_(DISPATCH_LEVEL)
+PVOID NTAPI ExAllocatePoolWithQuota(_In_ POOL_TYPE PoolType, _In_ SIZE_T NumberOfBytes);
+
+// Short forms of the older routines: with and without zeroing.
+FORCEINLINE PVOID ExAllocatePoolZero(_In_ POOL_TYPE PoolType, _In_ SIZE_T NumberOfBytes,
+                                     _In_ ULONG Tag)
+{
+    return ExAllocatePoolWithTag((POOL_TYPE)((ULONG)PoolType | POOL_ZERO_ALLOCATION), NumberOfBytes,
+                                 Tag);
+}
+
+FORCEINLINE PVOID ExAllocatePoolUninitialized(_In_ POOL_TYPE PoolType, _In_ SIZE_T NumberOfBytes,
+                                              _In_ ULONG Tag)
+{
+    return ExAllocatePoolWithTag(PoolType, NumberOfBytes, Tag);
+}
+
+FORCEINLINE PVOID ExAllocatePoolQuotaZero(_In_ POOL_TYPE PoolType, _In_ SIZE_T NumberOfBytes,
+                                          _In_ ULONG Tag)
+{
+    return ExAllocatePoolWithQuotaTag((POOL_TYPE)((ULONG)PoolType | POOL_ZERO_ALLOCATION),
+                                      NumberOfBytes, Tag);
+}
+
+FORCEINLINE PVOID ExAllocatePoolQuotaUninitialized(_In_ POOL_TYPE PoolType,
+                                                   _In_ SIZE_T NumberOfBytes, _In_ ULONG Tag)
+{
+    return ExAllocatePoolWithQuotaTag(PoolType, NumberOfBytes, Tag);
+}
+
+FORCEINLINE PVOID ExAllocatePoolPriorityZero(_In_ POOL_TYPE PoolType, _In_ SIZE_T NumberOfBytes,
+                                             _In_ ULONG Tag, _In_ EX_POOL_PRIORITY Priority)
+{
+    return ExAllocatePoolWithTagPriority((POOL_TYPE)((ULONG)PoolType | POOL_ZERO_ALLOCATION),
+                                         NumberOfBytes, Tag, Priority);
+}
+
+FORCEINLINE PVOID ExAllocatePoolPriorityUninitialized(_In_ POOL_TYPE PoolType,
+                                                      _In_ SIZE_T NumberOfBytes, _In_ ULONG Tag,
+                                                      _In_ EX_POOL_PRIORITY Priority)
+{
+    return ExAllocatePoolWithTagPriority(PoolType, NumberOfBytes, Tag, Priority);
+}
 
 // Frees a block. Anything that is not a live block stops the machine with BAD_POOL_CALLER (0x07
-// freed twice).
+// freed twice; 0x09 at too high an IRQL; 0x40, 0x41, 0x99 no block of the pool) or BAD_POOL_HEADER.
 VOID NTAPI ExFreePool(_In_ PVOID P);
 
 // As ExFreePool; a tag that is neither 0 nor the block's own stops with BAD_POOL_CALLER 0x0A.
 VOID NTAPI ExFreePoolWithTag(_In_ PVOID P, _In_ ULONG Tag);
+
+// The same for a block of ExAllocatePool3; the parameters have no meaning here.
+VOID NTAPI ExFreePool2(_In_ PVOID P, _In_ ULONG Tag,
+                       _In_reads_opt_(ExtendedParametersCount)
+                           PCPOOL_EXTENDED_PARAMETER ExtendedParameters,
+                       _In_ ULONG ExtendedParametersCount);

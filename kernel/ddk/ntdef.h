@@ -14,6 +14,7 @@
 #define FASTCALL NTAPI
 
 #define FORCEINLINE static inline __attribute__((always_inline))
+#define DECLSPEC_NOINLINE __attribute__((noinline))
 #define DECLSPEC_NORETURN __attribute__((noreturn))
 #define DECLSPEC_ALIGN(ByteCount) __attribute__((aligned(ByteCount)))
 #define UNALIGNED

@@ -19,6 +19,7 @@
 #include <keddk.h>
 
 #include <busddk.h>
+#include <except.h>
 #include <ioaccess.h>
 #include <ioddk.h>
 #include <mmddk.h>

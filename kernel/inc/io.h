@@ -70,6 +70,10 @@ PCSTR IoPciClassName(_In_ const IO_PCI_FUNCTION *Function);
 // The Index-th started device of a type (FILE_DEVICE_DISK, ...), counted from 0; NULL: no more.
 PDEVICE_OBJECT IoFindDevice(_In_ DEVICE_TYPE DeviceType, _In_ ULONG Index);
 
+// Removes every device that a driver has started, and unloads the drivers, each under the eyes of
+// the verifier (MmCheckUnload).
+VOID IoUnloadDrivers(VOID);
+
 // IRP_MJ_READ or IRP_MJ_WRITE of ByteCount bytes at ByteOffset through Mdl. *Information gets the
 // bytes done. Returns the driver's status; STATUS_INSUFFICIENT_RESOURCES: no IRP.
 // STATUS_PENDING: the driver never completed it. The MDL's pages must then stay as they are for

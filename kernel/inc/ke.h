@@ -59,9 +59,18 @@ typedef struct _KI_LOCK {
         0, -1, (Rank), (Name)                                                                      \
     }
 
+// The host tests, which look on at every lock, keep the calls in builds without asserts, too.
+#ifndef KI_CALLS_LOCKS
+#define KI_CALLS_LOCKS DBG
+#endif
+
+#if KI_CALLS_LOCKS
 _Must_inspect_result_ _IRQL_requires_max_(DISPATCH_LEVEL)
 KIRQL KiAcquireLock(PKI_LOCK Lock) _Acquires_lock_(Lock);
 VOID KiReleaseLock(PKI_LOCK Lock, KIRQL OldIrql) _Releases_lock_(Lock);
+#else
+#include "kernel/inc/kelockinline.h"
+#endif
 
 // TRUE when the processor that asks holds the lock. For assertions: a free build, which has none, only
 // knows whether anybody holds it.
@@ -90,8 +99,18 @@ DECLSPEC_NORETURN VOID NTAPI KiBugCheckSaying(ULONG Code, ULONG_PTR Parameter1,
                                               ULONG_PTR Parameter2, ULONG_PTR Parameter3,
                                               ULONG_PTR Parameter4, PCSTR Format, ...);
 
+// Whether the machine is in a bug check: nothing may be allocated or locked any more.
+BOOLEAN KiIsBugCheckActive(VOID);
+
 // The name of a bug-check code ("SYSTEM_PTE_MISUSE"), or NULL.
 PCSTR KiBugCheckName(ULONG Code);
+
+// -------------------------------------------------------------------------------------------------
+// Exceptions (kernel/ke/exception.c): <except.h> has what drivers use.
+
+// Raises Status on behalf of the exported routine Routine, which Caller has called: the address
+// behind the call, which the bug check of an unhandled exception names.
+DECLSPEC_NORETURN VOID KiRaiseStatus(PCSTR Routine, NTSTATUS Status, const VOID *Caller);
 
 // -------------------------------------------------------------------------------------------------
 // Symbols of the kernel image (kernel/ke/symbols.c). Safe to ask during a crash: takes no lock,
@@ -105,6 +124,32 @@ PCSTR KiFindSymbol(ULONG_PTR Address, PULONG_PTR Offset);
 
 // TRUE for an address in the code of a driver.
 BOOLEAN KiIsDriverCode(ULONG_PTR Address);
+
+// Gives the code in [Base, Base + ByteCount) a name: of a driver that was loaded, or of the tests.
+// Name must live for ever. A name that is registered again gets the new range.
+VOID KiRegisterCode(PCSTR Name, ULONG_PTR Base, SIZE_T ByteCount, BOOLEAN IsDriver);
+
+// Whose code Address is; NULL: nobody's but the kernel's.
+PCSTR KiFindCodeOwner(ULONG_PTR Address);
+
+// TRUE for an address in the stack of a processor.
+BOOLEAN KiIsStackAddress(ULONG_PTR Address);
+
+// -------------------------------------------------------------------------------------------------
+// Faults (kernel/ke/fault.c).
+
+// What somebody knows of an address that faulted: the bug check that says so, and why.
+typedef struct _KI_FAULT_EXPLANATION {
+    ULONG Code;
+    ULONG DriverCode; // instead of Code, when a driver's code has faulted
+    CHAR Sentence[256];
+} KI_FAULT_EXPLANATION, *PKI_FAULT_EXPLANATION;
+
+typedef BOOLEAN KI_EXPLAIN_FAULT(ULONG64 Va, PKI_FAULT_EXPLANATION Explanation);
+
+// Routine is asked about each fault from then on, before anything else: it may neither lock nor
+// allocate. FALSE from it: it knows nothing.
+VOID KiSetFaultExplainer(KI_EXPLAIN_FAULT *Routine);
 
 // -------------------------------------------------------------------------------------------------
 // Boot options: the words of the command line, "name" or "name=value".

@@ -20,6 +20,7 @@ typedef struct _KE_FEATURES {
     BOOLEAN Page1G;
     BOOLEAN GlobalPages;
     BOOLEAN Pat;
+    BOOLEAN Mtrr; // memory types of physical ranges
     BOOLEAN MachineCheck;
     BOOLEAN ClFlush;
     BOOLEAN InvariantTsc;
@@ -39,7 +40,8 @@ extern KE_FEATURES KeFeatures;
 #define KE_MAXIMUM_PROCESSORS 8
 
 typedef struct _KPCR {
-    UCHAR Reserved0[0x18];
+    struct _KM_TRY_FRAME *ExceptionList; // 0x00: the innermost handler (kernel/ke/exception.c)
+    UCHAR Reserved0[0x18 - 0x08];
     struct _KPCR *Self; // 0x18
     ULONG HeldRanks;    // bit r: this processor holds a lock of rank r
     ULONG Reserved1;

@@ -86,7 +86,7 @@ ULONG64 RtlFindClearRun(const RTL_BITS *Bits, ULONG64 Count, ULONG64 Alignment, 
 
 // -------------------------------------------------------------------------------------------------
 // Interval tree (kernel/rtl/intervaltree.c): inclusive intervals in order of (First, Last), which
-// may overlap, but no two are equal. Intrusive; every routine is O(log n), a walk over k overlaps
+// may overlap, and be equal. Intrusive; every routine is O(log n), a walk over k overlaps
 // O(log n + k) where intervals are disjoint.
 
 typedef struct _RTL_INTERVAL_NODE {
@@ -109,13 +109,9 @@ typedef struct _RTL_INTERVAL_TREE {
         NULL, 0                                                                                    \
     }
 
-// The caller fills First and Last, First <= Last; an equal interval must not be in the tree
-// (asserted).
+// The caller fills First and Last, First <= Last.
 VOID RtlInsertInterval(PRTL_INTERVAL_TREE Tree, PRTL_INTERVAL_NODE Node);
 VOID RtlRemoveInterval(PRTL_INTERVAL_TREE Tree, PRTL_INTERVAL_NODE Node);
-
-// The node with exactly this First and Last, or NULL.
-PRTL_INTERVAL_NODE RtlFindInterval(const RTL_INTERVAL_TREE *Tree, ULONG64 First, ULONG64 Last);
 
 // All nodes that share a value with [First, Last], in order: start with RtlFirstOverlap, go on with
 // RtlNextOverlap until NULL. The tree must not change in between.

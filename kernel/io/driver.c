@@ -9,6 +9,9 @@
 extern DRIVER_INITIALIZE NvmeDriverEntry;
 extern DRIVER_INITIALIZE E1000DriverEntry;
 
+// Named by linker.ld: where the code of each driver lies.
+extern const UCHAR KiNvmeTextStart[], KiNvmeTextEnd[], KiE1000TextStart[], KiE1000TextEnd[];
+
 typedef enum _IOP_MATCH_KIND {
     IopMatchClass,  // base class, subclass and programming interface: 0xBBSSPP
     IopMatchDevice, // vendor and device: 0xVVVVDDDD
@@ -23,6 +26,9 @@ typedef struct _IOP_MATCH {
 
 typedef struct _IOP_LINKED_DRIVER {
     PCSTR Name;
+    PCSTR OwnerName; // of its code, in reports
+    const UCHAR *Start;
+    const UCHAR *End;
     UNICODE_STRING DriverName;
     UNICODE_STRING RegistryPath;
     PDRIVER_INITIALIZE DriverEntry;
@@ -34,12 +40,18 @@ typedef struct _IOP_LINKED_DRIVER {
 
 static const IOP_LINKED_DRIVER IopLinkedDrivers[] = {
     {"nvme",
+     "driver nvme",
+     KiNvmeTextStart,
+     KiNvmeTextEnd,
      RTL_CONSTANT_STRING(u"\\Driver\\nvme"),
      RTL_CONSTANT_STRING(IOP_SERVICES u"nvme"),
      NvmeDriverEntry,
      1,
      {{IopMatchClass, 0x010802}}},
     {"e1000",
+     "driver e1000",
+     KiE1000TextStart,
+     KiE1000TextEnd,
      RTL_CONSTANT_STRING(u"\\Driver\\e1000"),
      RTL_CONSTANT_STRING(IOP_SERVICES u"e1000"),
      E1000DriverEntry,
@@ -77,12 +89,23 @@ static ULONG IopFindDriver(const IO_PCI_FUNCTION *Function)
     return Row;
 }
 
+// Deletes a driver whose devices are gone; the verifier has a look at what it has left behind.
+static VOID IopForgetDriver(const IOP_LINKED_DRIVER *Linked, PDRIVER_OBJECT Driver)
+{
+    MmCheckUnload(Linked->OwnerName);
+    IopDeleteDriver(Driver);
+}
+
 static PDRIVER_OBJECT IopInitializeDriver(const IOP_LINKED_DRIVER *Linked)
 {
     UNICODE_STRING RegistryPath = Linked->RegistryPath;
     PDRIVER_OBJECT Driver = IopCreateDriver(&Linked->DriverName);
     NTSTATUS Status = STATUS_INSUFFICIENT_RESOURCES;
+    const ULONG CodeBytes = (ULONG)(Linked->End - Linked->Start);
+    KiRegisterCode(Linked->OwnerName, (ULONG_PTR)Linked->Start, CodeBytes, TRUE);
     if (Driver != NULL) {
+        Driver->DriverStart = (PVOID)(ULONG_PTR)Linked->Start;
+        Driver->DriverSize = CodeBytes;
         Driver->DriverInit = Linked->DriverEntry;
         Status = Linked->DriverEntry(Driver, &RegistryPath);
     }
@@ -92,7 +115,7 @@ static PDRIVER_OBJECT IopInitializeDriver(const IOP_LINKED_DRIVER *Linked)
     if (!NT_SUCCESS(Status)) {
         DbgPrint("io: driver %s does not start: status 0x%08x\n", Linked->Name, Status);
         if (Driver != NULL) {
-            IopDeleteDriver(Driver);
+            IopForgetDriver(Linked, Driver);
         }
         return NULL;
     }
@@ -215,4 +238,45 @@ PDEVICE_OBJECT IoFindDevice(DEVICE_TYPE DeviceType, ULONG Index)
         }
     }
     return NULL;
+}
+
+//
+// The end of it all.
+//
+
+static VOID IopStopDevice(PIO_PCI_FUNCTION Function)
+{
+    if (Function->DriverName == NULL || !NT_SUCCESS(Function->StartStatus)) {
+        return;
+    }
+    const NTSTATUS Status = IopSendPnp(Function->Pdo, IRP_MN_REMOVE_DEVICE, NULL, NULL);
+    if (Status != STATUS_SUCCESS) {
+        DbgPrint("io: a device of driver %s could not be removed: status 0x%08x\n",
+                 Function->DriverName, Status);
+    }
+    Function->StartStatus = STATUS_NO_SUCH_DEVICE;
+}
+
+static VOID IopUnloadDriver(ULONG Row)
+{
+    PDRIVER_OBJECT Driver = IopDrivers[Row];
+    if (Driver == NULL || Driver->DeviceObject != NULL) {
+        return;
+    }
+    if (Driver->DriverUnload != NULL) {
+        Driver->DriverUnload(Driver);
+    }
+    IopDrivers[Row] = NULL;
+    IopForgetDriver(&IopLinkedDrivers[Row], Driver);
+}
+
+VOID IoUnloadDrivers(VOID)
+{
+    for (PIO_PCI_FUNCTION Function = IopNextPciFunction(NULL); Function != NULL;
+         Function = IopNextPciFunction(Function)) {
+        IopStopDevice(Function);
+    }
+    for (ULONG Row = 0; Row < ARRAYSIZE(IopLinkedDrivers); Row += 1) {
+        IopUnloadDriver(Row);
+    }
 }

@@ -98,7 +98,8 @@ VOID NTAPI IofCompleteRequest(PIRP Irp, CCHAR PriorityBoost)
             return;
         }
     }
-    // Nobody took it back: it is done. Buffers and MDLs belong to whoever sent it.
+    // Nobody took it back: it is done, and its MDLs with it. A buffer belongs to whoever sent it.
+    MmReleaseMdlChain(Irp->MdlAddress);
     if (Irp->UserIosb != NULL) {
         *Irp->UserIosb = Irp->IoStatus;
     }

@@ -55,10 +55,20 @@ static const KI_BUG_CHECK_ROW KiBugCheckTable[] = {
     BUG_CHECK(NMI_HARDWARE_FAILURE, "the hardware reported a failure by a non-maskable interrupt"),
     BUG_CHECK(MACHINE_CHECK_EXCEPTION, "the processor reported a hardware error"),
     BUG_CHECK(ATTEMPTED_WRITE_TO_READONLY_MEMORY, "read-only memory was written to"),
+    BUG_CHECK(SPECIAL_POOL_DETECTED_MEMORY_CORRUPTION,
+              "somebody wrote to memory beside a pool block"),
     BUG_CHECK(BAD_POOL_CALLER, "pool was allocated or freed in a way that cannot be right"),
     BUG_CHECK(DRIVER_VERIFIER_DETECTED_VIOLATION, "a driver broke a rule that the verifier checks"),
+    BUG_CHECK(DRIVER_LEFT_LOCKED_PAGES_IN_PROCESS, "a driver went and left pages locked for I/O"),
+    BUG_CHECK(PAGE_FAULT_IN_FREED_SPECIAL_POOL, "a pool block was used after it was freed"),
+    BUG_CHECK(PAGE_FAULT_BEYOND_END_OF_ALLOCATION, "memory beyond a pool block was used"),
     BUG_CHECK(DRIVER_IRQL_NOT_LESS_OR_EQUAL,
               "driver code faulted at an IRQL where no fault is allowed"),
+    BUG_CHECK(DRIVER_PAGE_FAULT_IN_FREED_SPECIAL_POOL,
+              "a driver used a pool block after it was freed"),
+    BUG_CHECK(DRIVER_PAGE_FAULT_BEYOND_END_OF_ALLOCATION,
+              "a driver used memory beyond a pool block"),
+    BUG_CHECK(DRIVER_USED_EXCESSIVE_PTES, "one driver has used up the system addresses"),
     BUG_CHECK(LOCKED_PAGES_TRACKER_CORRUPTION, "the records of locked pages contradict each other"),
     BUG_CHECK(SYSTEM_PTE_MISUSE,
               "a mapping was made, used or released in a way that cannot be right"),
@@ -116,6 +126,11 @@ static VOID KiPrintSentence(const KI_STOP *Stop, PCSTR Format, __builtin_ms_va_l
 }
 
 static volatile ULONG KiBugCheckDepth;
+
+BOOLEAN KiIsBugCheckActive(VOID)
+{
+    return __atomic_load_n(&KiBugCheckDepth, __ATOMIC_RELAXED) != 0;
+}
 
 // What every bug check does before it says anything. Leaves the machine if this one comes from
 // within another.

@@ -1,6 +1,7 @@
 // Which bug check a fault ends in.
 //
-// The rule, from first to last: an address that does not exist; a raised IRQL, where no fault may
+// The rule, from first to last: an address that does not exist; one of which somebody knows what it
+// was; a raised IRQL, where no fault may
 // ever be resolved, with the blame on the driver if its code was running; a page that is there but
 // forbids the access; and last, a page that is not there.
 
@@ -77,12 +78,32 @@ static DECLSPEC_NORETURN VOID KiStopUnmapped(const KI_FAULT *Fault, const KI_ACC
                      KiExplainPageFault(Fault));
 }
 
+static KI_EXPLAIN_FAULT *KiFaultExplainer;
+
+VOID KiSetFaultExplainer(KI_EXPLAIN_FAULT *Routine)
+{
+    KiFaultExplainer = Routine;
+}
+
+// Stops when somebody knows what the address was.
+static VOID KiStopExplained(const KI_FAULT *Fault, const KI_ACCESS_CODES *Codes)
+{
+    KI_FAULT_EXPLANATION Explanation;
+    if (KiFaultExplainer != NULL && Fault->Cause == KiFaultNotPresent &&
+        KiFaultExplainer(Fault->Va, &Explanation)) {
+        KiBugCheckSaying(KiIsDriverCode(Fault->Rip) ? Explanation.DriverCode : Explanation.Code,
+                         Fault->Va, Codes->AtIrql, Fault->Rip, 0, "%s of 0x%016llx in %s: %s",
+                         Codes->Word, Fault->Va, KiNameOfCode(Fault->Rip), Explanation.Sentence);
+    }
+}
+
 DECLSPEC_NORETURN VOID KiDispatchMemoryFault(const KI_FAULT *Fault)
 {
     const KI_ACCESS_CODES *Codes = &KiAccessCodes[Fault->Access];
     if (Fault->Cause == KiFaultNonCanonical) {
         KiStopNonCanonical(Fault, Codes);
     }
+    KiStopExplained(Fault, Codes);
     if (Fault->Irql >= DISPATCH_LEVEL) {
         KiStopAtIrql(Fault, Codes);
     }

@@ -9,16 +9,7 @@
 
 #include "kernel/inc/ke.h"
 #include "kernel/inc/kearch.h"
-
-static inline VOID KiSpin(PKSPIN_LOCK Word)
-{
-    while (__atomic_exchange_n(Word, 1, __ATOMIC_ACQUIRE) != 0) {
-        // Waiting only reads: the cache line stays shared until the owner lets go.
-        while (__atomic_load_n(Word, __ATOMIC_RELAXED) != 0) {
-            KeArchPause();
-        }
-    }
-}
+#include "kernel/inc/kelockinline.h"
 
 // -------------------------------------------------------------------------------------------------
 // Ranked locks.
@@ -70,32 +61,6 @@ static VOID KiNoteReleased(PKI_LOCK Lock, KIRQL OldIrql)
     Lock->OwnerProcessor = -1;
 }
 
-#else
-
-static inline VOID KiCheckAcquire(const KI_LOCK *Lock, KIRQL Irql)
-{
-    UNREFERENCED_PARAMETER(Lock);
-    UNREFERENCED_PARAMETER(Irql);
-}
-
-static inline VOID KiNoteAcquired(PKI_LOCK Lock)
-{
-    UNREFERENCED_PARAMETER(Lock);
-}
-
-static inline VOID KiNoteReleased(PKI_LOCK Lock, KIRQL OldIrql)
-{
-    UNREFERENCED_PARAMETER(Lock);
-    UNREFERENCED_PARAMETER(OldIrql);
-}
-
-BOOLEAN KiIsLockHeld(const KI_LOCK *Lock)
-{
-    return Lock->Word != 0;
-}
-
-#endif
-
 // The analysis follows calls that acquire, not the exchange that does it.
 _No_lock_analysis_ KIRQL KiAcquireLock(PKI_LOCK Lock)
 {
@@ -113,6 +78,15 @@ _No_lock_analysis_ VOID KiReleaseLock(PKI_LOCK Lock, KIRQL OldIrql)
     __atomic_store_n(&Lock->Word, 0, __ATOMIC_RELEASE);
     KeArchWriteIrql(OldIrql);
 }
+
+#else
+
+BOOLEAN KiIsLockHeld(const KI_LOCK *Lock)
+{
+    return Lock->Word != 0;
+}
+
+#endif
 
 // -------------------------------------------------------------------------------------------------
 // NT's spin locks: a word, and whatever IRQL the caller arranged.

@@ -5,6 +5,7 @@
 
 #include "kernel/inc/loader.h"
 #include "kernel/inc/ke.h"
+#include "kernel/inc/rtl.h"
 
 typedef struct _KI_ELF_SYMBOL {
     ULONG NameOffset;
@@ -82,10 +83,68 @@ PCSTR KiFindSymbol(ULONG_PTR Address, PULONG_PTR Offset)
     return KiSymbolNames + Best->NameOffset;
 }
 
-// Named by linker.ld: the objects of drivers/ lie together.
-extern const UCHAR KiDriverTextStart[], KiDriverTextEnd[];
+//
+// Whose code.
+//
+
+// Named by linker.ld: the objects of drivers/ lie together; the first stack is the first data.
+extern const UCHAR KiDriverTextStart[], KiDriverTextEnd[], KiDataStart[], KiStackEnd[];
+
+#define KI_MAXIMUM_OWNERS 32
+
+typedef struct _KI_CODE_OWNER {
+    PCSTR Name;
+    ULONG_PTR Base;
+    SIZE_T ByteCount;
+    BOOLEAN IsDriver;
+} KI_CODE_OWNER;
+
+static KI_CODE_OWNER KiCodeOwners[KI_MAXIMUM_OWNERS];
+static ULONG KiCodeOwnerCount;
+
+static KI_CODE_OWNER *KiSlotOfOwner(PCSTR Name)
+{
+    for (ULONG Index = 0; Index < KiCodeOwnerCount; Index += 1) {
+        if (RtlStringsEqual(KiCodeOwners[Index].Name, Name)) {
+            return &KiCodeOwners[Index];
+        }
+    }
+    // The rest stays nameless.
+    return KiCodeOwnerCount < KI_MAXIMUM_OWNERS ? &KiCodeOwners[KiCodeOwnerCount++] : NULL;
+}
+
+VOID KiRegisterCode(PCSTR Name, ULONG_PTR Base, SIZE_T ByteCount, BOOLEAN IsDriver)
+{
+    KI_CODE_OWNER *Owner = KiSlotOfOwner(Name);
+    if (Owner != NULL) {
+        *Owner = (KI_CODE_OWNER){Name, Base, ByteCount, IsDriver};
+    }
+}
+
+static const KI_CODE_OWNER *KiOwnerOf(ULONG_PTR Address)
+{
+    for (ULONG Index = 0; Index < KiCodeOwnerCount; Index += 1) {
+        if (Address - KiCodeOwners[Index].Base < KiCodeOwners[Index].ByteCount) {
+            return &KiCodeOwners[Index];
+        }
+    }
+    return NULL;
+}
+
+PCSTR KiFindCodeOwner(ULONG_PTR Address)
+{
+    const KI_CODE_OWNER *Owner = KiOwnerOf(Address);
+    return Owner != NULL ? Owner->Name : NULL;
+}
 
 BOOLEAN KiIsDriverCode(ULONG_PTR Address)
 {
-    return Address >= (ULONG_PTR)KiDriverTextStart && Address < (ULONG_PTR)KiDriverTextEnd;
+    const KI_CODE_OWNER *Owner = KiOwnerOf(Address);
+    return (Address >= (ULONG_PTR)KiDriverTextStart && Address < (ULONG_PTR)KiDriverTextEnd) ||
+           (Owner != NULL && Owner->IsDriver);
+}
+
+BOOLEAN KiIsStackAddress(ULONG_PTR Address)
+{
+    return Address >= (ULONG_PTR)KiDataStart && Address < (ULONG_PTR)KiStackEnd;
 }

@@ -8,7 +8,7 @@
 //       [40,41] only the right side is met. [1,3] max 3                  [50,60] max 60
 //
 // Invariants (checked by RtlVerifyIntervalTree):
-//   T1  In-order traversal is strictly ascending by (First, Last).
+//   T1  In-order traversal is ascending by (First, Last); equal intervals stand side by side.
 //   T2  The heights of a node's two subtrees differ by at most one; Height is one more than the
 //       greater.
 //   T3  MaxLast is the greatest Last of the node and its subtrees.
@@ -144,8 +144,6 @@ VOID RtlInsertInterval(PRTL_INTERVAL_TREE Tree, PRTL_INTERVAL_NODE Node)
     while (*Link != NULL) {
         Parent = *Link;
         const BOOLEAN GoLeft = RtlpIsBefore(Node->First, Node->Last, Parent->First, Parent->Last);
-        NT_ASSERT_INVARIANT("T1",
-                            GoLeft || Node->First != Parent->First || Node->Last != Parent->Last);
         Link = GoLeft ? &Parent->Left : &Parent->Right;
     }
     Node->Left = NULL;
@@ -202,15 +200,6 @@ VOID RtlRemoveInterval(PRTL_INTERVAL_TREE Tree, PRTL_INTERVAL_NODE Node)
     Node->Left = NULL;
     Node->Right = NULL;
     Node->Parent = NULL;
-}
-
-PRTL_INTERVAL_NODE RtlFindInterval(const RTL_INTERVAL_TREE *Tree, ULONG64 First, ULONG64 Last)
-{
-    NODE *Node = Tree->Root;
-    while (Node != NULL && (Node->First != First || Node->Last != Last)) {
-        Node = RtlpIsBefore(First, Last, Node->First, Node->Last) ? Node->Left : Node->Right;
-    }
-    return Node;
 }
 
 // The first node in order, within the subtree of Node, that overlaps. O(height): going left
@@ -300,7 +289,7 @@ BOOLEAN RtlVerifyIntervalTree(const RTL_INTERVAL_TREE *Tree)
             return FALSE;
         }
         if (Previous != NULL &&
-            !RtlpIsBefore(Previous->First, Previous->Last, Node->First, Node->Last)) {
+            RtlpIsBefore(Node->First, Node->Last, Previous->First, Previous->Last)) {
             return FALSE;
         }
         Previous = Node;

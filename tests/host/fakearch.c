@@ -11,6 +11,8 @@
 //   +-----------+------+------+-------+---------------------+-----+
 //   | 0x7AB     | 0                   | frame               | 0x6 |  table
 //   +-----------+---------------------+---------------------+-----+
+//   | 0x0DE     | level|access| cache | frame               | 0xD |  inaccessible leaf, turned
+//   +-----------+------+------+-------+---------------------+-----+
 //
 // Memory. Physical memory is a sparse file. All of its RAM is visible at FakeFrame, for the fakes
 // and the tests; mm sees it where its page tables say: leaves in the direct map and in the pool's
@@ -40,6 +42,7 @@ const MI_VIRTUAL_REGION MiArchLayout[MiRegionCount] = {
 
 #define LEAF_CHECK 0xA5Cull
 #define LEAF_TAIL 0xDull
+#define HIDDEN_CHECK 0x0DEull // instead of LEAF_CHECK: inaccessible
 #define TABLE_CHECK 0x7ABull
 #define TABLE_TAIL 0x6ull
 #define PFN_BITS 40
@@ -74,6 +77,16 @@ static ULONG TurnOfLevel(ULONG Level)
 static BOOLEAN IsTable(ULONG64 Value)
 {
     return Value >> 52 == TABLE_CHECK && (Value & 0xF) == TABLE_TAIL && ((Value >> 44) & 0xFF) == 0;
+}
+
+BOOLEAN MiArchIsInaccessible(MMPTE Pte)
+{
+    return !IsTable(Pte.Value) && TurnLeft(Pte.Value, 64 - TurnOfLevel(1)) >> 52 == HIDDEN_CHECK;
+}
+
+static MMPTE TurnCheck(MMPTE Pte)
+{
+    return (MMPTE){Pte.Value ^ TurnLeft((LEAF_CHECK ^ HIDDEN_CHECK) << 52, TurnOfLevel(1))};
 }
 
 // The fields of a leaf of this level.
@@ -137,10 +150,22 @@ ULONG MiArchSelfMapSlot(VOID)
     return (ULONG)(MiArchLayout[MiRegionSelfMap].BaseVa >> 39) & (MI_PTES_PER_TABLE - 1);
 }
 
+MMPTE MiArchMakeInaccessible(MMPTE Leaf)
+{
+    (VOID) Unpack(Leaf, 1);
+    return TurnCheck(Leaf);
+}
+
+MMPTE MiArchMakeAccessible(MMPTE Pte)
+{
+    CHECK(MiArchIsInaccessible(Pte));
+    return TurnCheck(Pte);
+}
+
 MI_PTE_KIND MiArchPteKind(MMPTE Pte, ULONG Level)
 {
     CHECK(Level >= 1 && Level <= 4);
-    if (Pte.Value == 0) {
+    if (Pte.Value == 0 || (Level == 1 && MiArchIsInaccessible(Pte))) {
         return MiPteEmpty;
     }
     if (IsTable(Pte.Value)) {
@@ -154,7 +179,8 @@ MI_PTE_KIND MiArchPteKind(MMPTE Pte, ULONG Level)
 PFN_NUMBER MiArchPtePfn(MMPTE Pte, ULONG Level)
 {
     CHECK(Pte.Value != 0);
-    const ULONG64 Fields = IsTable(Pte.Value) ? Pte.Value : Unpack(Pte, Level);
+    const MMPTE Leaf = Level == 1 && MiArchIsInaccessible(Pte) ? TurnCheck(Pte) : Pte;
+    const ULONG64 Fields = IsTable(Leaf.Value) ? Leaf.Value : Unpack(Leaf, Level);
     return (Fields >> 4) & PFN_MASK;
 }
 
@@ -281,11 +307,27 @@ VOID MiArchStorePte(PMMPTE Pte, MMPTE Value)
     WatchStore(TablePfn, Index, Old, Value);
 }
 
-VOID MiArchStorePages(PMMPTE Pte, const PFN_NUMBER *Pfns, ULONG Count, MI_PROTECTION Protection)
+MMPTE MiArchPlaceFrame(MMPTE Template, PFN_NUMBER Pfn)
+{
+    CHECK_EQUAL(MiArchPtePfn(Template, 1), 0);
+    return MiArchMakeLeaf(1, Pfn, MiArchPteProtection(Template, 1));
+}
+
+VOID MiArchStoreLeaves(PMMPTE Pte, ULONG Level, PFN_NUMBER FirstPfn, ULONG Count,
+                       MI_PROTECTION Protection)
 {
     for (ULONG Index = 0; Index < Count; Index += 1) {
-        MiArchStorePte(&Pte[Index], MiArchMakeLeaf(1, Pfns[Index], Protection));
+        const PFN_NUMBER Pfn = FirstPfn + Index * (1ull << (9 * (Level - 1)));
+        MiArchStorePte(&Pte[Index], MiArchMakeLeaf(Level, Pfn, Protection));
     }
+}
+
+// A clock that ticks whenever somebody looks.
+ULONG64 MiArchReadTime(VOID)
+{
+    static ULONG64 Time;
+    Time += 1ull << 20;
+    return Time;
 }
 
 VOID MiArchClearPages(PMMPTE Pte, ULONG Count)
@@ -308,7 +350,7 @@ FAKE_PAGE FakeWalk(ULONG_PTR Va)
         const ULONG Shift = 9 * (Level - 1);
         const MMPTE Entry =
             FakeLoad(TablePfn, (ULONG)(PageIndex >> Shift) & (MI_PTES_PER_TABLE - 1));
-        if (Entry.Value == 0) {
+        if (Entry.Value == 0 || (Level == 1 && MiArchIsInaccessible(Entry))) {
             break;
         }
         if (!IsTable(Entry.Value) || Level == 1) {

@@ -5,19 +5,35 @@
 // day. A bug check notes its code, its parameters and its sentence; a test that expects it goes on,
 // any other has failed.
 #include "kernel/inc/ke.h"
+#include "kernel/inc/kearch.h"
 #include "kernel/inc/rtl.h"
 #include "tests/host/host.h"
 
 KIRQL FakeIrql;
 ULONG FakeHeldRanks;
 FAKE_BUG_CHECK FakeBugCheck;
+KPCR FakePcr;
+BOOLEAN FakeIsBugCheckActive;
+KE_FEATURES KeFeatures; // for arch/x64/mm/mtrr.c
+ULONG64 FakeMsrs[FAKE_MSR_COUNT];
+
+ULONG64 KeArchReadMsr(ULONG Msr)
+{
+    CHECK(Msr < FAKE_MSR_COUNT);
+    return FakeMsrs[Msr];
+}
 
 //
 // Locks and IRQL.
 //
 
+VOID (*FakeBeforeLock)(const KI_LOCK *Lock);
+
 KIRQL KiAcquireLock(PKI_LOCK Lock)
 {
+    if (FakeBeforeLock != NULL && FakeHeldRanks == 0) {
+        FakeBeforeLock(Lock);
+    }
     const KIRQL OldIrql = FakeIrql;
     if (FakeIrql > DISPATCH_LEVEL) {
         FAIL("%s is acquired at IRQL %u", Lock->Name, FakeIrql);
@@ -97,8 +113,14 @@ DECLSPEC_NORETURN VOID KiAssertionFailed(PCSTR Expression, PCSTR InvariantId, PC
              Expression);
 }
 
+BOOLEAN KiIsBugCheckActive(VOID)
+{
+    return FakeIsBugCheckActive;
+}
+
 VOID FakeExpectBugCheck(VOID)
 {
+    FakeBugCheck.ExceptionList = FakePcr.ExceptionList;
     FakeBugCheck.IsExpected = TRUE;
     FakeBugCheck.Happened = FALSE;
 }
@@ -111,6 +133,7 @@ VOID FakeEndExpectation(const CHAR *File, int Line, const CHAR *Statement)
     FakeBugCheck.IsExpected = FALSE;
     FakeHeldRanks = 0;
     FakeIrql = PASSIVE_LEVEL;
+    FakePcr.ExceptionList = FakeBugCheck.ExceptionList; // handlers inside the statement are gone
     WatchAbandonCall();
 }
 
@@ -122,6 +145,44 @@ PCSTR KiFindSymbol(ULONG_PTR Address, PULONG_PTR Offset)
 {
     *Offset = 0;
     return Address != 0 ? "HostCaller" : NULL;
+}
+
+ULONG64 KeReadCycles(VOID)
+{
+    static ULONG64 Cycles;
+    Cycles += 1000;
+    return Cycles;
+}
+
+ULONG64 KeGetCyclesPerSecond(VOID)
+{
+    return 1000000;
+}
+
+BOOLEAN FakeCallerIsDriver;
+
+BOOLEAN KiIsDriverCode(ULONG_PTR Address)
+{
+    return FakeCallerIsDriver && Address != 0;
+}
+
+PCSTR KiFindCodeOwner(ULONG_PTR Address)
+{
+    return FakeCallerIsDriver && Address != 0 ? "driver host" : NULL;
+}
+
+ULONG_PTR FakeStackBase;
+
+BOOLEAN KiIsStackAddress(ULONG_PTR Address)
+{
+    return FakeStackBase != 0 && Address - FakeStackBase < PAGE_SIZE;
+}
+
+KI_EXPLAIN_FAULT *FakeFaultExplainer;
+
+VOID KiSetFaultExplainer(KI_EXPLAIN_FAULT *Routine)
+{
+    FakeFaultExplainer = Routine;
 }
 
 #define MAXIMUM_OPTIONS 8

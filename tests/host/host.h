@@ -102,6 +102,7 @@ typedef struct _FAKE_BUG_CHECK {
     ULONG Code;
     ULONG_PTR Parameters[4];
     CHAR Sentence[512];
+    PKM_TRY_FRAME ExceptionList; // of the test, outside the statement
 } FAKE_BUG_CHECK;
 
 extern FAKE_BUG_CHECK FakeBugCheck;
@@ -129,8 +130,16 @@ extern FAKE_BUG_CHECK FakeBugCheck;
 VOID FakeExpectBugCheck(VOID);
 VOID FakeEndExpectation(const CHAR *File, int Line, const CHAR *Statement);
 
+extern BOOLEAN FakeIsBugCheckActive;
 extern KIRQL FakeIrql;
 extern ULONG FakeHeldRanks; // a bit per rank
+// Runs before a lock is taken while none is held: what another processor does meanwhile.
+extern VOID (*FakeBeforeLock)(const KI_LOCK *Lock);
+extern BOOLEAN FakeCallerIsDriver; // whoever calls is a driver's code
+extern ULONG_PTR FakeStackBase;    // a page that is to be taken for a stack
+extern KI_EXPLAIN_FAULT *FakeFaultExplainer;
+#define FAKE_MSR_COUNT 0x300
+extern ULONG64 FakeMsrs[FAKE_MSR_COUNT];
 VOID FakeSetBootOption(const CHAR *Name, const CHAR *Value);
 
 //
@@ -214,6 +223,9 @@ VOID WatchFreeAddresses(ULONG_PTR Va, PFN_NUMBER PageCount);
 // An exported routine begins, ends.
 VOID WatchBeginCall(const CHAR *Routine);
 VOID WatchEndCall(VOID);
+
+// All calls end, because an exception leaves them.
+VOID WatchEndCalls(VOID);
 
 // Forgets a call that a bug check ended.
 VOID WatchAbandonCall(VOID);

@@ -12,9 +12,11 @@ static inline VOID KeArchWriteIrql(KIRQL Irql)
     UNREFERENCED_PARAMETER(Irql);
 }
 
+extern KPCR FakePcr; // fakeke.c
+
 static inline PKPCR KeArchGetPcr(VOID)
 {
-    return NULL;
+    return &FakePcr;
 }
 
 static inline VOID KeArchPause(VOID)

@@ -2,5 +2,13 @@
 #pragma once
 
 MMPTE MiArchLoadPte(const MMPTE *Pte);
+VOID MiArchStorePte(PMMPTE Pte, MMPTE Value);
+MMPTE MiArchMakeLeaf(ULONG Level, PFN_NUMBER Pfn, MI_PROTECTION Protection);
+MMPTE MiArchPlaceFrame(MMPTE Template, PFN_NUMBER Pfn);
+VOID MiArchStoreLeaves(PMMPTE Pte, ULONG Level, PFN_NUMBER FirstPfn, ULONG Count,
+                       MI_PROTECTION Protection);
+VOID MiArchClearPages(PMMPTE Pte, ULONG Count);
+VOID MiArchFlushPage(ULONG_PTR Va);
+ULONG64 MiArchReadTime(VOID);
 MI_PTE_KIND MiArchPteKind(MMPTE Pte, ULONG Level);
 PFN_NUMBER MiArchPtePfn(MMPTE Pte, ULONG Level);

@@ -14,7 +14,7 @@ typedef struct _MODEL_IO_FRAME {
 } MODEL_IO_FRAME;
 
 // Indexed by frame; the build machine gives memory to what is used of it.
-#define MODEL_IO_FRAMES (1ull << 28)
+
 static MODEL_IO_FRAME *IoFrames;
 
 //
@@ -24,7 +24,7 @@ static MODEL_IO_FRAME *IoFrames;
 MI_CACHE_TYPE ModelDecideFrame(PFN_NUMBER Pfn, MI_CACHE_TYPE Requested)
 {
     MODEL_FRAME *Frame = &ModelFrames[Pfn];
-    if (!Frame->IsOwned) {
+    if (Frame->State == 0) {
         return MiCacheWriteBack; // pool
     }
     if (Frame->CacheType == MiCacheUndecided) {
@@ -33,18 +33,18 @@ MI_CACHE_TYPE ModelDecideFrame(PFN_NUMBER Pfn, MI_CACHE_TYPE Requested)
     return (MI_CACHE_TYPE)Frame->CacheType;
 }
 
-VOID ModelOwnFrame(PFN_NUMBER Pfn)
+VOID ModelOwnFrame(PFN_NUMBER Pfn, MI_PFN_STATE State, MI_CACHE_TYPE CacheType)
 {
-    CHECK(Pfn < MODEL_FRAMES && FakeIsRam(Pfn) && !ModelFrames[Pfn].IsOwned);
-    CHECK_EQUAL(MiPfnState(Pfn), MiPfnMdl);
-    ModelFrames[Pfn] = (MODEL_FRAME){TRUE, MiCacheUndecided, 0};
+    CHECK(Pfn < MODEL_FRAMES && FakeIsRam(Pfn) && ModelFrames[Pfn].State == 0);
+    CHECK_EQUAL(MiPfnState(Pfn), State);
+    ModelFrames[Pfn] = (MODEL_FRAME){(UCHAR)State, (UCHAR)CacheType, 0, 0};
 }
 
 VOID ModelDisownFrame(PFN_NUMBER Pfn)
 {
-    CHECK(ModelFrames[Pfn].IsOwned && ModelFrames[Pfn].MapCount == 0);
+    CHECK(ModelFrames[Pfn].State != 0 && ModelFrames[Pfn].MapCount == 0);
     CHECK_EQUAL(MiPfnState(Pfn), MiPfnFree);
-    ModelFrames[Pfn] = (MODEL_FRAME){FALSE, MiCacheUndecided, 0};
+    ModelFrames[Pfn] = (MODEL_FRAME){0, MiCacheUndecided, 0, 0};
 }
 
 //
@@ -89,6 +89,12 @@ MI_CACHE_TYPE ModelDecideIoFrame(PFN_NUMBER Pfn, MI_CACHE_TYPE Requested)
         Frame->CacheType = (UCHAR)Requested;
     }
     return (MI_CACHE_TYPE)Frame->CacheType;
+}
+
+MI_CACHE_TYPE ModelIoCacheType(PFN_NUMBER Pfn)
+{
+    const MODEL_IO_FRAME *Frame = &IoFrames[Pfn];
+    return Frame->HoldCount != 0 ? (MI_CACHE_TYPE)Frame->CacheType : MiCacheUndecided;
 }
 
 BOOLEAN ModelHold(MI_PFN_RANGE Range, MI_CACHE_TYPE CacheType)
@@ -139,13 +145,14 @@ static VOID CountMapping(const MODEL_MAPPING *Mapping, int Step)
 {
     for (PFN_NUMBER Page = 0; Page < Mapping->MappedCount; Page += 1) {
         const PFN_NUMBER Pfn = ModelFrameOf(Mapping, Page);
-        if (Pfn >= MODEL_FRAMES || !ModelFrames[Pfn].IsOwned) {
+        if (Pfn >= MODEL_FRAMES || ModelFrames[Pfn].State == 0) {
             if (Mapping->Pfns == NULL) {
                 return; // adjacent I/O frames, or pool: none of them is counted
             }
             continue;
         }
-        ModelFrames[Pfn].MapCount += (USHORT)Step;
+        *(Mapping->IsOwn ? &ModelFrames[Pfn].OwnMapCount : &ModelFrames[Pfn].MapCount) +=
+            (USHORT)Step;
     }
 }
 
@@ -257,23 +264,24 @@ static VOID CheckMappings(VOID)
 
 static VOID CheckFrames(VOID)
 {
-    ULONG64 Owned = 0;
-    for (PFN_NUMBER Pfn = 0; Pfn < MODEL_FRAMES; Pfn += 1) {
+    ULONG64 Owned[MiPfnStateCount] = {0};
+    for (PFN_NUMBER Pfn = 0; Pfn < MODEL_FRAMES && Pfn < MiPfnDatabaseEnd; Pfn += 1) {
         const MODEL_FRAME *Frame = &ModelFrames[Pfn];
-        if (!Frame->IsOwned) {
+        if (Frame->State == 0) {
             continue;
         }
         const MMPFN *Element = MiPfnElement(Pfn);
         const BOOLEAN HasAlias = FakeWalk((ULONG_PTR)MiFrameToVa(Pfn)).Level != 0;
         const BOOLEAN MayHaveAlias =
             Frame->CacheType == MiCacheUndecided || Frame->CacheType == MiCacheWriteBack;
-        Owned += 1;
-        CHECK_EQUAL(Element->State, MiPfnMdl);
+        Owned[Frame->State] += 1;
+        CHECK_EQUAL(Element->State, Frame->State);
         CHECK_EQUAL(Element->CacheType, Frame->CacheType);
         CHECK_EQUAL(Element->MapCount, Frame->MapCount);
         CHECK_EQUAL(HasAlias, MayHaveAlias);
     }
-    CHECK_EQUAL(MiPfnStateCountOf(MiPfnMdl), Owned);
+    CHECK_EQUAL(MiPfnStateCountOf(MiPfnMdl), Owned[MiPfnMdl]);
+    CHECK_EQUAL(MiPfnStateCountOf(MiPfnDriver), Owned[MiPfnDriver]);
 }
 
 VOID ModelCheckEverything(VOID)

@@ -11,22 +11,25 @@
 #define MODEL_MAXIMUM_MAPPINGS 192
 #define MODEL_MAXIMUM_DECISIONS 16384
 #define MODEL_FRAMES (0x102000u) // beyond the RAM of the machines that the model runs on
+#define MODEL_IO_FRAMES (1ull << 28)
 
 //
 // RAM.
 //
 
 typedef struct _MODEL_FRAME {
-    UCHAR IsOwned; // by an MDL of MmAllocatePagesForMdl
+    UCHAR State; // MiPfnMdl, MiPfnDriver; 0: neither
     UCHAR CacheType;
-    USHORT MapCount;
+    USHORT MapCount;    // by those who have not locked it
+    USHORT OwnMapCount; // by those who have
 } MODEL_FRAME;
 
 extern MODEL_FRAME ModelFrames[MODEL_FRAMES];
 
 // The type that a locked frame of RAM has, or now gets.
 MI_CACHE_TYPE ModelDecideFrame(PFN_NUMBER Pfn, MI_CACHE_TYPE Requested);
-VOID ModelOwnFrame(PFN_NUMBER Pfn);
+// A frame is an MDL's, of no cache type yet, or a driver's.
+VOID ModelOwnFrame(PFN_NUMBER Pfn, MI_PFN_STATE State, MI_CACHE_TYPE CacheType);
 VOID ModelDisownFrame(PFN_NUMBER Pfn);
 
 //
@@ -46,6 +49,9 @@ VOID ModelReleaseFrames(const PFN_NUMBER *Pfns, PFN_NUMBER PageCount);
 // The type that a held I/O frame has, or now gets.
 MI_CACHE_TYPE ModelDecideIoFrame(PFN_NUMBER Pfn, MI_CACHE_TYPE Requested);
 
+// The type that any I/O frame has. MiCacheUndecided: none.
+MI_CACHE_TYPE ModelIoCacheType(PFN_NUMBER Pfn);
+
 //
 // Addresses.
 //
@@ -58,6 +64,7 @@ typedef struct _MODEL_MAPPING {
     const PFN_NUMBER *Pfns; // NULL: adjacent from FirstPfn on
     PFN_NUMBER FirstPfn;
     MI_ACCESS Access;
+    BOOLEAN IsOwn; // by who has locked the frames
 } MODEL_MAPPING;
 
 extern MODEL_MAPPING *ModelMappings[MODEL_MAXIMUM_MAPPINGS];

@@ -14,10 +14,14 @@
 
 #define SUITES(Apply)                                                                              \
     Apply(bitmap) Apply(intervaltree) Apply(print) Apply(checked) Apply(codec) Apply(protect)      \
-        Apply(physmap) Apply(memorymap) Apply(ptmgr) Apply(claim) Apply(pool) Apply(iospace)       \
-            Apply(mdl) Apply(mdlmap) Apply(mdlpages) Apply(reserve) Apply(query) Apply(misuse)     \
-                Apply(failure) Apply(verify) Apply(watch) Apply(dhcp) Apply(nvme) Apply(handoff)   \
-                    Apply(model)
+        Apply(physmap) Apply(memorymap) Apply(ptmgr) Apply(claim) Apply(ledger) Apply(mapping)     \
+            Apply(cachetype) Apply(pool) Apply(special) Apply(verifier) Apply(iospace) Apply(mdl)  \
+                Apply(mdlmap) Apply(mdlpages) Apply(reserve) Apply(query) Apply(misuse)            \
+                    Apply(failure) Apply(verify) Apply(watch) Apply(dhcp) Apply(nvme)              \
+                        Apply(handoff) Apply(exception) Apply(lock) Apply(mdlpart)                 \
+                            Apply(mdlprotect) Apply(contiguous) Apply(noncached) Apply(copy)       \
+                                Apply(mtrr) Apply(branches) Apply(damage) Apply(paths)             \
+                                    Apply(owners) Apply(corpus) Apply(model)
 
 #define DECLARE_SUITE(Name) extern const HOST_SUITE HostSuite_##Name;
 SUITES(DECLARE_SUITE)

@@ -163,7 +163,7 @@ static const HOST_TEST Tests[] = {
              &FakeMachineMax),
     HOST_ROW(Impossible_requests_to_place_are_parameter_errors, "mm.h, MmPlacePhysicalRange",
              &FakeMachineMax),
-    HOST_ROW(A_conflict_of_cache_types_names_the_claims_owner, "contract 12.2", &FakeMachineMax),
+    HOST_ROW(A_conflict_of_cache_types_names_the_claims_owner, "contract 12.2.3", &FakeMachineMax),
     HOST_ROW(A_long_name_is_cut, "mm.h, physical ranges", &FakeMachineMax),
 };
 

@@ -357,35 +357,225 @@ static VOID What_was_given_can_be_given_back_with_every_allocation_failing(VOID)
     HostCheckSameUse(&Before, "everything given back under failures");
 }
 
+//
+// Memory of drivers.
+//
+
+static MEMORY_CACHING_TYPE BlockType;
+
+static BOOLEAN AllocateContiguous(VOID)
+{
+    const PVOID Va = MmAllocateContiguousMemorySpecifyCache(600 * PAGE_SIZE, Pa(0), Pa(MAXULONG64),
+                                                            Pa(0), BlockType);
+    if (Va != NULL) {
+        MmFreeContiguousMemory(Va);
+    }
+    return Va != NULL;
+}
+
+static VOID FailAndLookAtAddresses(ATTEMPT *Attempt)
+{
+    ULONG64 Before;
+    ULONG64 After;
+    ULONG64 Total;
+    MiQuerySystemVa(MiRegionPool, &Before, &Total);
+    FailAllKinds(Attempt);
+    MiQuerySystemVa(MiRegionPool, &After, &Total);
+    CHECK_EQUAL(After, Before);
+}
+
+static VOID Contiguous_memory_leaves_nothing_when_an_allocation_fails(VOID)
+{
+    static const MEMORY_CACHING_TYPE Types[] = {MmCached, MmNonCached, MmWriteCombined};
+    for (ULONG Row = 0; Row < ARRAYSIZE(Types); Row += 1) {
+        BlockType = Types[Row];
+        FailAndLookAtAddresses(AllocateContiguous);
+    }
+}
+
+static BOOLEAN AllocateExecutable(VOID)
+{
+    PVOID Va;
+    SIZE_T Bytes = 5 * PAGE_SIZE;
+    const NTSTATUS Status = MmAllocateContiguousMemoryEx(&Bytes, Pa(0), Pa(MAXULONG64), Pa(0), 0,
+                                                         PAGE_EXECUTE_READWRITE, NULL, TAG, 0, &Va);
+    CHECK(Status == STATUS_SUCCESS || Status == STATUS_INSUFFICIENT_RESOURCES);
+    CHECK_EQUAL(Va != NULL, NT_SUCCESS(Status));
+    if (Va != NULL) {
+        MmFreeContiguousMemory(Va);
+    }
+    return Va != NULL;
+}
+
+static VOID Executable_contiguous_memory_leaves_nothing_when_an_allocation_fails(VOID)
+{
+    FailAndLookAtAddresses(AllocateExecutable);
+}
+
+static BOOLEAN AllocateNonCached(VOID)
+{
+    const PVOID Va = MmAllocateNonCachedMemory(20 * PAGE_SIZE);
+    if (Va != NULL) {
+        MmFreeNonCachedMemory(Va, 20 * PAGE_SIZE);
+    }
+    return Va != NULL;
+}
+
+static VOID Non_cached_memory_leaves_nothing_when_an_allocation_fails(VOID)
+{
+    FailAndLookAtAddresses(AllocateNonCached);
+}
+
+static BOOLEAN AllocateAdjacentPages(VOID)
+{
+    const PMDL Mdl = MmAllocatePagesForMdlEx(
+        Pa(0), Pa(MAXULONG64), Pa(0), 300 * PAGE_SIZE, MmCached,
+        MM_ALLOCATE_PREFER_CONTIGUOUS | MM_ALLOCATE_FULLY_REQUIRED | MM_ALLOCATE_TRIM_IF_NECESSARY);
+    if (Mdl != NULL) {
+        MmFreePagesFromMdl(Mdl);
+        ExFreePool(Mdl);
+    }
+    return Mdl != NULL;
+}
+
+static VOID AllocatePagesForMdl_in_large_pieces_leaves_nothing_when_an_allocation_fails(VOID)
+{
+    FailOneByOne(AllocateAdjacentPages, MM_FAIL_ALL, TRUE);
+}
+
+//
+// Low-resource simulation.
+//
+
+// The attempts of Count that failed.
+static ULONG CountFailures(ULONG Count)
+{
+    ULONG FailedCount = 0;
+    for (ULONG Index = 0; Index < Count; Index += 1) {
+        const PVOID Block = ExAllocatePool2(POOL_FLAG_NON_PAGED, 100, 'tseT');
+        FailedCount += Block == NULL;
+        if (Block != NULL) {
+            ExFreePool(Block);
+        }
+    }
+    return FailedCount;
+}
+
+static VOID Every_kth_allocation_fails_or_just_the_nth(VOID)
+{
+    MmSimulateLowResources(MM_FAIL_POOL, 4, FALSE);
+    CHECK_EQUAL(CountFailures(40), 10);
+    CHECK_EQUAL(MmSimulatedFailureCount(), 10);
+    MmStartFailures(MM_FAIL_FRAMES, 1000, 1); // the simulation rests
+    CHECK_EQUAL(CountFailures(40), 0);
+    MmStopFailures();
+    CHECK_EQUAL(CountFailures(40), 10);
+    MmSimulateLowResources(MM_FAIL_POOL, 4, TRUE);
+    CHECK_EQUAL(CountFailures(3), 0);
+    CHECK_EQUAL(CountFailures(40), 1);
+    MmSimulateLowResources(MM_FAIL_ADDRESSES, 1, FALSE);
+    CHECK_EQUAL(CountFailures(40), 0);
+    CHECK(MmAllocateMappingAddress(PAGE_SIZE, 'tseT') == NULL);
+    MmSimulateLowResources(MM_FAIL_ALL, 0, FALSE);
+    CHECK_EQUAL(CountFailures(40), 0);
+}
+
+// Every routine of the tests above, with every k-th allocation failing.
+static VOID Every_routine_leaves_nothing_when_every_kth_allocation_fails(VOID)
+{
+    static BOOLEAN (*const Routines[])(VOID) = {
+        AllocateMdl,   AllocateMdlForIoSpace, AllocatePages,      Reserve,
+        ClaimAndPlace, AllocatePool,          AllocateContiguous, AllocateNonCached};
+    BlockType = MmNonCached;
+    PoolBytes = 3 * PAGE_SIZE;
+    for (ULONG Interval = 1; Interval < 30; Interval += 1) {
+        MM_MEMORY_USE Before;
+        MmQueryMemoryUse(&Before);
+        MmSimulateLowResources(MM_FAIL_ALL, Interval, FALSE);
+        for (ULONG Index = 0; Index < 10 * ARRAYSIZE(Routines); Index += 1) {
+            (VOID) Routines[Index % ARRAYSIZE(Routines)]();
+        }
+        CHECK(MmSimulatedFailureCount() > 0);
+        MmSimulateLowResources(0, 0, FALSE);
+        HostCheckSameUse(&Before, "every k-th allocation fails");
+        HostAudit();
+    }
+}
+
+static VOID The_boot_options_say_what_fails(VOID)
+{
+    static CHAR Fail[64];
+    static CHAR Every[64];
+    static CHAR At[64];
+    static const struct {
+        const CHAR *Fail;
+        const CHAR *Every;
+        const CHAR *At;
+        ULONG FailedCount; // of 40
+    } Rows[] = {
+        {"pool", "5", "", 8},
+        {"frames,pool", "10", "x", 4},
+        {"all", "", "3", 1},
+        {"pool", "", "", 0},
+        {"pool", "0", "", 0},
+        {"pool", "1x", "", 0},
+        {"pool", "99999999999", "", 0},
+        {"nothing", "5", "", 0},
+        {"addresses,locks", "1", "", 0},
+    };
+    MmReadFailureOptions(); // none
+    CHECK_EQUAL(CountFailures(40), 0);
+    FakeSetBootOption("fail", Fail);
+    FakeSetBootOption("every", Every);
+    FakeSetBootOption("at", At);
+    for (ULONG Row = 0; Row < ARRAYSIZE(Rows); Row += 1) {
+        strcpy(Fail, Rows[Row].Fail);
+        strcpy(Every, Rows[Row].Every);
+        strcpy(At, Rows[Row].At);
+        MmSimulateLowResources(0, 0, FALSE);
+        MmReadFailureOptions();
+        CHECK_EQUAL(CountFailures(40), Rows[Row].FailedCount);
+    }
+}
+
 static const HOST_TEST Tests[] = {
-    HOST_ROW(MapIoSpace_leaves_nothing_when_an_allocation_fails, "contract 4.1, NULL",
-             &FakeMachineMax),
+    HOST_ROW(MapIoSpace_leaves_nothing_when_an_allocation_fails, "contract 4.1.5", &FakeMachineMax),
     HOST_ROW(MapIoSpaceEx_with_many_tables_leaves_nothing_when_an_allocation_fails,
-             "contract 4.2, NULL", &FakeMachineQemu64),
-    HOST_ROW(A_failed_mapping_leaves_an_MDL_of_the_range_undecided, "design, decide, then do",
+             "contract 4.2.4", &FakeMachineQemu64),
+    HOST_ROW(A_failed_mapping_leaves_an_MDL_of_the_range_undecided, "contract 12.2.8",
              &FakeMachineMax),
-    HOST_ROW(MapIoSpace_of_locked_RAM_leaves_nothing_when_an_allocation_fails, "contract 4.1, A1",
+    HOST_ROW(MapIoSpace_of_locked_RAM_leaves_nothing_when_an_allocation_fails, "contract 4.1.5, A1",
              &FakeMachineMax),
-    HOST_ROW(IoAllocateMdl_leaves_nothing_when_an_allocation_fails, "contract 6.1, NULL",
+    HOST_ROW(IoAllocateMdl_leaves_nothing_when_an_allocation_fails, "contract 6.1.5",
              &FakeMachineMax),
-    HOST_ROW(MmAllocateMdlForIoSpace_leaves_nothing_when_an_allocation_fails, "contract 4.4, C3",
+    HOST_ROW(MmAllocateMdlForIoSpace_leaves_nothing_when_an_allocation_fails, "contract 4.4.7, C3",
              &FakeMachineMax),
     HOST_ROW(MapLockedPages_of_device_memory_leaves_nothing_when_an_allocation_fails,
-             "contract 6.8, NULL", &FakeMachineMax),
-    HOST_ROW(MapLockedPages_of_RAM_leaves_nothing_when_an_allocation_fails, "contract 6.8, A1",
+             "contract 6.8.5", &FakeMachineMax),
+    HOST_ROW(MapLockedPages_of_RAM_leaves_nothing_when_an_allocation_fails, "contract 6.8.5, A1",
              &FakeMachineMax),
-    HOST_ROW(AllocatePagesForMdl_leaves_nothing_when_an_allocation_fails, "contract 7, NULL",
+    HOST_ROW(AllocatePagesForMdl_leaves_nothing_when_an_allocation_fails, "contract 7.1.10",
              &FakeMachineMax),
-    HOST_ROW(A_shortage_in_the_middle_gives_a_shorter_MDL, "contract 7, partial result",
-             &FakeMachineMax),
-    HOST_ROW(MmAllocateMappingAddress_leaves_nothing_when_an_allocation_fails, "contract 5.1, NULL",
+    HOST_ROW(A_shortage_in_the_middle_gives_a_shorter_MDL, "contract 7.1.4", &FakeMachineMax),
+    HOST_ROW(MmAllocateMappingAddress_leaves_nothing_when_an_allocation_fails, "contract 5.1.5",
              &FakeMachineMax),
     HOST_ROW(Claims_leave_nothing_when_an_allocation_fails, "mm.h, physical ranges",
              &FakeMachineMax),
-    HOST_ROW(The_pool_leaves_nothing_when_an_allocation_fails, "contract 8.3, NULL",
+    HOST_ROW(The_pool_leaves_nothing_when_an_allocation_fails, "contract 8.3.6", &FakeMachineMax),
+    HOST_ROW(Contiguous_memory_leaves_nothing_when_an_allocation_fails, "contract 8.1.10",
              &FakeMachineMax),
-    HOST_ROW(What_was_given_can_be_given_back_with_every_allocation_failing,
-             "contract 5.2, design 1.4", &FakeMachineMax),
+    HOST_ROW(Executable_contiguous_memory_leaves_nothing_when_an_allocation_fails,
+             "contract 8.1.9, 8.1.10", &FakeMachineMax),
+    HOST_ROW(Non_cached_memory_leaves_nothing_when_an_allocation_fails, "contract 8.2.2",
+             &FakeMachineMax),
+    HOST_ROW(AllocatePagesForMdl_in_large_pieces_leaves_nothing_when_an_allocation_fails,
+             "contract 7.1.10", &FakeMachineMax),
+    HOST_ROW(Every_kth_allocation_fails_or_just_the_nth, "contract 14.8", &FakeMachineMax),
+    HOST_ROW(Every_routine_leaves_nothing_when_every_kth_allocation_fails, "contract 14.8",
+             &FakeMachineMax),
+    HOST_ROW(The_boot_options_say_what_fails, "contract 14.8", &FakeMachineMax),
+    HOST_ROW(What_was_given_can_be_given_back_with_every_allocation_failing, "contract 5.2.3",
+             &FakeMachineMax),
 };
 
 HOST_DEFINE_SUITE(failure);

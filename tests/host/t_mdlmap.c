@@ -178,7 +178,14 @@ static VOID Priority_flags_restrict_and_guard_the_mapping(VOID)
 static VOID What_cannot_be_mapped_returns_NULL(VOID)
 {
     const PMDL Pages = PagesMdl(1);
-    CHECK(MmMapLockedPagesSpecifyCache(Pages, UserMode, MmCached, NULL, FALSE, PRIORITY) == NULL);
+    volatile NTSTATUS Raised = STATUS_SUCCESS;
+    KmTry {
+        (VOID) !MmMapLockedPagesSpecifyCache(Pages, UserMode, MmCached, NULL, FALSE, PRIORITY);
+    }
+    KmCatch (Status) {
+        Raised = Status;
+    }
+    CHECK_EQUAL((ULONG)Raised, (ULONG)STATUS_NO_MEMORY);
     HostCheckRefusal("there is no user mode");
     CHECK(Map(Pages, MmMaximumCacheType) == NULL);
     HostCheckRefusal("no such cache type");
@@ -301,27 +308,31 @@ static VOID Many_pages_leave_no_stale_translation_behind(VOID)
 }
 
 static const HOST_TEST Tests[] = {
-    HOST_ROW(The_address_and_MappedSystemVa_include_the_byte_offset, "contract 6.8, 18.19",
+    HOST_ROW(The_address_and_MappedSystemVa_include_the_byte_offset, "contract 2.6.2, 6.8.1, 18.19",
              &FakeMachineMax),
-    HOST_ROW(Unmap_takes_the_address_with_or_without_the_offset, "contract 6.10", &FakeMachineMax),
-    HOST_ROW(The_first_mapping_decides_the_type_of_fresh_pages, "contract 6.8, 7, 12.2, A1",
+    HOST_ROW(Unmap_takes_the_address_with_or_without_the_offset, "contract 6.10.1",
              &FakeMachineMax),
-    HOST_ROW(Device_memory_keeps_the_type_of_an_earlier_mapping, "contract 6.8, 12.2, C2",
+    HOST_ROW(The_first_mapping_decides_the_type_of_fresh_pages, "contract 6.8.2, 7.1.8, 12.2.4, A1",
              &FakeMachineMax),
-    HOST_ROW(Frames_of_one_run_may_have_two_types, "contract 5.2, 12.2, C2", &FakeMachineMax),
-    HOST_ROW(An_MDL_over_a_part_of_another_goes_into_a_reservation, "contract 5.2, 12.2",
+    HOST_ROW(Device_memory_keeps_the_type_of_an_earlier_mapping, "contract 6.8.2, 12.2.4, C2",
              &FakeMachineMax),
-    HOST_ROW(Priority_flags_restrict_and_guard_the_mapping, "contract 2.3, 6.8", &FakeMachineMax),
-    HOST_ROW(What_cannot_be_mapped_returns_NULL, "contract 6.8", &FakeMachineMax),
-    HOST_ROW(An_MDL_larger_than_all_addresses_returns_NULL, "contract 6.8, 18.19", &FakeMachineMax),
+    HOST_ROW(Frames_of_one_run_may_have_two_types, "contract 5.2.6, 12.2.4, C2", &FakeMachineMax),
+    HOST_ROW(An_MDL_over_a_part_of_another_goes_into_a_reservation, "contract 5.2.1, 12.2.4",
+             &FakeMachineMax),
+    HOST_ROW(Priority_flags_restrict_and_guard_the_mapping, "contract 2.3.2, 2.3.3, 2.3.4, 6.8.10",
+             &FakeMachineMax),
+    HOST_ROW(What_cannot_be_mapped_returns_NULL, "contract 6.8.3, 6.8.4, 6.8.13", &FakeMachineMax),
+    HOST_ROW(An_MDL_larger_than_all_addresses_returns_NULL, "contract 6.8.5, 18.19",
+             &FakeMachineMax),
     HOST_ROW(A_driver_that_wants_a_bug_check_gets_one_unless_mapping_may_fail,
-             "contract 6.8, 6.9, 18.19", &FakeMachineMax),
-    HOST_ROW(Low_priorities_fail_before_the_addresses_end, "contract 2.3", &FakeMachineMax),
-    HOST_ROW(GetSystemAddressForMdlSafe_maps_once_and_remembers, "contract 6.11, 1.4",
+             "contract 6.8.6, 6.8.7, 6.9.1, 0x3F, 18.19", &FakeMachineMax),
+    HOST_ROW(Low_priorities_fail_before_the_addresses_end, "contract 2.3.1", &FakeMachineMax),
+    HOST_ROW(GetSystemAddressForMdlSafe_maps_once_and_remembers, "contract 6.11.1",
              &FakeMachineMax),
-    HOST_ROW(A_partial_MDL_remembers_that_it_was_mapped, "contract 6.8, 6.16", &FakeMachineMax),
-    HOST_ROW(MmMapLockedPages_maps_cached, "contract 6.9", &FakeMachineMax),
-    HOST_ROW(Many_pages_leave_no_stale_translation_behind, "contract 12.3", &FakeMachineLeaf4K),
+    HOST_ROW(A_partial_MDL_remembers_that_it_was_mapped, "contract 6.8.12, 6.16.1",
+             &FakeMachineMax),
+    HOST_ROW(MmMapLockedPages_maps_cached, "contract 6.9.1", &FakeMachineMax),
+    HOST_ROW(Many_pages_leave_no_stale_translation_behind, "contract 12.3.1", &FakeMachineLeaf4K),
 };
 
 HOST_DEFINE_SUITE(mdlmap);

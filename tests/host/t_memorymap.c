@@ -274,7 +274,7 @@ static const HOST_TEST Tests[] = {
              &FakeMachineBare),
     HOST_ROW(Empty_wrapping_and_endless_descriptors_do_no_harm, "physmap.c, P2", &FakeMachineBare),
     HOST_ROW(A_type_that_nobody_knows_is_not_RAM, "physmap.c, kinds", &FakeMachineBare),
-    HOST_ROW(RAM_above_4_GiB_is_used, "contract 7, Low/High", &FakeMachineLarge),
+    HOST_ROW(RAM_above_4_GiB_is_used, "contract 7.1.2", &FakeMachineLarge),
     HOST_ROW(Too_little_RAM_is_said_in_a_clear_sentence, "mm.h, MmInitSystem", &FakeMachineBare),
     HOST_ROW(RAM_that_only_the_direct_map_could_reach_is_too_little, "mm.h, MmInitSystem",
              &FakeMachineBare),

@@ -55,6 +55,11 @@ static VOID Unmapping_with_another_size_is_0xDA_0x305(VOID)
                  (1ull << 32) + 3, 3);
     CHECK_MISUSE(MmUnmapIoSpace(Va, MAXULONG64), 0x305, (ULONG_PTR)Va, (1ull << 52) + 1, 3);
     MmUnmapIoSpace(Va, 2 * PAGE_SIZE);
+
+    const PVOID Page = MmMapIoSpace(Pa(FAKE_IO_LOW + 0x10), 1, MmNonCached);
+    CHECK_MISUSE(MmUnmapIoSpace(Page, PAGE_SIZE), 0x305, (ULONG_PTR)Page, 2, 1);
+    CHECK_MISUSE(MmUnmapIoSpace(Page, MAXULONG64), 0x305, (ULONG_PTR)Page, (1ull << 52) + 1, 1);
+    MmUnmapIoSpace(Page, 1);
 }
 
 static VOID Unmapping_no_bytes_is_0xDA_0x300(VOID)
@@ -244,6 +249,24 @@ static VOID An_MDL_that_changed_while_mapped_is_0xDA_0x02_0x04_0x05(VOID)
     FreePagesMdl(Mdl);
 }
 
+static VOID An_MDL_of_one_page_that_changed_while_mapped_is_0xDA_0x02_0x04_0x05(VOID)
+{
+    const PMDL Mdl = PagesMdl(1);
+    const PVOID Va = Map(Mdl);
+    const PFN_NUMBER Pfn = MmGetMdlPfnArray(Mdl)[0];
+    Mdl->ByteOffset = 1;
+    CHECK_TRACKED(MmUnmapLockedPages(Va, Mdl), 0x02, 1, 2);
+    Mdl->ByteOffset = 0;
+    MmGetMdlPfnArray(Mdl)[0] = Pfn + 1000;
+    CHECK_TRACKED(MmUnmapLockedPages(Va, Mdl), 0x04, Pfn, Pfn + 1000);
+    MmGetMdlPfnArray(Mdl)[0] = Pfn;
+    Mdl->StartVa = (PVOID)0x5000;
+    CHECK_TRACKED(MmUnmapLockedPages(Va, Mdl), 0x05, 0, 0x5000);
+    Mdl->StartVa = NULL;
+    MmUnmapLockedPages(Va, Mdl);
+    FreePagesMdl(Mdl);
+}
+
 static VOID Undoing_a_reserved_mapping_with_the_wrong_routine_is_0xDA_0x301(VOID)
 {
     const PVOID Va = MmAllocateMappingAddress(PAGE_SIZE, TAG);
@@ -304,6 +327,23 @@ static VOID Freeing_frames_that_others_map_is_0x4E_0x9A(VOID)
     FreePagesMdl(Mdl);
 }
 
+static VOID Freeing_frames_that_a_copy_of_the_MDL_maps_is_0x4E_0x9A(VOID)
+{
+    const PMDL Mdl = PagesMdl(2);
+    const PMDL Copy = IoAllocateMdl(NULL, 2 * PAGE_SIZE, FALSE, FALSE, NULL);
+    RtlCopyMemory(MmGetMdlPfnArray(Copy), MmGetMdlPfnArray(Mdl), 2 * sizeof(PFN_NUMBER));
+    Copy->MdlFlags |= MDL_PAGES_LOCKED;
+    const PVOID Va =
+        MmMapLockedPagesSpecifyCache(Copy, KernelMode, MmCached, NULL, FALSE, NormalPagePriority);
+    CHECK(Va != NULL);
+    EXPECT_BUG_CHECK(MmFreePagesFromMdl(Mdl));
+    CHECK_BUG_CHECK(PFN_LIST_CORRUPT, 0x9A, MmGetMdlPfnArray(Mdl)[0], MiPfnMdl, 1);
+    MmUnmapLockedPages(Va, Copy);
+    Copy->MdlFlags &= ~MDL_PAGES_LOCKED;
+    IoFreeMdl(Copy);
+    FreePagesMdl(Mdl);
+}
+
 static VOID Freeing_pool_that_is_mapped_is_0x4E_0x9A(VOID)
 {
     const PVOID Block = ExAllocatePool2(POOL_FLAG_NON_PAGED, PAGE_SIZE, TAG);
@@ -345,41 +385,55 @@ static VOID Freeing_what_is_no_MDL_is_0xC2(VOID)
 static VOID A_hold_that_was_never_taken_is_0x1A_0x61948(VOID)
 {
     static const MI_PFN_RANGE Range = {FAKE_IO_LOW >> PAGE_SHIFT, (FAKE_IO_LOW >> PAGE_SHIFT) + 3};
-    EXPECT_BUG_CHECK(MiReleaseCacheRange(Range));
+    EXPECT_BUG_CHECK(MiReleaseFrames(Range));
     CHECK_BUG_CHECK(MEMORY_MANAGEMENT, 0x61948, PfnOf(FAKE_IO_LOW), 4, PfnOf(FAKE_IO_LOW));
 }
 
 static const HOST_TEST Tests[] = {
-    HOST_ROW(Unmapping_twice_is_0xDA_0x400, "contract 4.3, 18.6", &FakeMachineMax),
-    HOST_ROW(Unmapping_with_another_size_is_0xDA_0x305, "contract 4.3, 18.6", &FakeMachineMax),
-    HOST_ROW(Unmapping_no_bytes_is_0xDA_0x300, "contract 13.1", &FakeMachineMax),
-    HOST_ROW(Unmapping_from_the_middle_is_0xDA_0x304, "contract 4.3, 13.1", &FakeMachineMax),
-    HOST_ROW(Unmapping_what_another_routine_mapped_is_0xDA_0x301, "contract 13.1", &FakeMachineMax),
-    HOST_ROW(Reserving_no_bytes_is_0xDA_0x100, "contract 5.1, 18.11", &FakeMachineMax),
-    HOST_ROW(Another_tag_is_0xDA_0x101_0x104_0x108, "contract 5, 18.13", &FakeMachineMax),
-    HOST_ROW(An_address_that_is_no_reservation_is_0xDA_0x102_0x105_0x109, "contract 5, 13.1",
+    HOST_ROW(Unmapping_twice_is_0xDA_0x400, "contract 4.3.3, 0xDA/0x400, 18.6", &FakeMachineMax),
+    HOST_ROW(Unmapping_with_another_size_is_0xDA_0x305, "contract 4.3.4, 0xDA/0x305, 18.6",
              &FakeMachineMax),
-    HOST_ROW(Freeing_a_mapped_reservation_is_0xDA_0x103, "contract 5.4, 18.13", &FakeMachineMax),
-    HOST_ROW(Mapping_twice_into_a_reservation_is_0xDA_0x107, "contract 5.2, 18.13",
+    HOST_ROW(Unmapping_no_bytes_is_0xDA_0x300, "contract 4.3.4, 0xDA/0x300", &FakeMachineMax),
+    HOST_ROW(Unmapping_from_the_middle_is_0xDA_0x304, "contract 4.3.6, 0xDA/0x304",
              &FakeMachineMax),
-    HOST_ROW(Unmapping_what_is_not_wholly_mapped_is_0xDA_0x10A_to_0x10C, "contract 5.3, 18.13",
+    HOST_ROW(Unmapping_what_another_routine_mapped_is_0xDA_0x301, "contract 4.3.6, 0xDA/0x301",
              &FakeMachineMax),
-    HOST_ROW(Unmapping_with_an_MDL_that_is_not_mapped_there_is_0xDA_0x06, "contract 5.3, 13.1",
+    HOST_ROW(Reserving_no_bytes_is_0xDA_0x100, "contract 5.1.3, 0xDA/0x100, 18.11",
              &FakeMachineMax),
-    HOST_ROW(Unmapping_an_MDL_twice_is_0xDA_0x06, "contract 6.10, 13.1", &FakeMachineMax),
-    HOST_ROW(Unmapping_an_MDL_elsewhere_is_0xDA_0x03, "contract 13.1", &FakeMachineMax),
-    HOST_ROW(An_MDL_that_changed_while_mapped_is_0xDA_0x02_0x04_0x05, "contract 13.1",
+    HOST_ROW(Another_tag_is_0xDA_0x101_0x104_0x108,
+             "contract 5.2.7, 5.3.3, 5.4.2, 0xDA/0x101, 0xDA/0x104, 0xDA/0x108, 18.13",
              &FakeMachineMax),
-    HOST_ROW(Undoing_a_reserved_mapping_with_the_wrong_routine_is_0xDA_0x301, "contract 13.1",
+    HOST_ROW(An_address_that_is_no_reservation_is_0xDA_0x102_0x105_0x109,
+             "contract 5.2.8, 5.3.4, 5.4.3, 0xDA/0x102, 0xDA/0x105, 0xDA/0x109", &FakeMachineMax),
+    HOST_ROW(Freeing_a_mapped_reservation_is_0xDA_0x103, "contract 5.4.4, 0xDA/0x103, 18.13",
              &FakeMachineMax),
-    HOST_ROW(A_frame_that_is_not_locked_is_0x1A_0x1236, "contract 6.8, 13.2", &FakeMachineMax),
-    HOST_ROW(Freeing_pages_twice_is_0x1A_0x1236, "contract 7, 13.2", &FakeMachineMax),
-    HOST_ROW(Freeing_frames_that_others_map_is_0x4E_0x9A, "contract 13.3", &FakeMachineMax),
-    HOST_ROW(Freeing_pool_that_is_mapped_is_0x4E_0x9A, "contract 13.3", &FakeMachineMax),
-    HOST_ROW(Describing_a_buffer_that_is_not_there_is_0x1A_0x1240, "contract 6.5, 13.2",
+    HOST_ROW(Mapping_twice_into_a_reservation_is_0xDA_0x107, "contract 5.2.9, 0xDA/0x107, 18.13",
              &FakeMachineMax),
-    HOST_ROW(Freeing_what_is_no_MDL_is_0xC2, "contract 13.5", &FakeMachineMax),
-    HOST_ROW(A_hold_that_was_never_taken_is_0x1A_0x61948, "contract 13.2", &FakeMachineMax),
+    HOST_ROW(Unmapping_what_is_not_wholly_mapped_is_0xDA_0x10A_to_0x10C,
+             "contract 5.3.5, 0xDA/0x10A, 0xDA/0x10B, 0xDA/0x10C, 18.13", &FakeMachineMax),
+    HOST_ROW(Unmapping_with_an_MDL_that_is_not_mapped_there_is_0xDA_0x06,
+             "contract 5.3.5, 0xDA/0x06", &FakeMachineMax),
+    HOST_ROW(Unmapping_an_MDL_twice_is_0xDA_0x06, "contract 6.10.3, 0xDA/0x06", &FakeMachineMax),
+    HOST_ROW(Unmapping_an_MDL_elsewhere_is_0xDA_0x03, "contract 6.10.3, 0xDA/0x03",
+             &FakeMachineMax),
+    HOST_ROW(An_MDL_that_changed_while_mapped_is_0xDA_0x02_0x04_0x05,
+             "contract 6.10.3, 0xDA/0x02, 0xDA/0x04, 0xDA/0x05", &FakeMachineMax),
+    HOST_ROW(An_MDL_of_one_page_that_changed_while_mapped_is_0xDA_0x02_0x04_0x05,
+             "contract 6.10.3, 0xDA/0x02, 0xDA/0x04, 0xDA/0x05", &FakeMachineMax),
+    HOST_ROW(Undoing_a_reserved_mapping_with_the_wrong_routine_is_0xDA_0x301,
+             "contract 6.10.4, 0xDA/0x301", &FakeMachineMax),
+    HOST_ROW(A_frame_that_is_not_locked_is_0x1A_0x1236, "contract 6.8.9, 0x1A/0x1236",
+             &FakeMachineMax),
+    HOST_ROW(Freeing_pages_twice_is_0x1A_0x1236, "contract 7.3.3, 0x1A/0x1236", &FakeMachineMax),
+    HOST_ROW(Freeing_frames_that_others_map_is_0x4E_0x9A, "contract 7.3.4, 0x4E/0x9A",
+             &FakeMachineMax),
+    HOST_ROW(Freeing_frames_that_a_copy_of_the_MDL_maps_is_0x4E_0x9A, "contract 7.3.4, 0x4E/0x9A",
+             &FakeMachineMax),
+    HOST_ROW(Freeing_pool_that_is_mapped_is_0x4E_0x9A, "contract 0x4E/0x9A", &FakeMachineMax),
+    HOST_ROW(Describing_a_buffer_that_is_not_there_is_0x1A_0x1240, "contract 6.5.4, 0x1A/0x1240",
+             &FakeMachineMax),
+    HOST_ROW(Freeing_what_is_no_MDL_is_0xC2, "contract 6.2.4, 0xC2/0x99", &FakeMachineMax),
+    HOST_ROW(A_hold_that_was_never_taken_is_0x1A_0x61948, "contract 0x1A/0x61948", &FakeMachineMax),
 };
 
 HOST_DEFINE_SUITE(misuse);

@@ -1375,10 +1375,10 @@ static const HOST_TEST Tests[] = {
     HOST_ROW(Any_silence_during_the_start_ends_it_and_frees_everything, "N1", NULL),
     HOST_ROW(Any_failed_admin_command_ends_the_start_and_frees_everything, "N1", NULL),
     HOST_ROW(Any_failed_allocation_ends_the_start_and_frees_everything, "N1", NULL),
-    HOST_ROW(A_start_that_the_bus_refuses_touches_nothing, "11.1", NULL),
+    HOST_ROW(A_start_that_the_bus_refuses_touches_nothing, "contract 11.1.2", NULL),
     HOST_ROW(A_namespace_with_metadata_is_passed_over, "NVMe 5.15", NULL),
     HOST_ROW(A_controller_without_a_usable_namespace_is_refused, "NVMe 5.15", NULL),
-    HOST_ROW(A_stopped_device_refuses_requests_and_can_be_started_again, "11.1", NULL),
+    HOST_ROW(A_stopped_device_refuses_requests_and_can_be_started_again, "contract 11.1.2", NULL),
     HOST_ROW(A_controller_that_does_not_shut_down_is_stopped_all_the_same, "N1", NULL),
     HOST_ROW(Random_transfers_move_exactly_the_bytes_they_should, "N3", NULL),
     HOST_ROW(A_command_that_fills_its_list_page_is_not_chained, "NVMe 4.3", NULL),
@@ -1391,8 +1391,8 @@ static const HOST_TEST Tests[] = {
     HOST_ROW(Memory_of_a_controller_that_does_not_stop_is_never_given_back, "N1 N2", NULL),
     HOST_ROW(A_completion_that_nobody_waits_for_is_reported_and_survived, "N3", NULL),
     HOST_ROW(A_removed_controller_is_let_go_without_a_wait, "N1", NULL),
-    HOST_ROW(The_disk_tells_what_it_is, "3.4", NULL),
-    HOST_ROW(An_answer_goes_no_further_than_the_buffer, "3.4", NULL),
+    HOST_ROW(The_disk_tells_what_it_is, "contract 3.4.4", NULL),
+    HOST_ROW(An_answer_goes_no_further_than_the_buffer, "contract 3.4.4", NULL),
 };
 
 HOST_DEFINE_SUITE(nvme);

@@ -91,10 +91,8 @@ static VOID The_report_names_every_region(VOID)
 
 static const HOST_TEST Tests[] = {
     HOST_ROW(Every_address_has_the_kind_that_firmware_gave_it, "physmap.c, P1", &FakeMachineMax),
-    HOST_ROW(Bytes_become_whole_frames_and_nothing_wraps, "contract 4.1, wrap / too wide",
-             &FakeMachineMax),
-    HOST_ROW(Device_memory_is_mappable_and_RAM_is_not, "contract 4.1, legal targets",
-             &FakeMachineMax),
+    HOST_ROW(Bytes_become_whole_frames_and_nothing_wraps, "contract 4.1.4", &FakeMachineMax),
+    HOST_ROW(Device_memory_is_mappable_and_RAM_is_not, "contract 4.1.7", &FakeMachineMax),
     HOST_ROW(The_report_names_every_region, "mm.h, reports", &FakeMachineMax),
 };
 

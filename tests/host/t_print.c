@@ -30,6 +30,9 @@ static VOID Fields_are_padded_and_justified(VOID)
     CHECK_PRINT("|abc|", "|%.*s|", 3, "abcdef");
     CHECK_PRINT("                                  x", "%35s", "x");
     CHECK_PRINT("00000000000000000000000000000042", "%032u", 42);
+    CHECK_PRINT("      0000000000000000000000000000000000000000000000000000000000000007", "%070u",
+                7);
+    CHECK_PRINT("|7    |  007|-7|", "|%-05d|%05.3d|%01d|", 7, 7, -7);
 }
 
 static VOID Pointers_have_sixteen_digits(VOID)

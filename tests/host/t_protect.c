@@ -88,11 +88,12 @@ static VOID Names_are_what_reports_show(VOID)
 }
 
 static const HOST_TEST Tests[] = {
-    HOST_ROW(Exactly_one_base_protection_with_at_most_one_modifier_is_legal, "contract 2.2, 18.7",
+    HOST_ROW(Exactly_one_base_protection_with_at_most_one_modifier_is_legal,
+             "contract 2.2.1, 2.2.2, 18.7", NULL),
+    HOST_ROW(Bits_that_mean_nothing_are_refused, "contract 2.2.2", NULL),
+    HOST_ROW(Each_base_and_modifier_means_what_its_name_says, "contract 2.2.1", NULL),
+    HOST_ROW(Six_caching_types_exist_and_only_the_low_byte_counts, "contract 2.1.1, 2.1.2, 18.3",
              NULL),
-    HOST_ROW(Bits_that_mean_nothing_are_refused, "contract 2.2", NULL),
-    HOST_ROW(Each_base_and_modifier_means_what_its_name_says, "contract 2.2", NULL),
-    HOST_ROW(Six_caching_types_exist_and_only_the_low_byte_counts, "contract 2.1, 18.3", NULL),
     HOST_ROW(Names_are_what_reports_show, "mm.h, reports", NULL),
 };
 

@@ -179,68 +179,73 @@ static VOID A_split_that_fails_changes_nothing(VOID)
 // ledger.c
 //
 
+static BOOLEAN IsHeld(PFN_NUMBER Pfn)
+{
+    MI_CACHE_OWNER Owner;
+    return MiQueryFrame(Pfn, &Owner);
+}
+
 static VOID Holds_of_the_same_range_are_counted(VOID)
 {
-    CHECK_EQUAL(MiAcquireCacheRange(RANGE(0, 3), MiCacheUncached, NULL), STATUS_SUCCESS);
-    CHECK_EQUAL(MiAcquireCacheRange(RANGE(0, 3), MiCacheUncached, NULL), STATUS_SUCCESS);
-    CHECK_EQUAL(MiAcquireCacheRange(RANGE(2, 5), MiCacheUncached, NULL), STATUS_SUCCESS);
-    CHECK_EQUAL(MiLedgerEntryCount(), 2);
-    CHECK_EQUAL(MiAcquireCacheRange(RANGE(5, 5), MiCacheWriteBack, NULL),
-                STATUS_CONFLICTING_ADDRESSES);
-    MiReleaseCacheRange(RANGE(0, 3));
-    CHECK(MiIsFrameHeld((FAKE_IO_LOW >> PAGE_SHIFT)));
-    MiReleaseCacheRange(RANGE(0, 3));
-    CHECK(!MiIsFrameHeld((FAKE_IO_LOW >> PAGE_SHIFT) + 1) &&
-          MiIsFrameHeld((FAKE_IO_LOW >> PAGE_SHIFT) + 2));
-    MiReleaseCacheRange(RANGE(2, 5));
-    CHECK_EQUAL(MiLedgerEntryCount(), 0);
+    CHECK_EQUAL(MiHoldFrames(RANGE(0, 3), MiCacheUncached, NULL), STATUS_SUCCESS);
+    CHECK_EQUAL(MiHoldFrames(RANGE(0, 3), MiCacheUncached, NULL), STATUS_SUCCESS);
+    CHECK_EQUAL(MiHoldFrames(RANGE(2, 5), MiCacheUncached, NULL), STATUS_SUCCESS);
+    CHECK_EQUAL(MiLedgerUsedCount(), 6);
+    CHECK_EQUAL(MiHoldFrames(RANGE(5, 5), MiCacheWriteBack, NULL), STATUS_CONFLICTING_ADDRESSES);
+    MiReleaseFrames(RANGE(0, 3));
+    CHECK(IsHeld((FAKE_IO_LOW >> PAGE_SHIFT)));
+    MiReleaseFrames(RANGE(0, 3));
+    CHECK(!IsHeld((FAKE_IO_LOW >> PAGE_SHIFT) + 1) && IsHeld((FAKE_IO_LOW >> PAGE_SHIFT) + 2));
+    MiReleaseFrames(RANGE(2, 5));
+    CHECK_EQUAL(MiLedgerUsedCount(), 0);
 }
 
 static VOID An_open_frame_takes_any_type_once(VOID)
 {
-    CHECK_EQUAL(MiAcquireCacheRange(RANGE(0, 3), MiCacheUndecided, NULL), STATUS_SUCCESS);
-    CHECK_EQUAL(MiDecideIoCacheType((FAKE_IO_LOW >> PAGE_SHIFT) + 1, MiCacheUncached),
+    CHECK_EQUAL(MiHoldFrames(RANGE(0, 3), MiCacheUndecided, NULL), STATUS_SUCCESS);
+    CHECK_EQUAL(MiDecideIoCacheType((FAKE_IO_LOW >> PAGE_SHIFT) + 1, MiCacheUncached, NULL),
                 MiCacheUncached);
-    CHECK_EQUAL(MiDecideIoCacheType((FAKE_IO_LOW >> PAGE_SHIFT) + 1, MiCacheWriteBack),
+    CHECK_EQUAL(MiDecideIoCacheType((FAKE_IO_LOW >> PAGE_SHIFT) + 1, MiCacheWriteBack, NULL),
                 MiCacheUncached);
-    CHECK_EQUAL(MiDecideIoCacheType((FAKE_IO_LOW >> PAGE_SHIFT) + 2, MiCacheWriteBack),
+    CHECK_EQUAL(MiDecideIoCacheType((FAKE_IO_LOW >> PAGE_SHIFT) + 2, MiCacheWriteBack, NULL),
                 MiCacheWriteBack);
-    CHECK_EQUAL(MiAcquireCacheRange(RANGE(1, 2), MiCacheUncached, NULL),
-                STATUS_CONFLICTING_ADDRESSES);
-    CHECK_EQUAL(MiAcquireCacheRange(RANGE(0, 1), MiCacheUncached, NULL), STATUS_SUCCESS);
-    MiReleaseCacheRange(RANGE(0, 1));
-    MiReleaseCacheRange(RANGE(0, 3));
+    CHECK_EQUAL(MiHoldFrames(RANGE(1, 2), MiCacheUncached, NULL), STATUS_CONFLICTING_ADDRESSES);
+    CHECK_EQUAL(MiHoldFrames(RANGE(0, 1), MiCacheUncached, NULL), STATUS_SUCCESS);
+    MiReleaseFrames(RANGE(0, 1));
+    MiReleaseFrames(RANGE(0, 3));
 }
 
 static VOID A_type_stays_until_nobody_holds_the_frame(VOID)
 {
     // Decided by a mapping that came after the MDL, or before it: either way the MDL keeps it.
-    CHECK_EQUAL(MiAcquireCacheRange(RANGE(2, 2), MiCacheWriteCombined, NULL), STATUS_SUCCESS);
-    CHECK_EQUAL(MiAcquireCacheRange(RANGE(0, 3), MiCacheUndecided, NULL), STATUS_SUCCESS);
-    CHECK_EQUAL(MiAcquireCacheRange(RANGE(1, 1), MiCacheUncached, NULL), STATUS_SUCCESS);
-    MiReleaseCacheRange(RANGE(1, 1));
-    MiReleaseCacheRange(RANGE(2, 2));
-    CHECK_EQUAL(MiDecideIoCacheType((FAKE_IO_LOW >> PAGE_SHIFT) + 1, MiCacheWriteBack),
+    CHECK_EQUAL(MiHoldFrames(RANGE(2, 2), MiCacheWriteCombined, NULL), STATUS_SUCCESS);
+    CHECK_EQUAL(MiHoldFrames(RANGE(0, 3), MiCacheUndecided, NULL), STATUS_SUCCESS);
+    CHECK_EQUAL(MiHoldFrames(RANGE(1, 1), MiCacheUncached, NULL), STATUS_SUCCESS);
+    MiReleaseFrames(RANGE(1, 1));
+    MiReleaseFrames(RANGE(2, 2));
+    CHECK_EQUAL(MiDecideIoCacheType((FAKE_IO_LOW >> PAGE_SHIFT) + 1, MiCacheWriteBack, NULL),
                 MiCacheUncached);
-    CHECK_EQUAL(MiDecideIoCacheType((FAKE_IO_LOW >> PAGE_SHIFT) + 2, MiCacheWriteBack),
+    CHECK_EQUAL(MiDecideIoCacheType((FAKE_IO_LOW >> PAGE_SHIFT) + 2, MiCacheWriteBack, NULL),
                 MiCacheWriteCombined);
     // A second MDL of the frame inherits it, and hands it on.
-    CHECK_EQUAL(MiAcquireCacheRange(RANGE(1, 5), MiCacheUndecided, NULL), STATUS_SUCCESS);
-    MiReleaseCacheRange(RANGE(0, 3));
-    CHECK_EQUAL(MiDecideIoCacheType((FAKE_IO_LOW >> PAGE_SHIFT) + 1, MiCacheWriteBack),
+    CHECK_EQUAL(MiHoldFrames(RANGE(1, 5), MiCacheUndecided, NULL), STATUS_SUCCESS);
+    MiReleaseFrames(RANGE(0, 3));
+    CHECK_EQUAL(MiDecideIoCacheType((FAKE_IO_LOW >> PAGE_SHIFT) + 1, MiCacheWriteBack, NULL),
                 MiCacheUncached);
-    MiReleaseCacheRange(RANGE(1, 5));
-    CHECK_EQUAL(MiAcquireCacheRange(RANGE(1, 1), MiCacheWriteBack, NULL), STATUS_SUCCESS);
-    MiReleaseCacheRange(RANGE(1, 1));
+    MiReleaseFrames(RANGE(1, 5));
+    CHECK_EQUAL(MiHoldFrames(RANGE(1, 1), MiCacheWriteBack, NULL), STATUS_SUCCESS);
+    MiReleaseFrames(RANGE(1, 1));
 }
 
 static VOID An_owner_is_found_by_another_type(VOID)
 {
-    CHECK_EQUAL(MiAcquireCacheRange(RANGE(0, 3), MiCacheUncached, (PVOID)0x1234), STATUS_SUCCESS);
-    CHECK(MiFindCacheOwner(RANGE(3, 9), MiCacheWriteBack) == (PVOID)0x1234);
-    CHECK(MiFindCacheOwner(RANGE(3, 9), MiCacheUncached) == NULL);
-    CHECK(MiFindCacheOwner(RANGE(4, 9), MiCacheWriteBack) == NULL);
-    MiReleaseCacheRange(RANGE(0, 3));
+    CHECK_EQUAL(MiHoldFrames(RANGE(0, 3), MiCacheUncached, (PVOID)0x1234), STATUS_SUCCESS);
+    MI_CACHE_OWNER Owner;
+    CHECK(MiFindCacheOwner(RANGE(3, 9), MiCacheWriteBack, &Owner));
+    CHECK(Owner.Caller == (PVOID)0x1234 && Owner.CacheType == MiCacheUncached);
+    CHECK(!MiFindCacheOwner(RANGE(3, 9), MiCacheUncached, &Owner));
+    CHECK(!MiFindCacheOwner(RANGE(4, 9), MiCacheWriteBack, &Owner));
+    MiReleaseFrames(RANGE(0, 3));
 }
 
 static const HOST_TEST Tests[] = {

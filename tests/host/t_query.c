@@ -159,13 +159,81 @@ static VOID The_last_refusal_is_told_and_before_it_nothing(VOID)
     CHECK_TEXT(Text, "MmMapIoSp");
 }
 
+static VOID Every_frame_that_somebody_uses_has_a_kernel_address(VOID)
+{
+    const PVOID Block = ExAllocatePool2(POOL_FLAG_NON_PAGED, 100, 'tseT');
+    const PHYSICAL_ADDRESS Address = MmGetPhysicalAddress(Block);
+    CHECK(MmGetVirtualForPhysical(Address) == Block);
+    ExFreePool(Block);
+    // The image lies outside of the direct map.
+    CHECK(MmGetVirtualForPhysical(Pa(FAKE_KERNEL_PA + 0x123)) ==
+          (PVOID)(MiArchLayout[MiRegionKernelImage].BaseVa + FAKE_KERNEL_PA + 0x123));
+    CHECK(MmGetVirtualForPhysical(Pa(FAKE_IO_LOW)) == NULL);
+    CHECK(MmGetVirtualForPhysical(Pa(MAXULONG64)) == NULL);
+    CHECK(MmGetVirtualForPhysical(Pa(0)) == NULL);
+    CHECK(MmGetVirtualForPhysical(Pa(PAGES(FakeRootPfn()))) == NULL);
+    CHECK(MmGetVirtualForPhysical(Pa(PAGES(MiFirstFreePfn()))) == NULL);
+}
+
+static VOID A_hidden_frame_has_no_kernel_address(VOID)
+{
+    const PVOID Va = MmAllocateNonCachedMemory(PAGE_SIZE);
+    const PHYSICAL_ADDRESS Address = MmGetPhysicalAddress(Va);
+    CHECK(MmGetVirtualForPhysical(Address) == NULL);
+    MmFreeNonCachedMemory(Va, PAGE_SIZE);
+    const PVOID Cached = MmAllocateContiguousMemory(PAGE_SIZE, Pa(MAXULONG64));
+    CHECK(MmGetVirtualForPhysical(MmGetPhysicalAddress(Cached)) == Cached);
+    MmFreeContiguousMemory(Cached);
+}
+
+static VOID CheckSameList(PPHYSICAL_MEMORY_RANGE Ranges)
+{
+    const PPHYSICAL_MEMORY_RANGE Expected = MmGetPhysicalMemoryRanges();
+    ULONG Row = 0;
+    do {
+        CHECK_EQUAL(Ranges[Row].BaseAddress.QuadPart, Expected[Row].BaseAddress.QuadPart);
+        CHECK_EQUAL(Ranges[Row].NumberOfBytes.QuadPart, Expected[Row].NumberOfBytes.QuadPart);
+        Row += 1;
+    } while (Expected[Row - 1].NumberOfBytes.QuadPart != 0);
+    ExFreePool(Expected);
+    ExFreePool(Ranges);
+}
+
+static VOID The_one_partition_has_all_RAM(VOID)
+{
+    CheckSameList(MmGetPhysicalMemoryRangesEx(NULL));
+    CheckSameList(MmGetPhysicalMemoryRangesEx2(NULL, 0));
+    CheckSameList(MmGetPhysicalMemoryRangesEx2(NULL, MAXULONG));
+    CHECK(MmGetPhysicalMemoryRangesEx(&Ignore) == NULL);
+    HostCheckRefusal(
+        "MmGetPhysicalMemoryRangesEx refused: there is one node, 0, and one partition");
+    CHECK(MmGetPhysicalMemoryRangesEx2(&Ignore, 0) == NULL);
+    MmStartFailures(MM_FAIL_POOL, 0, 1);
+    CHECK(MmGetPhysicalMemoryRangesEx(NULL) == NULL);
+    MmStopFailures();
+    HostCheckRefusal("no pool, frames or system addresses left");
+    MmVerifierLevel = 1;
+    FakeIrql = APC_LEVEL;
+    EXPECT_BUG_CHECK(Ignore(MmGetPhysicalMemoryRangesEx(NULL)));
+    CHECK_EQUAL(FakeBugCheck.Parameters[0], 0x20019);
+    FakeIrql = DISPATCH_LEVEL + 1;
+    EXPECT_BUG_CHECK((VOID)MmIsAddressValid(NULL));
+    CHECK_EQUAL(FakeBugCheck.Parameters[0], 0x2001A);
+    FakeIrql = PASSIVE_LEVEL;
+}
+
 static const HOST_TEST Tests[] = {
-    HOST_ROW(The_physical_address_includes_the_offset_in_leaves_of_every_size, "contract 4.5",
+    HOST_ROW(The_physical_address_includes_the_offset_in_leaves_of_every_size, "contract 4.5.1",
              &FakeMachineMax),
-    HOST_ROW(What_is_not_an_address_is_not_valid, "contract 4.5, 4.7", &FakeMachineMax),
-    HOST_ROW(Questions_may_be_asked_at_any_IRQL, "contract 4.5, IRQL", &FakeMachineMax),
+    HOST_ROW(What_is_not_an_address_is_not_valid, "contract 4.5.2, 4.7.1", &FakeMachineMax),
+    HOST_ROW(Questions_may_be_asked_at_any_IRQL, "contract 4.5.3", &FakeMachineMax),
     HOST_ROW(The_self_map_is_valid_where_there_are_tables, "design 1.7", &FakeMachineMax),
-    HOST_ROW(The_ranges_of_RAM_end_with_zeros_and_are_the_callers, "contract 4.6", &FakeMachineMax),
+    HOST_ROW(The_ranges_of_RAM_end_with_zeros_and_are_the_callers, "contract 4.6.1, 4.6.3",
+             &FakeMachineMax),
+    HOST_ROW(Every_frame_that_somebody_uses_has_a_kernel_address, "contract 4.8.1, 4.8.2",
+             &FakeMachineMax),
+    HOST_ROW(A_hidden_frame_has_no_kernel_address, "contract 4.8.2", &FakeMachineMax),
+    HOST_ROW(The_one_partition_has_all_RAM, "contract 4.6.3, 4.6.4, 4.6.5", &FakeMachineMax),
     HOST_ROW(A_page_is_described_by_leaf_frame_and_rights, "mm.h, MmQueryPage", &FakeMachineMax),
     HOST_ROW(All_leaves_are_told_in_order_and_none_is_writable_code, "mm.h, MmEnumerateLeaves",
              &FakeMachineMax),

@@ -211,23 +211,25 @@ static VOID A_thousand_rounds_leak_nothing(VOID)
 }
 
 static const HOST_TEST Tests[] = {
-    HOST_ROW(A_reservation_is_aligned_unmapped_and_guarded, "contract 5.1, 18.10", &FakeMachineMax),
-    HOST_ROW(Neighbours_leave_two_pages_before_and_one_behind, "contract 5.1, 18.10",
+    HOST_ROW(A_reservation_is_aligned_unmapped_and_guarded, "contract 5.1.1, 5.1.6, 18.10",
              &FakeMachineMax),
-    HOST_ROW(Tag_0_is_refused_and_tag_1_is_not, "contract 5.1, 18.11", &FakeMachineMax),
-    HOST_ROW(What_is_too_large_returns_NULL, "contract 5.1", &FakeMachineMax),
-    HOST_ROW(Mapping_returns_the_offset_and_MappedSystemVa_does_not, "contract 5.2, 18.12",
+    HOST_ROW(Neighbours_leave_two_pages_before_and_one_behind, "contract 5.1.6, 18.10",
              &FakeMachineMax),
-    HOST_ROW(An_MDL_of_at_most_the_reservations_pages_fits, "contract 5.2, 18.10", &FakeMachineMax),
-    HOST_ROW(An_address_inside_the_first_page_will_do, "contract 5.2, 5.3, 5.4", &FakeMachineMax),
-    HOST_ROW(Mapping_allocates_nothing, "contract 5.2, NULL only for bad parameters",
+    HOST_ROW(Tag_0_is_refused_and_tag_1_is_not, "contract 5.1.4, 18.11", &FakeMachineMax),
+    HOST_ROW(What_is_too_large_returns_NULL, "contract 5.1.5", &FakeMachineMax),
+    HOST_ROW(Mapping_returns_the_offset_and_MappedSystemVa_does_not,
+             "contract 5.2.1, 5.2.2, 5.3.1, 18.12", &FakeMachineMax),
+    HOST_ROW(An_MDL_of_at_most_the_reservations_pages_fits, "contract 5.2.4, 18.10",
              &FakeMachineMax),
-    HOST_ROW(The_type_of_device_memory_outlives_the_mapping_it_came_from, "contract 12.2, C2",
+    HOST_ROW(An_address_inside_the_first_page_will_do, "contract 5.2.11, 5.3.1, 5.4.1",
              &FakeMachineMax),
-    HOST_ROW(Wrong_MDLs_return_NULL, "contract 5.2", &FakeMachineMax),
-    HOST_ROW(Device_memory_that_nobody_holds_returns_NULL, "contract 12.2, C3", &FakeMachineMax),
-    HOST_ROW(A_partial_MDL_remembers_that_it_was_mapped, "contract 5.2, 6.2", &FakeMachineMax),
-    HOST_ROW(A_thousand_rounds_leak_nothing, "contract 5.3, 18.10", &FakeMachineMax),
+    HOST_ROW(Mapping_allocates_nothing, "contract 5.2.3", &FakeMachineMax),
+    HOST_ROW(The_type_of_device_memory_outlives_the_mapping_it_came_from, "contract 12.2.1, C2",
+             &FakeMachineMax),
+    HOST_ROW(Wrong_MDLs_return_NULL, "contract 5.2.5", &FakeMachineMax),
+    HOST_ROW(Device_memory_that_nobody_holds_returns_NULL, "contract 12.2.1, C3", &FakeMachineMax),
+    HOST_ROW(A_partial_MDL_remembers_that_it_was_mapped, "contract 6.2.3, 6.8.12", &FakeMachineMax),
+    HOST_ROW(A_thousand_rounds_leak_nothing, "contract 5.3.1, 18.10", &FakeMachineMax),
 };
 
 HOST_DEFINE_SUITE(reserve);

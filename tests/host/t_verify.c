@@ -60,7 +60,7 @@ static VOID Damage_to_a_mapping_is_seen(VOID)
     const PVOID Va = MmMapIoSpace(Pa(FAKE_IO_LOW), 2 * PAGE_SIZE, MmNonCached);
     const PMI_MAPPING Mapping = MiFindMapping(Va);
     CHECK_DAMAGE(Mapping->Io.FirstPfn, Mapping->Io.FirstPfn + 1, "M2");
-    CHECK_DAMAGE(Mapping->PageCount, 1, "V2"); // its second page is where its guard should be
+    CHECK_DAMAGE(Mapping->PageCount, 1, "M2");
     CHECK_DAMAGE(Mapping->PageCount, 3, "M2");
     CHECK_DAMAGE(Mapping->Va, Mapping->Va + PAGE_SIZE, "M1");
     MmUnmapIoSpace(Va, 2 * PAGE_SIZE);
@@ -82,7 +82,7 @@ static VOID A_leaf_in_a_guard_is_seen(VOID)
     const PFN_NUMBER Pfn = PfnOf(FAKE_IO_LOW);
     MI_TLB_BATCH Batch;
     CHECK_EQUAL(MiPrepareRange(Guard, Pfn, 1), STATUS_SUCCESS);
-    MiCommitRange(Guard, Pfn, 1, (MI_PROTECTION){MiAccessReadWrite, MiCacheUncached});
+    MiCommitRange(NULL, Guard, Pfn, 1, (MI_PROTECTION){MiAccessReadWrite, MiCacheUncached});
     CheckSeen("V2");
     MiInitializeTlbBatch(&Batch);
     MiClearRange(Guard, 1, &Batch);
@@ -96,12 +96,12 @@ static VOID A_leaf_that_belongs_to_nobody_is_seen(VOID)
     const PFN_NUMBER Pfn = PfnOf(FAKE_IO_LOW);
     MI_TLB_BATCH Batch;
     CHECK_EQUAL(MiPrepareRange(Va, Pfn, 1), STATUS_SUCCESS);
-    MiCommitRange(Va, Pfn, 1, (MI_PROTECTION){MiAccessReadWrite, MiCacheUncached});
+    MiCommitRange(NULL, Va, Pfn, 1, (MI_PROTECTION){MiAccessReadWrite, MiCacheUncached});
     CheckSeen("T4");
     MiInitializeTlbBatch(&Batch);
     MiClearRange(Va, 1, &Batch);
     MiFlushTlbBatch(&Batch);
-    MiCommitRange(Va, Pfn, 1, (MI_PROTECTION){MiAccessExecuteReadWrite, MiCacheUncached});
+    MiCommitRange(NULL, Va, Pfn, 1, (MI_PROTECTION){MiAccessExecuteReadWrite, MiCacheUncached});
     HostForgetPrinted();
     CHECK_EQUAL(MmVerify(), 2); // it is writable and executable, too
     MiClearRange(Va, 1, &Batch);
@@ -130,15 +130,14 @@ static VOID A_ledger_without_a_mappings_hold_is_seen(VOID)
 {
     static const MI_PFN_RANGE Range = {FAKE_IO_LOW >> PAGE_SHIFT, FAKE_IO_LOW >> PAGE_SHIFT};
     const PVOID Va = MmMapIoSpace(Pa(FAKE_IO_LOW), PAGE_SIZE, MmNonCached);
-    MiReleaseCacheRange(Range);
+    MiReleaseFrames(Range);
     CheckSeen("C3");
-    CHECK_EQUAL(MiAcquireCacheRange(Range, MiCacheUncached, NULL), STATUS_SUCCESS);
+    CHECK_EQUAL(MiHoldFrames(Range, MiCacheUncached, NULL), STATUS_SUCCESS);
     MmUnmapIoSpace(Va, PAGE_SIZE);
     // And one that names RAM.
-    CHECK_EQUAL(MiAcquireCacheRange((MI_PFN_RANGE){0x400, 0x400}, MiCacheUncached, NULL),
-                STATUS_SUCCESS);
+    CHECK_EQUAL(MiHoldFrames((MI_PFN_RANGE){0x400, 0x400}, MiCacheUncached, NULL), STATUS_SUCCESS);
     CheckSeen("C2");
-    MiReleaseCacheRange((MI_PFN_RANGE){0x400, 0x400});
+    MiReleaseFrames((MI_PFN_RANGE){0x400, 0x400});
 }
 
 static VOID A_claim_of_RAM_is_seen(VOID)
@@ -155,6 +154,27 @@ static VOID A_claim_of_RAM_is_seen(VOID)
     MmReleasePhysicalRange(Claim);
 }
 
+static VOID Damage_to_a_block_is_seen(VOID)
+{
+    const PVOID Va = MmAllocateNonCachedMemory(2 * PAGE_SIZE);
+    const PMI_BLOCK Block = MiFindBlockAround(Va);
+    CHECK_DAMAGE(Block->Protection.CacheType, MiCacheWriteBack, "K2");
+    CHECK_DAMAGE(Block->Protection.Access, MiAccessRead, "K2");
+    CHECK_DAMAGE(Block->Node.First, Block->Node.First - 1, "K2");
+    CHECK_DAMAGE(Block->Node.Last, Block->Node.Last + 1, "K2");
+    CHECK_DAMAGE(Block->Node.Last, Block->Node.Last - 1, "K2");
+    CHECK_DAMAGE(Block->Node.MaxLast, Block->Node.MaxLast + 1, "K2");
+    CHECK_DAMAGE(Block->Node.Height, 9, "K2");
+    const PMMPFN Frame = MiPfnElement((ULONG64)MmGetPhysicalAddress(Va).QuadPart >> PAGE_SHIFT);
+    CHECK_DAMAGE(Frame->State, MiPfnPool, "K2");
+    const PVOID Other = MmAllocateNonCachedMemory(PAGE_SIZE);
+    const PMI_BLOCK Second = MiFindBlockAround(Other);
+    CHECK(Second->Node.First > Block->Node.Last);
+    CHECK_DAMAGE(Second->Node.First, Block->Node.Last, "K2");
+    MmFreeNonCachedMemory(Other, PAGE_SIZE);
+    MmFreeNonCachedMemory(Va, 2 * PAGE_SIZE);
+}
+
 static const HOST_TEST Tests[] = {
     HOST_ROW(Damage_to_the_frames_is_seen, "F1-F3, A1", &FakeMachineMax),
     HOST_ROW(Damage_to_a_mapping_is_seen, "M1, M2, V2", &FakeMachineMax),
@@ -165,6 +185,7 @@ static const HOST_TEST Tests[] = {
     HOST_ROW(A_table_that_is_in_no_tree_is_seen, "T2", &FakeMachineMax),
     HOST_ROW(A_ledger_without_a_mappings_hold_is_seen, "C2, C3", &FakeMachineMax),
     HOST_ROW(A_claim_of_RAM_is_seen, "O1", &FakeMachineMax),
+    HOST_ROW(Damage_to_a_block_is_seen, "K2, K3", &FakeMachineMax),
 };
 
 HOST_DEFINE_SUITE(verify);

@@ -5,7 +5,8 @@
 //   W1  Within one call of an exported routine, what an address translates to changes at most once:
 //       a walker that looks at any moment finds the old translation or the new one. (Not so in the
 //       pool: a call may allocate and free.)
-//   W2  A leaf never replaces another one, and a table that replaces a leaf translates alike.
+//   W2  A leaf never replaces another one, unless only the rights differ; and a table that replaces
+//       a leaf translates alike.
 //   W3  Every linked table is a frame in state Table, linked once; no leaf reaches a table but the
 //       direct map's, and none but the direct map's reaches a free frame.
 //   W4  No frame is mapped, or remembered by the TLB, with two cache types at a time.
@@ -454,6 +455,21 @@ static VOID StoreOverTable(PFN_NUMBER TablePfn, ULONG Index, ULONG_PTR Va, MMPTE
     StoreOverEmpty(TablePfn, Index, Va, New);
 }
 
+// W2: the TLB keeps the old rights until it is told, so the old leaf counts beside the new one.
+static VOID ChangeRights(PFN_NUMBER TablePfn, ULONG Index, ULONG_PTR Va, MMPTE Old, MMPTE New)
+{
+    const ULONG Level = Watch.Frames[TablePfn].TableLevel;
+    const PFN_NUMBER Pfn = MiArchPtePfn(New, Level);
+    const MI_CACHE_TYPE CacheType = MiArchPteProtection(New, Level).CacheType;
+    if (IsDirectMap(Va) || MiArchPtePfn(Old, Level) != Pfn ||
+        MiArchPteProtection(Old, Level).CacheType != CacheType) {
+        FAIL("W2: %s stores a leaf over a leaf at 0x%llx", Watch.Routine, (ULONG64)Va);
+    }
+    NoteChange(TablePfn, Index, Va);
+    CountLeaf(Pfn, Level, CacheType, +1);
+    RememberStale(Va, Level, Pfn, CacheType);
+}
+
 static VOID StoreOverLeaf(PFN_NUMBER TablePfn, ULONG Index, ULONG_PTR Va, MMPTE Old, MMPTE New)
 {
     const ULONG Level = Watch.Frames[TablePfn].TableLevel;
@@ -466,7 +482,8 @@ static VOID StoreOverLeaf(PFN_NUMBER TablePfn, ULONG Index, ULONG_PTR Va, MMPTE 
         SplitLeaf(Va, Level, Old, MiArchPtePfn(New, Level));
         return;
     case MiPteLeaf:
-        FAIL("W2: %s stores a leaf over a leaf at 0x%llx", Watch.Routine, (ULONG64)Va);
+        ChangeRights(TablePfn, Index, Va, Old, New);
+        return;
     }
 }
 
@@ -500,7 +517,8 @@ VOID WatchStore(PFN_NUMBER TablePfn, ULONG Index, MMPTE Old, MMPTE New)
 
 VOID WatchFreeFrame(PFN_NUMBER Pfn)
 {
-    if (MiPfnElement(Pfn) != NULL && MiPfnElement(Pfn)->MapCount != 0) {
+    const MMPFN *Element = MiPfnElement(Pfn);
+    if (Element != NULL && (Element->MapCount != 0 || Element->LockCount != 0)) {
         return; // mm stops the machine instead
     }
     if (Watch.Frames[Pfn].TableLevel != 0) {
@@ -573,6 +591,14 @@ VOID WatchEndCall(VOID)
         FAIL("W8: %s returns with locks 0x%x at IRQL %u", Watch.Routine, FakeHeldRanks, FakeIrql);
     }
     Watch.Routine = "nobody";
+}
+
+VOID WatchEndCalls(VOID)
+{
+    if (Watch.Depth > 0) {
+        Watch.Depth = 1;
+        WatchEndCall();
+    }
 }
 
 VOID WatchAbandonCall(VOID)

@@ -4,6 +4,7 @@
 //   # calibration 21
 //   # bench map-4K 812
 #include "kernel/inc/ke.h"
+#include "kernel/inc/rtl.h"
 #include "tests/kernel/tests.h"
 
 #define WARM_UP_ROUNDS 8
@@ -43,6 +44,14 @@ static VOID DoNothing(PVOID Context)
     UNREFERENCED_PARAMETER(Context);
 }
 
+// Boot option `filter`: only the rows whose name contains it.
+static BOOLEAN IsWanted(PCSTR Name)
+{
+    CHAR Filter[32];
+    return !KeGetBootOption("filter", Filter, sizeof(Filter)) ||
+           RtlFindSubstring(Name, Filter) != NULL;
+}
+
 static VOID PrintResult(PCSTR Name, ULONG64 Cycles, ULONG64 Overhead)
 {
     DbgPrint("# bench %s %llu\n", Name, Cycles > Overhead ? Cycles - Overhead : 0);
@@ -78,7 +87,64 @@ static VOID MeasureIo(ULONG64 Gap, ULONG64 Overhead)
 {
     for (ULONG Row = 0; Row < ARRAYSIZE(IoRows); Row += 1) {
         IO_WORK Io = {KtPhysical(Gap), IoRows[Row].ByteCount};
+        if (!IsWanted(IoRows[Row].Name)) {
+            continue;
+        }
         PrintResult(IoRows[Row].Name, MeasureMedian(MapAndUnmapIo, &Io), Overhead);
+    }
+}
+
+//
+// Never the same range twice in a row: nothing that was kept from the last mapping fits.
+//
+
+typedef struct _WALK_WORK {
+    IO_WORK Io;
+    ULONG64 FirstAddress;
+    ULONG64 EndAddress;
+} WALK_WORK;
+
+static VOID MapAndUnmapNext(PVOID Context)
+{
+    WALK_WORK *Walk = Context;
+    MapAndUnmapIo(&Walk->Io);
+    Walk->Io.Address.QuadPart += (LONG64)Walk->Io.ByteCount;
+    if ((ULONG64)Walk->Io.Address.QuadPart == Walk->EndAddress) {
+        Walk->Io.Address.QuadPart = (LONG64)Walk->FirstAddress;
+    }
+}
+
+static VOID MeasureWalk(PCSTR Name, ULONG64 Gap, SIZE_T ByteCount, ULONG64 Overhead)
+{
+    WALK_WORK Walk = {{KtPhysical(Gap), ByteCount}, Gap, Gap + 16 * ByteCount};
+    if (IsWanted(Name)) {
+        PrintResult(Name, MeasureMedian(MapAndUnmapNext, &Walk), Overhead);
+    }
+}
+
+//
+// The same page with many other mappings live: of other pages, and of the same one.
+//
+
+#define LIVE_COUNT 10000u
+
+static PVOID LiveMappings[LIVE_COUNT];
+
+static VOID MeasureAmongOthers(PCSTR Name, ULONG64 Gap, ULONG64 Stride, ULONG64 Overhead)
+{
+    IO_WORK Io = {KtPhysical(Gap), PAGE_SIZE};
+    if (!IsWanted(Name)) {
+        return;
+    }
+    for (ULONG Index = 0; Index < LIVE_COUNT; Index += 1) {
+        LiveMappings[Index] = MmMapIoSpaceEx(KtPhysical(Gap + (Index + 1) * Stride), PAGE_SIZE,
+                                             PAGE_READWRITE | PAGE_NOCACHE);
+    }
+    PrintResult(Name, MeasureMedian(MapAndUnmapIo, &Io), Overhead);
+    for (ULONG Index = 0; Index < LIVE_COUNT; Index += 1) {
+        if (LiveMappings[Index] != NULL) {
+            MmUnmapIoSpace(LiveMappings[Index], PAGE_SIZE);
+        }
     }
 }
 
@@ -114,6 +180,9 @@ static VOID MeasureReserved(ULONG64 Overhead)
 {
     for (ULONG Row = 0; Row < ARRAYSIZE(ReservedRows); Row += 1) {
         const ULONG PageCount = ReservedRows[Row].PageCount;
+        if (!IsWanted(ReservedRows[Row].Name)) {
+            continue;
+        }
         RESERVED_WORK Work = {MmAllocateMappingAddress((SIZE_T)PageCount * PAGE_SIZE, KT_TAG),
                               KtAllocatePages(PageCount)};
         if (Work.Base == NULL || Work.Mdl == NULL) {
@@ -123,6 +192,29 @@ static VOID MeasureReserved(ULONG64 Overhead)
         PrintResult(ReservedRows[Row].Name, MeasureMedian(MapAndUnmapReserved, &Work), Overhead);
         MmFreeMappingAddress(Work.Base, KT_TAG);
         KtFreePages(Work.Mdl);
+    }
+}
+
+//
+// An MDL of one page, mapped wherever there is room.
+//
+
+static VOID MapAndUnmapMdl(PVOID Context)
+{
+    PMDL Mdl = Context;
+    PVOID Va = MmMapLockedPagesSpecifyCache(Mdl, KernelMode, MmCached, NULL, FALSE,
+                                            NormalPagePriority | MdlMappingNoExecute);
+    if (Va != NULL) {
+        MmUnmapLockedPages(Va, Mdl);
+    }
+}
+
+static VOID MeasureMdl(ULONG64 Overhead)
+{
+    PMDL Mdl = IsWanted("mdl-1") ? KtAllocatePages(1) : NULL;
+    if (Mdl != NULL) {
+        PrintResult("mdl-1", MeasureMedian(MapAndUnmapMdl, Mdl), Overhead);
+        KtFreePages(Mdl);
     }
 }
 
@@ -136,5 +228,10 @@ VOID KiRunBenchmarks(VOID)
         return;
     }
     MeasureIo(Gap, Overhead);
+    MeasureWalk("map-4K-walk", Gap, 4 * KT_KIB, Overhead);
+    MeasureWalk("map-2M-walk", Gap, 2 * KT_MIB, Overhead);
+    MeasureAmongOthers("map-4K-others", Gap, PAGE_SIZE, Overhead);
+    MeasureAmongOthers("map-4K-same", Gap, 0, Overhead);
     MeasureReserved(Overhead);
+    MeasureMdl(Overhead);
 }

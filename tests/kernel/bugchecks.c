@@ -9,36 +9,12 @@
 #include "kernel/inc/ke.h"
 #include "kernel/inc/kearch.h"
 #include "kernel/inc/rtl.h"
+#include "tests/examples/examples.h"
+#include "tests/kernel/misuse.h"
 #include "tests/kernel/reference.h"
-#include "tests/kernel/tests.h"
 
 #define TAG 'kcuB'
 #define OTHER_TAG 'rhtO'
-
-typedef struct _BUG_CHECK_TEST {
-    PCSTR Name;
-    KT_ROUTINE *Routine;
-} BUG_CHECK_TEST;
-
-static VOID Announce(ULONG Number, ULONG64 Value)
-{
-    DbgPrint("# param %u 0x%llx\n", Number, Value);
-}
-
-static VOID AnnouncePointer(ULONG Number, const VOID *Value)
-{
-    Announce(Number, (ULONG64)Value);
-}
-
-// A mapping or an MDL that a test cannot do without. Without it the test returns, and the runner
-// sees no bug check.
-#define NEED(Expression)                                                                           \
-    do {                                                                                           \
-        if (!(Expression)) {                                                                       \
-            DbgPrint("cannot be set up: %s\n", #Expression);                                       \
-            return;                                                                                \
-        }                                                                                          \
-    } while (0)
 
 //
 // Instructions whose place is known: one access each, and a call of which the return address is
@@ -117,6 +93,11 @@ static VOID UnmapIoSpaceTwice(VOID)
     MmUnmapIoSpace(Va, 3 * PAGE_SIZE);
     AnnouncePointer(2, Va);
     MmUnmapIoSpace(Va, 3 * PAGE_SIZE);
+}
+
+static VOID UnmapIoSpaceInAnExample(VOID)
+{
+    ExampleUnmapTwice(KtPhysical(KT_APIC_BASE));
 }
 
 static VOID UnmapIoSpaceUnknown(VOID)
@@ -464,6 +445,95 @@ static VOID FreePagesOfPool(VOID)
     MmFreePagesFromMdl(Mdl);
 }
 
+static PVOID Contiguous(MEMORY_CACHING_TYPE CacheType)
+{
+    return MmAllocateContiguousMemorySpecifyCache(2 * PAGE_SIZE, KtPhysical(0),
+                                                  KtPhysical(MAXULONG64), KtPhysical(0), CacheType);
+}
+
+static VOID FreeContiguousUnknown(VOID)
+{
+    static UCHAR Object[16];
+    AnnouncePointer(2, Object);
+    MmFreeContiguousMemory(Object);
+}
+
+static VOID FreeContiguousTwice(VOID)
+{
+    PVOID Va = Contiguous(MmNonCached);
+    NEED(Va != NULL);
+    MmFreeContiguousMemory(Va);
+    AnnouncePointer(2, Va);
+    MmFreeContiguousMemory(Va);
+}
+
+static VOID FreeContiguousInside(VOID)
+{
+    PVOID Va = Contiguous(MmCached);
+    NEED(Va != NULL);
+    AnnouncePointer(2, KtAdd(Va, PAGE_SIZE));
+    MmFreeContiguousMemory(KtAdd(Va, PAGE_SIZE));
+}
+
+static VOID FreeContiguousWrongSize(VOID)
+{
+    PVOID Va = Contiguous(MmCached);
+    NEED(Va != NULL);
+    AnnouncePointer(2, Va);
+    MmFreeContiguousMemorySpecifyCache(Va, PAGE_SIZE, MmCached);
+}
+
+static VOID FreeContiguousWrongType(VOID)
+{
+    PVOID Va = Contiguous(MmCached);
+    NEED(Va != NULL);
+    AnnouncePointer(2, Va);
+    MmFreeContiguousMemorySpecifyCache(Va, 2 * PAGE_SIZE, MmWriteCombined);
+}
+
+static VOID FreeContiguousStillMapped(VOID)
+{
+    PVOID Va = Contiguous(MmWriteCombined);
+    NEED(Va != NULL && MmMapIoSpace(MmGetPhysicalAddress(Va), PAGE_SIZE, MmCached) != NULL);
+    Announce(2, KtPhysicalOf(Va) >> PAGE_SHIFT);
+    MmFreeContiguousMemory(Va);
+}
+
+static VOID ReadFreedContiguous(VOID)
+{
+    PVOID Va = Contiguous(MmNonCached);
+    NEED(Va != NULL);
+    MmFreeContiguousMemory(Va);
+    AnnouncePointer(1, Va);
+    AnnouncePointer(3, KtReadInstruction);
+    KtReadAt(Va);
+}
+
+static VOID FreeNonCachedWrongSize(VOID)
+{
+    PVOID Va = MmAllocateNonCachedMemory(3 * PAGE_SIZE);
+    NEED(Va != NULL);
+    AnnouncePointer(2, Va);
+    MmFreeNonCachedMemory(Va, 2 * PAGE_SIZE);
+}
+
+static VOID FreeNonCachedTwice(VOID)
+{
+    PVOID Va = MmAllocateNonCachedMemory(3 * PAGE_SIZE);
+    NEED(Va != NULL);
+    MmFreeNonCachedMemory(Va, 3 * PAGE_SIZE);
+    AnnouncePointer(2, Va);
+    MmFreeNonCachedMemory(Va, 3 * PAGE_SIZE);
+}
+
+static VOID FreeNonCachedInside(VOID)
+{
+    PVOID Va = MmAllocateNonCachedMemory(3 * PAGE_SIZE);
+    NEED(Va != NULL);
+    AnnouncePointer(2, KtAdd(Va, PAGE_SIZE));
+    MmFreeNonCachedMemory(KtAdd(Va, PAGE_SIZE), PAGE_SIZE);
+}
+
 static VOID FreePagesStillMapped(VOID)
 {
     PMDL Mdl = KtAllocatePages(1);
@@ -498,6 +568,131 @@ static VOID MapObsoleteWithoutAddresses(VOID)
     NEED(Mdl != NULL);
     MmStartFailures(MM_FAIL_ADDRESSES, 0, MAXULONG);
     (VOID) !MmMapLockedPages(Mdl, KernelMode);
+}
+
+//
+// 0x4E, 0x76: locked pages.
+//
+
+// A locked MDL of a block of PageCount pages, all of it.
+static PMDL LockPool(ULONG PageCount)
+{
+    const SIZE_T ByteCount = (SIZE_T)PageCount * PAGE_SIZE;
+    PVOID Block = ExAllocatePool2(POOL_FLAG_NON_PAGED, ByteCount, TAG);
+    PMDL Mdl = Block != NULL ? IoAllocateMdl(Block, (ULONG)ByteCount, FALSE, FALSE, NULL) : NULL;
+    if (Mdl != NULL) {
+        MmProbeAndLockPages(Mdl, KernelMode, IoWriteAccess);
+    }
+    return Mdl;
+}
+
+static VOID UnlockTwice(VOID)
+{
+    PMDL Mdl = LockPool(2);
+    NEED(Mdl != NULL);
+    MmUnlockPages(Mdl);
+    AnnouncePointer(2, Mdl);
+    MmUnlockPages(Mdl);
+}
+
+static VOID UnlockPagesOfAnMdl(VOID)
+{
+    PMDL Mdl = KtAllocatePages(1);
+    NEED(Mdl != NULL);
+    AnnouncePointer(2, Mdl);
+    MmUnlockPages(Mdl);
+}
+
+static VOID UnlockCopy(VOID)
+{
+    static UCHAR Copy[sizeof(MDL) + sizeof(PFN_NUMBER)] DECLSPEC_ALIGN(16);
+    PMDL Mdl = LockPool(1);
+    NEED(Mdl != NULL);
+    RtlCopyMemory(Copy, Mdl, sizeof(Copy));
+    AnnouncePointer(2, Copy);
+    MmUnlockPages((PMDL)Copy);
+}
+
+static VOID UnlockForeignFrame(VOID)
+{
+    PMDL Mdl = LockPool(1);
+    PMDL Other = KtAllocatePages(1);
+    NEED(Mdl != NULL && Other != NULL);
+    MmGetMdlPfnArray(Mdl)[0] = MmGetMdlPfnArray(Other)[0];
+    Announce(2, MmGetMdlPfnArray(Mdl)[0]);
+    MmUnlockPages(Mdl);
+}
+
+static VOID FreeLockedPool(VOID)
+{
+    PMDL Mdl = LockPool(1);
+    NEED(Mdl != NULL);
+    Announce(2, MmGetMdlPfnArray(Mdl)[0]);
+    ExFreePool(Mdl->StartVa);
+}
+
+//
+// 0x12E, 0x40, 0x1A: parts of MDLs, and their protection.
+//
+
+static VOID BuildPartOutside(VOID)
+{
+    PMDL Source = LockPool(2);
+    PMDL Target = IoAllocateMdl(NULL, 2 * PAGE_SIZE, FALSE, FALSE, NULL);
+    NEED(Source != NULL && Target != NULL);
+    AnnouncePointer(1, Source);
+    AnnouncePointer(2, Target);
+    AnnouncePointer(3, KtAdd(Source->StartVa, PAGE_SIZE));
+    IoBuildPartialMdl(Source, Target, KtAdd(Source->StartVa, PAGE_SIZE), PAGE_SIZE + 1);
+}
+
+static VOID BuildPartTooLarge(VOID)
+{
+    PMDL Source = LockPool(3);
+    PMDL Target = IoAllocateMdl(NULL, PAGE_SIZE, FALSE, FALSE, NULL);
+    NEED(Source != NULL && Target != NULL);
+    AnnouncePointer(1, Target);
+    IoBuildPartialMdl(Source, Target, Source->StartVa, 0);
+}
+
+static VOID ProtectChangedMdl(VOID)
+{
+    PMDL Mdl = LockPool(2);
+    PVOID Va = MapMdl(Mdl);
+    NEED(Va != NULL);
+    AnnouncePointer(2, Mdl);
+    AnnouncePointer(3, KtAdd(Va, PAGE_SIZE));
+    Announce(4, MmGetMdlPfnArray(Mdl)[1]);
+    MmGetMdlPfnArray(Mdl)[1] = MmGetMdlPfnArray(Mdl)[0];
+    (VOID) !MmProtectMdlSystemAddress(Mdl, PAGE_READONLY);
+}
+
+//
+// 0x1E: exceptions that nobody handles.
+//
+
+static VOID RaiseUnhandled(VOID)
+{
+    AnnouncePointer(2, KtReturnFromCall);
+    (VOID) KtCallRoutine(ExRaiseStatus, (ULONG)STATUS_IN_PAGE_ERROR, 0, 0);
+}
+
+static VOID RaiseInCatchUnhandled(VOID)
+{
+    KmTry {
+        ExRaiseStatus(STATUS_IN_PAGE_ERROR);
+    }
+    KmCatch (Status) {
+        ExRaiseAccessViolation();
+    }
+}
+
+static VOID LockNothingUnhandled(VOID)
+{
+    PMDL Mdl = IoAllocateMdl(NULL, PAGE_SIZE, FALSE, FALSE, NULL);
+    NEED(Mdl != NULL);
+    AnnouncePointer(2, KtReturnFromCall);
+    (VOID) KtCallRoutine(MmProbeAndLockPages, (ULONG64)Mdl, KernelMode, IoReadAccess);
 }
 
 //
@@ -558,6 +753,16 @@ static VOID FreeKernelData(VOID)
     static UCHAR Object[PAGE_SIZE];
     AnnouncePointer(2, Object);
     ExFreePool(Object);
+}
+
+static VOID FreePageOfAnMdl(VOID)
+{
+    const PMDL Mdl = KtAllocatePages(1);
+    NEED(Mdl != NULL);
+    const PVOID Page = KtDirectMap(KtPageAddress(Mdl, 0));
+    AnnouncePointer(2, Page);
+    Announce(3, MmGetMdlPfnArray(Mdl)[0]);
+    ExFreePool(Page);
 }
 
 static VOID FreeUserAddress(VOID)
@@ -741,6 +946,31 @@ static VOID ReadExecuteOnly(VOID)
     ReadFault(Va);
 }
 
+static VOID ReadInaccessible(VOID)
+{
+    PMDL Mdl = LockPool(1);
+    PVOID Va = MapMdl(Mdl);
+    NEED(Va != NULL && NT_SUCCESS(MmProtectMdlSystemAddress(Mdl, PAGE_NOACCESS)));
+    ReadFault(Va);
+}
+
+static VOID WriteProtectedMdl(VOID)
+{
+    PMDL Mdl = LockPool(1);
+    PVOID Va = MapMdl(Mdl);
+    NEED(Va != NULL && NT_SUCCESS(MmProtectMdlSystemAddress(Mdl, PAGE_READONLY)));
+    AnnounceForbidden(Va);
+    KtWriteAt(Va);
+}
+
+static VOID ReadPassedPage(VOID)
+{
+    PMDL Mdl = LockPool(2);
+    PVOID Va = MapMdl(Mdl);
+    NEED(Va != NULL && NT_SUCCESS(MmAdvanceMdl(Mdl, PAGE_SIZE)));
+    ReadFault(Va);
+}
+
 static VOID WriteReadOnlyMapping(VOID)
 {
     PVOID Va = MapGap(1, PAGE_READONLY);
@@ -885,97 +1115,118 @@ static VOID AcquireLockAtHighLevel(VOID)
     (VOID) !KiAcquireLock(&FirstLock);
 }
 
-#define TEST(Routine)                                                                              \
-    {                                                                                              \
-#Routine, Routine                                                                          \
-    }
-
-static const BUG_CHECK_TEST Tests[] = {
-    TEST(UnmapIoSpaceTwice),
-    TEST(UnmapIoSpaceUnknown),
-    TEST(UnmapIoSpaceTooMuch),
-    TEST(UnmapIoSpaceTooLittle),
-    TEST(UnmapIoSpaceInside),
-    TEST(UnmapIoSpaceZeroBytes),
-    TEST(UnmapIoSpaceOfAnMdl),
-    TEST(UnmapIoSpaceOfAReservation),
-    TEST(UnmapMdlNotMapped),
-    TEST(UnmapMdlTwice),
-    TEST(UnmapMdlOfAReservation),
-    TEST(UnmapMdlChangedSize),
-    TEST(UnmapMdlWrongAddress),
-    TEST(UnmapMdlChangedFrame),
-    TEST(UnmapMdlChangedStartVa),
-    TEST(ReserveZeroBytes),
-    TEST(FreeReservationWrongTag),
-    TEST(FreeNoReservation),
-    TEST(FreeReservationTwice),
-    TEST(FreeReservationWhileMapped),
-    TEST(MapReservationWrongTag),
-    TEST(MapNoReservation),
-    TEST(MapInsideReservation),
-    TEST(MapReservationTwice),
-    TEST(UnmapReservationWrongTag),
-    TEST(UnmapNoReservation),
-    TEST(UnmapReservationTooMany),
-    TEST(UnmapReservationNotMapped),
-    TEST(UnmapReservationTwice),
-    TEST(UnmapReservationPartly),
-    TEST(UnmapReservationOtherMdl),
-    TEST(MapFreeFrame),
-    TEST(MapFreeFrameIntoReservation),
-    TEST(MapPageTableFrame),
-    TEST(FreePagesTwice),
-    TEST(FreePagesOfPool),
-    TEST(FreePagesStillMapped),
-    TEST(BuildMdlOverNothing),
-    TEST(MapWithoutAddresses),
-    TEST(MapObsoleteWithoutAddresses),
-    TEST(FreeBlockTwice),
-    TEST(FreePagesOfPoolTwice),
-    TEST(FreeBlockWrongTag),
-    TEST(FreePagesOfPoolWrongTag),
-    TEST(FreeInsideBlock),
-    TEST(FreeKernelData),
-    TEST(FreeUserAddress),
-    TEST(FreeOverrunBlock),
-    TEST(AllocateAtHighLevel),
-    TEST(FreeAtHighLevel),
-    TEST(AllocateWithTagZero),
-    TEST(AllocateWithTagBig),
-    TEST(AllocateWithTagUnprintable),
-    TEST(AllocateMustSucceed),
-    TEST(FreeMdlTwice),
-    TEST(FreeForeignMdl),
-    TEST(ReadReservation),
-    TEST(WriteReservation),
-    TEST(ExecuteReservation),
-    TEST(ReadGuardPage),
-    TEST(WriteBeforeReservation),
-    TEST(ReadAfterUnmap),
-    TEST(ReadNull),
-    TEST(ReadNowhere),
-    TEST(ReadNonCanonical),
-    TEST(WriteNonCanonical),
-    TEST(ReadExecuteOnly),
-    TEST(WriteReadOnlyMapping),
-    TEST(WriteReadOnlyLargeMapping),
-    TEST(WriteKernelText),
-    TEST(WriteSelfMap),
-    TEST(ExecuteMapping),
-    TEST(ExecutePool),
-    TEST(ExecuteStack),
-    TEST(ReadAtDispatch),
-    TEST(WriteAtDispatch),
-    TEST(ExecuteAtDispatch),
-    TEST(OverflowStack),
-    TEST(DivideByZero),
-    TEST(RaiseToLower),
-    TEST(LowerToHigher),
-    TEST(AcquireLockTwice),
-    TEST(ReleaseFreeLock),
-    TEST(AcquireLocksInWrongOrder),
-    TEST(AcquireLockAtHighLevel),
+static const MISUSE_TEST Tests[] = {
+    MISUSE(UnmapIoSpaceTwice),
+    MISUSE(UnmapIoSpaceInAnExample),
+    MISUSE(UnmapIoSpaceUnknown),
+    MISUSE(UnmapIoSpaceTooMuch),
+    MISUSE(UnmapIoSpaceTooLittle),
+    MISUSE(UnmapIoSpaceInside),
+    MISUSE(UnmapIoSpaceZeroBytes),
+    MISUSE(UnmapIoSpaceOfAnMdl),
+    MISUSE(UnmapIoSpaceOfAReservation),
+    MISUSE(UnmapMdlNotMapped),
+    MISUSE(UnmapMdlTwice),
+    MISUSE(UnmapMdlOfAReservation),
+    MISUSE(UnmapMdlChangedSize),
+    MISUSE(UnmapMdlWrongAddress),
+    MISUSE(UnmapMdlChangedFrame),
+    MISUSE(UnmapMdlChangedStartVa),
+    MISUSE(ReserveZeroBytes),
+    MISUSE(FreeReservationWrongTag),
+    MISUSE(FreeNoReservation),
+    MISUSE(FreeReservationTwice),
+    MISUSE(FreeReservationWhileMapped),
+    MISUSE(MapReservationWrongTag),
+    MISUSE(MapNoReservation),
+    MISUSE(MapInsideReservation),
+    MISUSE(MapReservationTwice),
+    MISUSE(UnmapReservationWrongTag),
+    MISUSE(UnmapNoReservation),
+    MISUSE(UnmapReservationTooMany),
+    MISUSE(UnmapReservationNotMapped),
+    MISUSE(UnmapReservationTwice),
+    MISUSE(UnmapReservationPartly),
+    MISUSE(UnmapReservationOtherMdl),
+    MISUSE(MapFreeFrame),
+    MISUSE(MapFreeFrameIntoReservation),
+    MISUSE(MapPageTableFrame),
+    MISUSE(FreePagesTwice),
+    MISUSE(FreePagesOfPool),
+    MISUSE(FreePagesStillMapped),
+    MISUSE(FreeContiguousUnknown),
+    MISUSE(FreeContiguousTwice),
+    MISUSE(FreeContiguousInside),
+    MISUSE(FreeContiguousWrongSize),
+    MISUSE(FreeContiguousWrongType),
+    MISUSE(FreeContiguousStillMapped),
+    MISUSE(ReadFreedContiguous),
+    MISUSE(FreeNonCachedWrongSize),
+    MISUSE(FreeNonCachedTwice),
+    MISUSE(FreeNonCachedInside),
+    MISUSE(BuildMdlOverNothing),
+    MISUSE(MapWithoutAddresses),
+    MISUSE(MapObsoleteWithoutAddresses),
+    MISUSE(UnlockTwice),
+    MISUSE(UnlockPagesOfAnMdl),
+    MISUSE(UnlockCopy),
+    MISUSE(UnlockForeignFrame),
+    MISUSE(FreeLockedPool),
+    MISUSE(BuildPartOutside),
+    MISUSE(BuildPartTooLarge),
+    MISUSE(ProtectChangedMdl),
+    MISUSE(RaiseUnhandled),
+    MISUSE(RaiseInCatchUnhandled),
+    MISUSE(LockNothingUnhandled),
+    MISUSE(FreeBlockTwice),
+    MISUSE(FreePagesOfPoolTwice),
+    MISUSE(FreeBlockWrongTag),
+    MISUSE(FreePagesOfPoolWrongTag),
+    MISUSE(FreeInsideBlock),
+    MISUSE(FreeKernelData),
+    MISUSE(FreePageOfAnMdl),
+    MISUSE(FreeUserAddress),
+    MISUSE(FreeOverrunBlock),
+    MISUSE(AllocateAtHighLevel),
+    MISUSE(FreeAtHighLevel),
+    MISUSE(AllocateWithTagZero),
+    MISUSE(AllocateWithTagBig),
+    MISUSE(AllocateWithTagUnprintable),
+    MISUSE(AllocateMustSucceed),
+    MISUSE(FreeMdlTwice),
+    MISUSE(FreeForeignMdl),
+    MISUSE(ReadReservation),
+    MISUSE(WriteReservation),
+    MISUSE(ExecuteReservation),
+    MISUSE(ReadGuardPage),
+    MISUSE(WriteBeforeReservation),
+    MISUSE(ReadAfterUnmap),
+    MISUSE(ReadNull),
+    MISUSE(ReadNowhere),
+    MISUSE(ReadNonCanonical),
+    MISUSE(WriteNonCanonical),
+    MISUSE(ReadExecuteOnly),
+    MISUSE(ReadInaccessible),
+    MISUSE(WriteProtectedMdl),
+    MISUSE(ReadPassedPage),
+    MISUSE(WriteReadOnlyMapping),
+    MISUSE(WriteReadOnlyLargeMapping),
+    MISUSE(WriteKernelText),
+    MISUSE(WriteSelfMap),
+    MISUSE(ExecuteMapping),
+    MISUSE(ExecutePool),
+    MISUSE(ExecuteStack),
+    MISUSE(ReadAtDispatch),
+    MISUSE(WriteAtDispatch),
+    MISUSE(ExecuteAtDispatch),
+    MISUSE(OverflowStack),
+    MISUSE(DivideByZero),
+    MISUSE(RaiseToLower),
+    MISUSE(LowerToHigher),
+    MISUSE(AcquireLockTwice),
+    MISUSE(ReleaseFreeLock),
+    MISUSE(AcquireLocksInWrongOrder),
+    MISUSE(AcquireLockAtHighLevel),
 };
 
 VOID KiRunBugCheckTest(PCSTR Name)
@@ -986,6 +1237,10 @@ VOID KiRunBugCheckTest(PCSTR Name)
             DbgPrint("%s: the misuse went unnoticed\n", Name);
             return;
         }
+    }
+    if (KtRunViolation(Name)) {
+        DbgPrint("%s: the violation went unnoticed\n", Name);
+        return;
     }
     DbgPrint("there is no bug-check test '%s'\n", Name);
 }

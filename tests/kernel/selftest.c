@@ -16,6 +16,7 @@
 // Boot options: `filter=<substr>` runs only the tests whose name, or whose suite's name, contains
 // it; `nodevices` skips what needs a device; `oracle` lets the last suite show its mappings to the
 // host.
+#include "kernel/inc/io.h"
 #include "kernel/inc/ke.h"
 #include "kernel/inc/rtl.h"
 #include "tests/kernel/tests.h"
@@ -24,9 +25,11 @@
 #define KT_SUITE_INDENT "    "
 
 static const KT_SUITE *const KtSuites[] = {
-    &KtCpuSuite,     &KtTablesSuite, &KtPoolSuite,    &KtFailureSuite,  &KtPhysicalSuite,
-    &KtIoSpaceSuite, &KtMdlSuite,    &KtReserveSuite, &KtMdlPagesSuite, &KtStaleSuite,
-    &KtE1000Suite,   &KtNvmeSuite,   &KtDiskSuite,    &KtIoSuite,       &KtOracleSuite,
+    &KtCpuSuite,      &KtTablesSuite,     &KtPoolSuite,      &KtVerifierSuite,    &KtFailureSuite,
+    &KtPhysicalSuite, &KtIoSpaceSuite,    &KtCacheTypeSuite, &KtMdlSuite,         &KtReserveSuite,
+    &KtMdlPagesSuite, &KtContiguousSuite, &KtCopySuite,      &KtMemoryTypesSuite, &KtMdlPartSuite,
+    &KtLockSuite,     &KtExceptionSuite,  &KtStaleSuite,     &KtE1000Suite,       &KtNvmeSuite,
+    &KtDiskSuite,     &KtIoSuite,         &KtExamplesSuite,  &KtOracleSuite,
 };
 
 // Of the test that runs now.
@@ -34,6 +37,7 @@ static struct {
     ULONG FailedCheckCount;
     PCSTR SkipReason;
     CHAR Context[KT_TEXT_BYTES];
+    MM_MEMORY_USE Before; // what mm may hold when the test is over
 } KtCurrent;
 
 static struct {
@@ -87,15 +91,20 @@ VOID KtSkip(PCSTR Reason)
     KtCurrent.SkipReason = Reason;
 }
 
+VOID KtKeepWhatIsHeld(VOID)
+{
+    MmQueryMemoryUse(&KtCurrent.Before);
+}
+
 // What must hold after every test, whatever it tested.
-static VOID KtCheckAftermath(const MM_MEMORY_USE *Before)
+static VOID KtCheckAftermath(VOID)
 {
     KtSetContext("after the test");
     if (!KT_EQUAL(KeGetCurrentIrql(), PASSIVE_LEVEL)) {
         KeLowerIrql(PASSIVE_LEVEL);
     }
     KT_EQUAL(MmVerify(), 0);
-    KT_EQUAL(KtCountLeaks(Before), 0);
+    KT_EQUAL(KtCountLeaks(&KtCurrent.Before), 0);
 }
 
 static VOID KtReportTest(ULONG Number, PCSTR Name)
@@ -115,10 +124,9 @@ static VOID KtReportTest(ULONG Number, PCSTR Name)
 static VOID KtRunTest(ULONG Number, const KT_TEST *Test)
 {
     RtlZeroMemory(&KtCurrent, sizeof(KtCurrent));
-    MM_MEMORY_USE Before;
-    MmQueryMemoryUse(&Before);
+    KtKeepWhatIsHeld();
     Test->Routine();
-    KtCheckAftermath(&Before);
+    KtCheckAftermath();
     KtReportTest(Number, Test->Name);
 }
 
@@ -158,6 +166,20 @@ static VOID KtRunSuite(ULONG Number, const KT_SUITE *Suite)
              Suite->Name);
 }
 
+// Named by linker.ld.
+extern const UCHAR KiTestTextStart[], KiTestTextEnd[];
+
+// What the tests, or a driver on its way out, have left behind, is a failure, too.
+static VOID KtReportLeaks(VOID)
+{
+    MM_LEAKS Leaks;
+    MmSimulateLowResources(0, 0, FALSE); // a removal cannot be refused, so it must not run short
+    IoUnloadDrivers();
+    MmReportLeaks(NULL, &Leaks);
+    DbgPrint("# leaks, with the drivers unloaded: %u, %llu bytes\n", Leaks.Count, Leaks.ByteCount);
+    KtTotal.FailedCount += Leaks.Count != 0;
+}
+
 static VOID KtPrintTotal(VOID)
 {
     DbgPrint("# total: %u tests, %u passed, %u failed, %u skipped, %u checks\n", KtTotal.TestCount,
@@ -170,6 +192,8 @@ BOOLEAN KiRunSelfTests(VOID)
     if (!KeGetBootOption("filter", KtFilter, sizeof(KtFilter))) {
         KtFilter[0] = '\0';
     }
+    KiRegisterCode("self-tests", (ULONG_PTR)KiTestTextStart,
+                   (SIZE_T)(KiTestTextEnd - KiTestTextStart), FALSE);
     ULONG SuiteCount = 0;
     for (ULONG Index = 0; Index < ARRAYSIZE(KtSuites); Index += 1) {
         SuiteCount += KtCountWanted(KtSuites[Index]) > 0 ? 1 : 0;
@@ -182,6 +206,7 @@ BOOLEAN KiRunSelfTests(VOID)
             KtRunSuite(SuiteNumber, KtSuites[Index]);
         }
     }
+    KtReportLeaks();
     KtPrintTotal();
     return KtTotal.TestCount > 0 && KtTotal.FailedCount == 0;
 }

@@ -175,6 +175,8 @@ ULONG KtCountLeaks(const MM_MEMORY_USE *Before)
            KtCountLeak("pool pages", Before->PoolPages, After.PoolPages) +
            KtCountLeak("pool blocks", Before->PoolBlocks, After.PoolBlocks) +
            KtCountLeak("MDL pages", Before->MdlPages, After.MdlPages) +
+           KtCountLeak("pages of driver memory", Before->DriverPages, After.DriverPages) +
+           KtCountLeak("blocks of driver memory", Before->DriverBlocks, After.DriverBlocks) +
            KtCountLeak("mappings", Before->Mappings, After.Mappings) +
            KtCountLeak("system PTEs", Before->SystemPtes, After.SystemPtes) +
            KtCountLeak("ledger entries", Before->LedgerEntries, After.LedgerEntries) +

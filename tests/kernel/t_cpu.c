@@ -245,12 +245,12 @@ static VOID StallsLastAtLeastAsLongAsAsked(VOID)
 }
 
 static const KT_TEST Tests[] = {
-    {"every protection that CPUID offers is on [13.9]", OfferedProtectionsAreOn},
-    {"CR0.WP makes read-only pages read-only for the kernel, too [4.2]",
+    {"every protection that CPUID offers is on [13.9.2]", OfferedProtectionsAreOn},
+    {"CR0.WP makes read-only pages read-only for the kernel, too [4.2.2, 13.9.1]",
      WriteProtectHoldsInKernelMode},
-    {"EFER.NXE is on where CPUID offers it [13.9]", NoExecuteIsOn},
+    {"EFER.NXE is on where CPUID offers it [13.9.1]", NoExecuteIsOn},
     {"KeFeatures says what the registers say", FeaturesAgreeWithRegisters},
-    {"the PAT holds WB, WC, UC-, UC, twice [12.1]", PatIsAsDesigned},
+    {"the PAT holds WB, WC, UC-, UC, twice [12.1.1]", PatIsAsDesigned},
     {"the processor control region points to itself and is number 0", ProcessorRegionIsInPlace},
     {"a probe of good memory reads and writes it", ProbesReadWhatIsThere},
     {"an unmapped page faults on read, write and execute", UnmappedPagesFault},
@@ -258,7 +258,7 @@ static const KT_TEST Tests[] = {
     {"data faults on execute", DataFaultsOnExecute},
     {"a non-canonical address raises a general protection fault", NonCanonicalAddressesFault},
     {"probes work repeatedly and at HIGH_LEVEL", ProbesWorkAgainAndAtAnyIrql},
-    {"IRQL is the task priority and goes up and down [1.3]", IrqlIsTheTaskPriority},
+    {"IRQL is the task priority and goes up and down [1.3.1, 1.3.2]", IrqlIsTheTaskPriority},
     {"a spin lock raises to DISPATCH_LEVEL and back", SpinLocksRaiseToDispatch},
     {"ranked locks nest from low to high rank", RankedLocksNestUpwards},
     {"the performance counter never goes back", TimeNeverGoesBack},

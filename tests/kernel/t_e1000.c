@@ -590,12 +590,13 @@ static VOID RemoveLeavesNothingBehind(VOID)
 }
 
 static const KT_TEST Tests[] = {
-    {"the adapter's address is the one in its registers [11.1]", AddressIsTheOneInTheRegisters},
+    {"the adapter's address is the one in its registers [4.1.11, 11.1.2]",
+     AddressIsTheOneInTheRegisters},
     {"the link is reported", LinkIsReported},
     {"DHCP gives the address of the user network", LeaseIsObtained},
     {"an ARP request gets its reply", ArpRequestGetsItsReply},
     {"both rings wrap", RingsWrap},
-    {"a frame that lies in two pages is sent [3.1]", FrameInTwoPagesIsSent},
+    {"a frame that lies in two pages is sent [3.1.2]", FrameInTwoPagesIsSent},
     {"the longest frame is sent", LongestFrameIsSent},
     {"silence ends in a timeout", SilenceEndsInATimeout},
     {"no interrupt is enabled on a card that is polled", NoInterruptIsEnabled},
@@ -603,12 +604,12 @@ static const KT_TEST Tests[] = {
     {"frames and buffers of wrong length are refused", WrongLengthsAreRefused},
     {"transfers without an MDL are refused", TransfersWithoutMdlAreRefused},
     {"controls that are unknown or have too little room are refused", WrongControlsAreRefused},
-    {"STOP ends DMA and releases everything; START brings it back [11.1]",
+    {"STOP ends DMA and releases everything; START brings it back [11.1.2]",
      StopEndsDmaAndReleasesEverything},
-    {"START without STOP leaks nothing [11.1]", StartingTwiceLeaksNothing},
+    {"START without STOP leaks nothing [11.1.2]", StartingTwiceLeaksNothing},
     {"START survives the failure of each of its allocations", StartSurvivesEveryFailedAllocation},
-    {"START without registers is refused [11.1]", StartWithoutRegistersIsRefused},
-    {"REMOVE leaves nothing behind, and the device can be added again [11.1]",
+    {"START without registers is refused [11.1.2, 18.26]", StartWithoutRegistersIsRefused},
+    {"REMOVE leaves nothing behind, and the device can be added again [11.1.2]",
      RemoveLeavesNothingBehind},
 };
 const KT_SUITE KtE1000Suite = {"e1000", KtNeedsDevices, Tests, ARRAYSIZE(Tests)};

@@ -157,6 +157,27 @@ static OUTCOME AllocateChunks(VOID)
     return OutcomeDone;
 }
 
+static OUTCOME AllocateContiguous(VOID)
+{
+    PVOID Va = MmAllocateContiguousMemorySpecifyCache(
+        20 * PAGE_SIZE, KtPhysical(0), KtPhysical(MAXULONG64), KtPhysical(0), MmWriteCombined);
+    if (Va == NULL) {
+        return OutcomeRefused;
+    }
+    MmFreeContiguousMemory(Va);
+    return OutcomeDone;
+}
+
+static OUTCOME AllocateNonCached(VOID)
+{
+    PVOID Va = MmAllocateNonCachedMemory(20 * PAGE_SIZE);
+    if (Va == NULL) {
+        return OutcomeRefused;
+    }
+    MmFreeNonCachedMemory(Va, 20 * PAGE_SIZE);
+    return OutcomeDone;
+}
+
 static OUTCOME MapPages(VOID)
 {
     PMDL Mdl = KtAllocatePages(20);
@@ -237,6 +258,77 @@ static OUTCOME ListRam(VOID)
     return OutcomeDone;
 }
 
+static NTSTATUS Lock(PMDL Mdl)
+{
+    KmTry {
+        MmProbeAndLockPages(Mdl, KernelMode, IoWriteAccess);
+    }
+    KmCatch (Status) {
+        return Status;
+    }
+    return STATUS_SUCCESS;
+}
+
+static OUTCOME LockPages(VOID)
+{
+    PVOID Block = ExAllocatePool2(POOL_FLAG_NON_PAGED, 3 * PAGE_SIZE, KT_TAG);
+    PMDL Mdl = Block != NULL ? IoAllocateMdl(Block, 3 * PAGE_SIZE, FALSE, FALSE, NULL) : NULL;
+    OUTCOME Outcome = OutcomeRefused;
+    if (Mdl != NULL && NT_SUCCESS(Lock(Mdl))) {
+        PVOID Va = MmGetSystemAddressForMdlSafe(Mdl, HighPagePriority | MdlMappingNoExecute);
+        Outcome = Va != NULL ? OutcomeDone : OutcomeRefused;
+        MmUnlockPages(Mdl);
+    }
+    if (Mdl != NULL) {
+        KT_EQUAL(Mdl->MdlFlags & (MDL_PAGES_LOCKED | MDL_MAPPED_TO_SYSTEM_VA), 0);
+        IoFreeMdl(Mdl);
+    }
+    if (Block != NULL) {
+        ExFreePool(Block);
+    }
+    return Outcome;
+}
+
+static VOID NTAPI DoNothing(PVOID Context, PVOID Va)
+{
+    UNREFERENCED_PARAMETER(Context);
+    UNREFERENCED_PARAMETER(Va);
+}
+
+static OUTCOME MapMdlForARoutine(VOID)
+{
+    PMDL Mdl = KtAllocatePages(2);
+    if (Mdl == NULL) {
+        return OutcomeRefused;
+    }
+    const NTSTATUS Status = MmMapMdl(Mdl, PAGE_READONLY, DoNothing, NULL);
+    KtFreePages(Mdl);
+    return NT_SUCCESS(Status) ? OutcomeDone : OutcomeRefused;
+}
+
+static OUTCOME AllocateExecutablePool(VOID)
+{
+    PVOID Block = ExAllocatePool2(POOL_FLAG_NON_PAGED_EXECUTE, 100, KT_TAG);
+    if (Block == NULL) {
+        return OutcomeRefused;
+    }
+    ExFreePool(Block);
+    return OutcomeDone;
+}
+
+static OUTCOME AllocateQuotaPool(VOID)
+{
+    KmTry {
+        PVOID Block = ExAllocatePoolWithQuotaTag(PagedPool, 2 * PAGE_SIZE, KT_TAG);
+        ExFreePool(Block);
+    }
+    KmCatch (Status) {
+        KT_EQUAL(Status, STATUS_INSUFFICIENT_RESOURCES);
+        return OutcomeRefused;
+    }
+    return OutcomeDone;
+}
+
 // One attempt, with the allocation behind SkipCount others failing. FALSE: there was none to fail.
 static BOOLEAN Attempt(SCENARIO *Scenario, ULONG SkipCount)
 {
@@ -284,6 +376,8 @@ SCENARIO_TEST(AllocateMdl)
 SCENARIO_TEST(AllocatePages)
 SCENARIO_TEST(AllocateFewerPages)
 SCENARIO_TEST(AllocateChunks)
+SCENARIO_TEST(AllocateContiguous)
+SCENARIO_TEST(AllocateNonCached)
 SCENARIO_TEST(MapPages)
 SCENARIO_TEST(Reserve)
 SCENARIO_TEST(AllocateSmallPool)
@@ -293,29 +387,88 @@ SCENARIO_TEST(ClaimRange)
 SCENARIO_TEST(PlaceRange)
 SCENARIO_TEST(ListRam)
 
+SCENARIO_TEST(LockPages)
+SCENARIO_TEST(MapMdlForARoutine)
+SCENARIO_TEST(AllocateExecutablePool)
+SCENARIO_TEST(AllocateQuotaPool)
+
+//
+// All of them, with every k-th allocation failing.
+//
+
+#define LARGEST_INTERVAL 24
+#define ROUNDS 5
+
+static SCENARIO *const Scenarios[] = {
+    MapIoPage,         MapIoManyTables,   MapIoLarge,
+    MapIoRam,          MapIoTwice,        AllocateIoMdl,
+    MapIoMdl,          AllocateMdl,       AllocatePages,
+    AllocateChunks,    MapPages,          Reserve,
+    ClaimRange,        PlaceRange,        ListRam,
+    LockPages,         MapMdlForARoutine, AllocateExecutablePool,
+    AllocateQuotaPool, AllocateSmallPool, AllocateManyPoolPages,
+};
+
+static VOID RunAll(ULONG Interval)
+{
+    MM_MEMORY_USE Before;
+    MmQueryMemoryUse(&Before);
+    MmSimulateLowResources(MM_FAIL_ALL, Interval, FALSE);
+    for (ULONG Index = 0; Index < ROUNDS * ARRAYSIZE(Scenarios); Index += 1) {
+        (VOID) Scenarios[Index % ARRAYSIZE(Scenarios)]();
+    }
+    KtSetContext("every %u-th allocation fails", Interval);
+    KT_CHECK(MmSimulatedFailureCount() >= ROUNDS);
+    MmSimulateLowResources(0, 0, FALSE);
+    KT_EQUAL(MmVerify(), 0);
+    KT_EQUAL(KtCountLeaks(&Before), 0);
+}
+
+static VOID EveryScenarioUnderEveryInterval(VOID)
+{
+    Gap = KtFindGap(KT_GIB, KT_GIB);
+    KT_REQUIRE(Gap != 0);
+    for (ULONG Interval = 1; Interval <= LARGEST_INTERVAL; Interval += 1) {
+        RunAll(Interval);
+    }
+}
+
 static const KT_TEST Tests[] = {
-    {"MmMapIoSpaceEx of a page survives every failed allocation [4.1]", FailMapIoPage},
-    {"MmMapIoSpaceEx over several tables survives every failed allocation [4.1]",
+    {"MmMapIoSpaceEx of a page survives every failed allocation [4.2.4]", FailMapIoPage},
+    {"MmMapIoSpaceEx over several tables survives every failed allocation [4.2.4]",
      FailMapIoManyTables},
-    {"MmMapIoSpaceEx with large leaves survives every failed allocation [4.1]", FailMapIoLarge},
-    {"MmMapIoSpace of locked RAM survives every failed allocation [4.1]", FailMapIoRam},
-    {"MmMapIoSpace of a mapped page survives every failed allocation [4.1]", FailMapIoTwice},
-    {"MmAllocateMdlForIoSpace survives every failed allocation, and says so [4.4]",
+    {"MmMapIoSpaceEx with large leaves survives every failed allocation [4.2.4]", FailMapIoLarge},
+    {"MmMapIoSpace of locked RAM survives every failed allocation [4.1.5]", FailMapIoRam},
+    {"MmMapIoSpace of a mapped page survives every failed allocation [4.1.5, 4.1.12]",
+     FailMapIoTwice},
+    {"MmAllocateMdlForIoSpace survives every failed allocation, and says so [4.4.7]",
      FailAllocateIoMdl},
-    {"mapping an MDL of device memory survives every failed allocation [6.8]", FailMapIoMdl},
-    {"IoAllocateMdl survives every failed allocation [6.1]", FailAllocateMdl},
-    {"MmAllocatePagesForMdlEx, all required, survives every failed allocation [7]",
+    {"mapping an MDL of device memory survives every failed allocation [6.8.5]", FailMapIoMdl},
+    {"IoAllocateMdl survives every failed allocation [6.1.5]", FailAllocateMdl},
+    {"MmAllocatePagesForMdlEx, all required, survives every failed allocation [7.1.10, 7.2.1]",
      FailAllocatePages},
-    {"MmAllocatePagesForMdl gives fewer pages when allocations fail [7]", FailAllocateFewerPages},
-    {"MmAllocatePagesForMdlEx of chunks survives every failed allocation [7]", FailAllocateChunks},
-    {"mapping an MDL of uncached RAM survives every failed allocation [6.8]", FailMapPages},
-    {"MmAllocateMappingAddress survives every failed allocation [5.1]", FailReserve},
-    {"pool of a small block survives every failed allocation [8.3]", FailAllocateSmallPool},
-    {"pool of one page survives every failed allocation [8.3]", FailAllocateOnePoolPage},
-    {"pool of many pages survives every failed allocation [8.3]", FailAllocateManyPoolPages},
+    {"MmAllocatePagesForMdl gives fewer pages when allocations fail [7.1.4]",
+     FailAllocateFewerPages},
+    {"write-combined contiguous memory survives every failed allocation [8.1.10]",
+     FailAllocateContiguous},
+    {"MmAllocateNonCachedMemory survives every failed allocation [8.2.2]", FailAllocateNonCached},
+    {"MmAllocatePagesForMdlEx of chunks survives every failed allocation [7.1.10]",
+     FailAllocateChunks},
+    {"mapping an MDL of uncached RAM survives every failed allocation [6.8.5]", FailMapPages},
+    {"MmAllocateMappingAddress survives every failed allocation [5.1.5]", FailReserve},
+    {"pool of a small block survives every failed allocation [8.3.6]", FailAllocateSmallPool},
+    {"pool of one page survives every failed allocation [8.3.6]", FailAllocateOnePoolPage},
+    {"pool of many pages survives every failed allocation [8.3.6]", FailAllocateManyPoolPages},
+    {"MmProbeAndLockPages, and mapping the MDL, survive every failed allocation [6.6.3, 6.8.5]",
+     FailLockPages},
+    {"MmMapMdl survives every failed allocation [6.14.2]", FailMapMdlForARoutine},
+    {"executable pool survives every failed allocation [8.3.6]", FailAllocateExecutablePool},
+    {"pool with quota raises when an allocation fails [8.3.11, 8.3.13]", FailAllocateQuotaPool},
+    {"every routine survives when every k-th allocation fails, for k from 1 to 24 [14.8]",
+     EveryScenarioUnderEveryInterval},
     {"MmClaimPhysicalRange survives every failed allocation", FailClaimRange},
     {"MmPlacePhysicalRange survives every failed allocation", FailPlaceRange},
-    {"MmGetPhysicalMemoryRanges survives every failed allocation [4.6]", FailListRam},
+    {"MmGetPhysicalMemoryRanges survives every failed allocation [4.6.3]", FailListRam},
 };
 
 const KT_SUITE KtFailureSuite = {"failure", KtNeedsNothing, Tests, ARRAYSIZE(Tests)};

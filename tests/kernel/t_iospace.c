@@ -318,6 +318,7 @@ static VOID CheckRefused(ULONG64 Address, SIZE_T ByteCount)
 
 static VOID FreeRamIsRefused(VOID)
 {
+    KT_RETAIL_ONLY();
     PMDL Mdl = KtAllocatePages(1);
     KT_REQUIRE(Mdl != NULL);
     const ULONG64 Address = KtPageAddress(Mdl, 0);
@@ -328,6 +329,7 @@ static VOID FreeRamIsRefused(VOID)
 
 static VOID AllRamRangesAreRefused(VOID)
 {
+    KT_RETAIL_ONLY();
     PPHYSICAL_MEMORY_RANGE Ranges = MmGetPhysicalMemoryRanges();
     KT_REQUIRE(Ranges != NULL);
     for (ULONG Index = 0; Ranges[Index].NumberOfBytes.QuadPart != 0; Index += 1) {
@@ -424,6 +426,7 @@ static VOID TheTypeOfLockedRamWins(VOID)
 
 static VOID PartlyLockedRamIsRefused(VOID)
 {
+    KT_RETAIL_ONLY();
     const ULONG64 Address = KtFindFreeRun(2);
     KT_REQUIRE(Address != 0);
     PMDL One = MmAllocatePagesForMdl(KtPhysical(Address), KtPhysical(Address + PAGE_SIZE - 1),
@@ -774,48 +777,52 @@ static VOID LiveMappingsAreListed(VOID)
 }
 
 static const KT_TEST Tests[] = {
-    {"MmMapIoSpaceEx: 5 protections x 3 cache types behave as predicted on RAM [4.2, 2.2]",
+    {"MmMapIoSpaceEx: 5 protections x 3 cache types behave as predicted on RAM [2.2.1, 2.2.3, "
+     "4.2.1, 4.2.2, 4.2.3, 18.7]",
      AllCombinationsOnRam},
-    {"MmMapIoSpaceEx: 5 protections x 3 cache types behave as predicted on device memory [4.2, "
-     "2.2]",
+    {"MmMapIoSpaceEx: 5 protections x 3 cache types behave as predicted on device memory [2.2.1, "
+     "2.2.3, 4.1.11, 4.2.1, 4.2.2, 4.2.3, 18.7]",
      AllCombinationsOnDeviceMemory},
-    {"MmMapIoSpaceEx: 5 protections x 3 cache types with leaves of 4 KiB, 2 MiB and 1 GiB [4.2, "
-     "12.1]",
+    {"MmMapIoSpaceEx: 5 protections x 3 cache types with leaves of 4 KiB, 2 MiB and 1 GiB [2.2.1, "
+     "4.2.1, 12.1.2, 18.7]",
      AllCombinationsWithEveryLeafSize},
-    {"MmMapIoSpaceEx refuses every protection that is not listed [2.2]",
+    {"MmMapIoSpaceEx refuses every protection that is not listed [2.2.2, 18.7]",
      EveryIllegalProtectionIsRefused},
-    {"zero bytes are refused at any offset [4.1]", ZeroBytesAreRefused},
-    {"ranges that wrap or leave MAXPHYADDR are refused [4.1]", WrappingAndTooWideRangesAreRefused},
-    {"the last physical page can be mapped [4.1]", TheLastPhysicalPageCanBeMapped},
-    {"MmMapIoSpace refuses cache types of 6 and more [2.1]", IllegalCachingTypesAreRefused},
-    {"MmMapIoSpace gives each cache type its entry bits, never executable [2.1, 12.1]",
+    {"zero bytes are refused at any offset [4.1.3, 18.3]", ZeroBytesAreRefused},
+    {"ranges that wrap or leave MAXPHYADDR are refused [4.1.4]",
+     WrappingAndTooWideRangesAreRefused},
+    {"the last physical page can be mapped [4.1.4]", TheLastPhysicalPageCanBeMapped},
+    {"MmMapIoSpace refuses cache types of 6 and more [2.1.2, 18.3]", IllegalCachingTypesAreRefused},
+    {"MmMapIoSpace gives each cache type its entry bits, never executable [2.1.1, 4.1.9, 12.1.2]",
      CachingTypesMapToTheirEntryBits},
-    {"free RAM is refused [4.1]", FreeRamIsRefused},
-    {"a range that touches RAM is refused, alone or with device memory [4.1]",
+    {"free RAM is refused [4.1.7]", FreeRamIsRefused},
+    {"a range that touches RAM is refused, alone or with device memory [4.1.7]",
      AllRamRangesAreRefused},
-    {"the kernel image is refused [4.1]", TheKernelIsRefused},
-    {"page tables of every level are refused [4.1]", PageTablesAreRefused},
-    {"page tables of live mappings are refused [4.1]", PageTablesOfMappingsAreRefused},
-    {"locked RAM is mapped [4.1]", LockedRamIsMapped},
-    {"nonpaged pool is mapped, as write-back [4.1, 12.2]", NonpagedPoolIsMapped},
-    {"the cache type that locked RAM has wins silently [12.2]", TheTypeOfLockedRamWins},
-    {"RAM that is only partly locked is refused [4.1]", PartlyLockedRamIsRefused},
-    {"any offset and length: low 12 bits kept, every byte mapped, nothing more [4.1]",
+    {"the kernel image is refused [4.1.7]", TheKernelIsRefused},
+    {"page tables of every level are refused [4.1.8, 18.4]", PageTablesAreRefused},
+    {"page tables of live mappings are refused [4.1.8, 18.4]", PageTablesOfMappingsAreRefused},
+    {"locked RAM is mapped [4.1.6, 18.4]", LockedRamIsMapped},
+    {"nonpaged pool is mapped, as write-back [4.1.6, 12.2.5]", NonpagedPoolIsMapped},
+    {"the cache type that locked RAM has wins silently [12.2.5]", TheTypeOfLockedRamWins},
+    {"RAM that is only partly locked is refused [4.1.7]", PartlyLockedRamIsRefused},
+    {"any offset and length: low 12 bits kept, every byte mapped, nothing more [4.1.1, 4.1.2, "
+     "18.2]",
      OffsetsAndLengthsNeedNoAlignment},
-    {"8 bytes at 0xFED00004 uncached: entry bits, and zero after unmap [18.1]",
+    {"8 bytes at 0xFED00004 uncached: entry bits, and zero after unmap [4.1.1, 4.3.1, 18.1]",
      AcceptanceExampleOfTheContract},
-    {"a device register reads through a mapping [4.1]", ARegisterReadsThroughTheMapping},
+    {"a device register reads through a mapping [4.1.11]", ARegisterReadsThroughTheMapping},
     {"guard pages follow mappings", GuardPagesSurroundMappings},
     {"mappings use the largest leaves that alignment allows", LargestLeavesAreUsed},
-    {"an I/O page that is mapped refuses any other cache type [12.2, 18.5]",
+    {"an I/O page that is mapped refuses any other cache type [12.2.2, 18.5]",
      AnotherCacheTypeIsRefused},
-    {"overlapping ranges conflict, adjacent ones do not [12.2]", OverlappingRangesConflict},
-    {"a cache type lasts until the last mapping is gone [12.2, 18.5]",
+    {"overlapping ranges conflict, adjacent ones do not [12.2.1, 12.2.2]",
+     OverlappingRangesConflict},
+    {"a cache type lasts until the last mapping is gone [4.1.12, 12.2.1, 18.5]",
      TheTypeLastsAsLongAsAMapping},
-    {"a refused mapping leaves the holder untouched [12.2]", ARefusalLeavesTheHolderUntouched},
+    {"a refused mapping leaves the holder untouched [12.2.2]", ARefusalLeavesTheHolderUntouched},
     {"one page is mapped 10,000 times and unmapped in another order",
      OnePageIsMappedTenThousandTimes},
-    {"map and unmap work at DISPATCH_LEVEL [4.1, 4.3]", MappingsWorkAtDispatchLevel},
+    {"map and unmap work at DISPATCH_LEVEL [4.1.10, 4.3.5, 18.28]", MappingsWorkAtDispatchLevel},
     {"live mappings are listed as they are, and no others", LiveMappingsAreListed},
 };
 

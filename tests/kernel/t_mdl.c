@@ -124,6 +124,7 @@ static VOID FreeMdlLeavesTheChainAlone(VOID)
 
 static VOID NonPagedPoolMdlHasItsOwnAddress(VOID)
 {
+    KT_RETAIL_ONLY();
     static const ULONG Offsets[] = {0, 0x123};
     PUCHAR Block = ExAllocatePool2(POOL_FLAG_NON_PAGED, 3 * PAGE_SIZE, KT_TAG);
     KT_REQUIRE(Block != NULL);
@@ -461,6 +462,7 @@ static VOID MappedSystemVaIncludesTheOffset(VOID)
 
 static VOID AnMdlHasOneMappingAtATime(VOID)
 {
+    KT_RETAIL_ONLY();
     PMDL Mdl = KtAllocatePages(1);
     KT_REQUIRE(Mdl != NULL);
     PVOID Va = MapMdl(Mdl, MmCached);
@@ -474,10 +476,24 @@ static VOID AnMdlHasOneMappingAtATime(VOID)
 
 static VOID UnlockedMdlsAreNotMapped(VOID)
 {
+    KT_RETAIL_ONLY();
     PMDL Mdl = IoAllocateMdl(NULL, PAGE_SIZE, FALSE, FALSE, NULL);
     KT_REQUIRE(Mdl != NULL);
     KT_EQUAL(MapMdl(Mdl, MmCached), NULL);
     IoFreeMdl(Mdl);
+}
+
+// What a mapping for user mode raises. There are no user addresses.
+static NTSTATUS RaisedByUserMap(PMDL Mdl)
+{
+    KmTry {
+        (VOID) !MmMapLockedPagesSpecifyCache(Mdl, UserMode, MmCached, NULL, FALSE,
+                                             NormalPagePriority);
+    }
+    KmCatch (Status) {
+        return Status;
+    }
+    return STATUS_SUCCESS;
 }
 
 static VOID IllegalArgumentsOfMapAreRefused(VOID)
@@ -486,8 +502,7 @@ static VOID IllegalArgumentsOfMapAreRefused(VOID)
     KT_REQUIRE(Mdl != NULL);
     KT_EQUAL(MapMdl(Mdl, MmMaximumCacheType), NULL);
     KT_EQUAL(MapMdl(Mdl, MmNotMapped), NULL);
-    KT_EQUAL(MmMapLockedPagesSpecifyCache(Mdl, UserMode, MmCached, NULL, FALSE, NormalPagePriority),
-             NULL);
+    KT_EQUAL(RaisedByUserMap(Mdl), STATUS_NO_MEMORY);
     const ULONG ByteCount = Mdl->ByteCount;
     Mdl->ByteCount = 0;
     KT_EQUAL(MapMdl(Mdl, MmCached), NULL);
@@ -568,6 +583,7 @@ static VOID TheObsoleteRoutineMapsCached(VOID)
 
 static VOID FreeingAMappedMdlUnmapsIt(VOID)
 {
+    KT_RETAIL_ONLY();
     PMDL Mdl = KtAllocateGapMdl(2);
     KT_REQUIRE(Mdl != NULL);
     PVOID Va = MapMdl(Mdl, MmNonCached);
@@ -617,55 +633,61 @@ static VOID MdlsWorkAtDispatchLevel(VOID)
 }
 
 static const KT_TEST Tests[] = {
-    {"IoAllocateMdl describes any buffer, without looking at it [6.1]",
+    {"IoAllocateMdl describes any buffer, without looking at it [6.1.1]",
      AllocateMdlDescribesTheBuffer},
-    {"IoAllocateMdl refuses zero bytes and more than 4 GiB - 4 KiB [6.1]",
+    {"IoAllocateMdl refuses zero bytes and more than 4 GiB - 4 KiB [6.1.2, 6.1.3]",
      AllocateMdlRefusesZeroAndTooMuch},
-    {"IoAllocateMdl accepts 4 GiB - 4 KiB [6.1]", AllocateMdlAcceptsTheLargest},
-    {"IoAllocateMdl replaces or extends the chain of the IRP [6.1]", AllocateMdlChainsToTheIrp},
-    {"IoAllocateMdl makes a secondary buffer the head of an empty chain [6.1]",
+    {"IoAllocateMdl accepts 4 GiB - 4 KiB [6.1.2, 18.15]", AllocateMdlAcceptsTheLargest},
+    {"IoAllocateMdl replaces or extends the chain of the IRP [6.1.4, 18.15]",
+     AllocateMdlChainsToTheIrp},
+    {"IoAllocateMdl makes a secondary buffer the head of an empty chain [6.1.4]",
      ASecondaryBufferMayComeFirst},
-    {"IoFreeMdl frees one MDL, not its chain [6.2]", FreeMdlLeavesTheChainAlone},
-    {"MmBuildMdlForNonPagedPool: flag 0x4 only, the buffer's own address, its frames, no PTE [6.5, "
-     "18.18]",
+    {"IoFreeMdl frees one MDL, not its chain [6.2.1]", FreeMdlLeavesTheChainAlone},
+    {"MmBuildMdlForNonPagedPool: flag 0x4 only, the buffer's own address, its frames, no PTE "
+     "[6.5.1, 6.5.2, 18.18]",
      NonPagedPoolMdlHasItsOwnAddress},
-    {"MmBuildMdlForNonPagedPool marks device memory [6.5]", NonPagedMdlOfDeviceMemoryIsMarked},
-    {"MmAllocateMdlForIoSpace refuses every illegal entry, wherever it stands [4.4]",
+    {"MmBuildMdlForNonPagedPool marks device memory [6.5.3]", NonPagedMdlOfDeviceMemoryIsMarked},
+    {"MmAllocateMdlForIoSpace refuses every illegal entry, wherever it stands [4.4.2, 4.4.6, "
+     "4.4.9, 18.8]",
      IllegalEntriesAreRefused},
-    {"MmAllocateMdlForIoSpace refuses an empty list [4.4]", AnEmptyListIsRefused},
-    {"MmAllocateMdlForIoSpace refuses ranges that touch RAM [4.4]", RamIsRefused},
-    {"MmAllocateMdlForIoSpace refuses locked RAM, too [4.4]", LockedRamIsRefused},
-    {"MmAllocateMdlForIoSpace concatenates ranges in order, also adjacent and equal ones [4.4, "
+    {"MmAllocateMdlForIoSpace refuses an empty list [4.4.5]", AnEmptyListIsRefused},
+    {"MmAllocateMdlForIoSpace refuses ranges that touch RAM [4.4.3, 18.8]", RamIsRefused},
+    {"MmAllocateMdlForIoSpace refuses locked RAM, too [4.4.3]", LockedRamIsRefused},
+    {"MmAllocateMdlForIoSpace concatenates ranges in order, also adjacent and equal ones [4.4.1, "
      "18.8]",
      RangesAreConcatenatedInOrder},
-    {"MmAllocateMdlForIoSpace returns a locked, unmapped MDL [4.4]", TheNewMdlIsLockedAndUnmapped},
-    {"MmAllocateMdlForIoSpace: 4 GiB - 4 KiB in all succeed, one page more does not [4.4, 18.8]",
+    {"MmAllocateMdlForIoSpace returns a locked, unmapped MDL [4.4.8]",
+     TheNewMdlIsLockedAndUnmapped},
+    {"MmAllocateMdlForIoSpace: 4 GiB - 4 KiB in all succeed, one page more does not [4.4.4, 18.8]",
      TheLargestTotalSucceeds},
-    {"MDLs of RAM and of device memory are mapped with every cache type, never executable [6.8]",
+    {"MDLs of RAM and of device memory are mapped with every cache type, never executable [6.8.1, "
+     "6.8.10, 2.3.3]",
      EveryCacheTypeIsMapped},
-    {"the cache type that a device frame has wins over the caller's [6.8, 12.2]",
+    {"the cache type that a device frame has wins over the caller's [6.8.2, 12.2.4]",
      TheTypeThatAFrameHasWins},
-    {"a mapped MDL decides the cache type for MmMapIoSpace until it is freed [12.2]",
+    {"a mapped MDL decides the cache type for MmMapIoSpace until it is freed [12.2.1]",
      AMappedMdlDecidesForOthers},
-    {"a mapping that failed decides no cache type [12.2]", AFailedMappingDecidesNothing},
+    {"a mapping that failed decides no cache type [12.2.8]", AFailedMappingDecidesNothing},
     {"an uncached MDL reads what MmMapIoSpace reads [18.9]", ReadingThroughMdlAndMappingAgrees},
-    {"MappedSystemVa includes the byte offset; unmap takes either address [6.8, 6.10, 18.19]",
+    {"MappedSystemVa includes the byte offset; unmap takes either address [6.8.1, 6.10.1, 18.19]",
      MappedSystemVaIncludesTheOffset},
-    {"an MDL has one mapping at a time [6.8]", AnMdlHasOneMappingAtATime},
-    {"an MDL that is not locked is not mapped [6.8]", UnlockedMdlsAreNotMapped},
-    {"illegal cache types, user mode and zero bytes are refused [6.8, 2.1]",
+    {"an MDL has one mapping at a time [6.8.3]", AnMdlHasOneMappingAtATime},
+    {"an MDL that is not locked is not mapped [6.8.4]", UnlockedMdlsAreNotMapped},
+    {"illegal cache types, user mode and zero bytes are refused [2.1.2, 6.8.4, 6.8.13]",
      IllegalArgumentsOfMapAreRefused},
-    {"RequestedAddress is ignored in kernel mode [6.8]", TheRequestedAddressIsIgnored},
-    {"MdlMappingNoWrite and MdlMappingNoExecute restrict the mapping [2.3]",
+    {"RequestedAddress is ignored in kernel mode [6.8.8]", TheRequestedAddressIsIgnored},
+    {"MdlMappingNoWrite and MdlMappingNoExecute restrict the mapping [2.3.2, 2.3.3]",
      PriorityFlagsRestrictTheMapping},
-    {"MdlMappingWithGuardPtes leaves unmapped pages on both sides [2.3]",
+    {"MdlMappingWithGuardPtes leaves unmapped pages on both sides [2.3.4]",
      GuardPtesSurroundTheMapping},
-    {"a mapping that fails returns NULL, also with MDL_MAPPING_CAN_FAIL [6.8, 6.11]",
+    {"a mapping that fails returns NULL, also with MDL_MAPPING_CAN_FAIL [6.8.5, 6.8.7, 6.11.2, "
+     "18.19]",
      FailureReturnsNullWhenAskedOrAllowed},
-    {"MmMapLockedPages maps cached [6.9]", TheObsoleteRoutineMapsCached},
-    {"IoFreeMdl unmaps an MDL that is still mapped [6.2, 17.2]", FreeingAMappedMdlUnmapsIt},
+    {"MmMapLockedPages maps cached [6.9.1]", TheObsoleteRoutineMapsCached},
+    {"IoFreeMdl unmaps an MDL that is still mapped [6.2.2]", FreeingAMappedMdlUnmapsIt},
     {"1,100 pages are mapped in order", ManyPagesAreMappedInOrder},
-    {"an MDL is made, mapped, unmapped and freed at DISPATCH_LEVEL [4.4, 6.1, 6.2, 6.5, 6.8, 6.10]",
+    {"an MDL is made, mapped, unmapped and freed at DISPATCH_LEVEL [4.4.10, 6.1.6, 6.5.5, 6.8.11, "
+     "6.10.5, 18.28]",
      MdlsWorkAtDispatchLevel},
 };
 

@@ -106,6 +106,12 @@ static VOID IllegalRequestsAreRefused(VOID)
          MM_ALLOCATE_REQUIRE_CONTIGUOUS_CHUNKS},
         {0, MAXULONG64, PAGE_SIZE / 2, PAGE_SIZE, MmCached, MM_ALLOCATE_REQUIRE_CONTIGUOUS_CHUNKS},
         {0, MAXULONG64, 0, PAGE_SIZE, MmCached, MM_ALLOCATE_FAST_LARGE_PAGES},
+        {0, MAXULONG64, 0, 4 * KT_MIB, MmCached,
+         MM_ALLOCATE_FAST_LARGE_PAGES | MM_ALLOCATE_REQUIRE_CONTIGUOUS_CHUNKS},
+        {0, MAXULONG64, KT_MIB, 4 * KT_MIB, MmCached,
+         MM_ALLOCATE_FAST_LARGE_PAGES | MM_ALLOCATE_REQUIRE_CONTIGUOUS_CHUNKS},
+        {0, MAXULONG64, 0, PAGE_SIZE, MmCached,
+         MM_ALLOCATE_AND_HOT_REMOVE | MM_ALLOCATE_FULLY_REQUIRED},
     };
     for (ULONG Row = 0; Row < ARRAYSIZE(Rows); Row += 1) {
         KtSetContext("row %u", Row);
@@ -128,6 +134,8 @@ static VOID CommonFlagsAreAccepted(VOID)
         MM_ALLOCATE_NO_WAIT,
         MM_ALLOCATE_PREFER_CONTIGUOUS,
         MM_ALLOCATE_REQUIRE_CONTIGUOUS_CHUNKS,
+        MM_ALLOCATE_TRIM_IF_NECESSARY,
+        MM_ALLOCATE_AND_HOT_REMOVE,
         MM_DONT_ZERO_ALLOCATION | MM_ALLOCATE_FULLY_REQUIRED | MM_ALLOCATE_NO_WAIT |
             MM_ALLOCATE_PREFER_CONTIGUOUS,
     };
@@ -270,6 +278,74 @@ static VOID MuchMemoryIsAllocatedAndGivenBack(VOID)
     KtFreePages(Mdl);
 }
 
+static VOID LargePagesComeInLargePages(VOID)
+{
+    PMDL Mdl = MmAllocatePagesForMdlEx(
+        KtPhysical(0), KtPhysical(MAXULONG64), KtPhysical(2 * KT_MIB), 4 * KT_MIB, MmCached,
+        MM_ALLOCATE_FAST_LARGE_PAGES | MM_ALLOCATE_REQUIRE_CONTIGUOUS_CHUNKS);
+    KT_REQUIRE(Mdl != NULL);
+    KT_EQUAL(PageCountOf(Mdl), 1024);
+    KT_EQUAL(KtPageAddress(Mdl, 0) % (2 * KT_MIB), 0);
+    KT_EQUAL(KtPageAddress(Mdl, 511), KtPageAddress(Mdl, 0) + 511 * PAGE_SIZE);
+    KtFreePages(Mdl);
+}
+
+static VOID HotRemoveIsForPassiveLevel(VOID)
+{
+    const KIRQL OldIrql = KeRaiseIrqlToDpcLevel();
+    PMDL Mdl = Allocate(PAGE_SIZE, MM_ALLOCATE_AND_HOT_REMOVE);
+    KeLowerIrql(OldIrql);
+    KT_EQUAL(Mdl, NULL);
+}
+
+static VOID ContiguousPagesArePreferred(VOID)
+{
+    // Every other page of 64 is taken; behind them there is plenty.
+    const ULONG64 Address = KtFindFreeRun(64);
+    KT_REQUIRE(Address != 0);
+    PMDL Comb = AllocateWithin(Address, Address + PAGE_SIZE - 1, 2 * PAGE_SIZE, 32 * PAGE_SIZE, 0);
+    PMDL Mdl =
+        AllocateWithin(Address, MAXULONG64, 0, 48 * PAGE_SIZE, MM_ALLOCATE_PREFER_CONTIGUOUS);
+    KtReleaseFreeRun();
+    KT_REQUIRE(Comb != NULL && Mdl != NULL);
+    KT_EQUAL(PageCountOf(Mdl), 48);
+    for (ULONG Page = 1; Page < 48; Page += 1) {
+        KT_EQUAL(KtPageAddress(Mdl, Page), KtPageAddress(Mdl, 0) + Page * PAGE_SIZE);
+    }
+    KtFreePages(Mdl);
+    KtFreePages(Comb);
+}
+
+static VOID TheOneNodeAndPartitionHaveThePages(VOID)
+{
+    const PHYSICAL_ADDRESS High = KtPhysical(MAXULONG64);
+    const PHYSICAL_ADDRESS Zero = KtPhysical(0);
+    PMDL Mdl = MmAllocateNodePagesForMdlEx(Zero, High, Zero, PAGE_SIZE, MmCached, 0, 0);
+    KT_REQUIRE(Mdl != NULL);
+    KtFreePages(Mdl);
+    Mdl = MmAllocatePartitionNodePagesForMdlEx(Zero, High, Zero, PAGE_SIZE, MmCached, 0, 0, NULL);
+    KT_REQUIRE(Mdl != NULL);
+    KtFreePages(Mdl);
+    KT_EQUAL(MmAllocateNodePagesForMdlEx(Zero, High, Zero, PAGE_SIZE, MmCached, 1, 0), NULL);
+    KT_EQUAL(
+        MmAllocatePartitionNodePagesForMdlEx(Zero, High, Zero, PAGE_SIZE, MmCached, 0, 0, &Mdl),
+        NULL);
+}
+
+static VOID PagesAreZeroedWhenTheyAreFreed(VOID)
+{
+    PMDL Mdl = Allocate(PAGE_SIZE, 0);
+    KT_REQUIRE(Mdl != NULL);
+    const ULONG64 Address = KtPageAddress(Mdl, 0);
+    ULONG64 *Va =
+        MmMapLockedPagesSpecifyCache(Mdl, KernelMode, MmNonCached, NULL, FALSE, NormalPagePriority);
+    KT_REQUIRE(Va != NULL);
+    Va[1] = 0x1122334455667788;
+    MmFreePagesFromMdlEx(Mdl, MM_FREE_MDL_PAGES_ZERO);
+    KT_EQUAL(((const volatile ULONG64 *)KtDirectMap(Address))[1], 0);
+    ExFreePool(Mdl);
+}
+
 //
 // The alias in the direct map.
 //
@@ -366,29 +442,40 @@ static VOID FreedPagesHaveNoTypeAnyMore(VOID)
 }
 
 static const KT_TEST Tests[] = {
-    {"pages are zeroed, also when they were dirty before [7]", PagesAreZeroed},
-    {"the MDL is locked, unmapped, at address 0, of distinct pages [7, 18.20]",
+    {"pages are zeroed, also when they were dirty before [7.1.1, 18.20]", PagesAreZeroed},
+    {"the MDL is locked, unmapped, at address 0, of distinct pages [7.1.5, 18.20]",
      TheMdlIsLockedAndUnmapped},
-    {"bytes are rounded up to whole pages [7]", BytesAreRoundedUpToPages},
-    {"illegal sizes, cache types, flags, strides and windows give NULL [7]",
+    {"bytes are rounded up to whole pages [7.1.6]", BytesAreRoundedUpToPages},
+    {"illegal sizes, cache types, flags, strides and windows give NULL [2.5.2, 7.1.7, 7.2.3]",
      IllegalRequestsAreRefused},
-    {"the common flags are accepted [2.5, 7]", CommonFlagsAreAccepted},
-    {"pages lie inside [Low, High] [7, 18.20]", PagesLieInsideTheWindow},
-    {"a window that is too small gives fewer pages, or NULL when all are required [7, 18.21]",
+    {"the common flags are accepted [2.5.1, 7.2.6]", CommonFlagsAreAccepted},
+    {"pages lie inside [Low, High] [7.1.2, 18.20]", PagesLieInsideTheWindow},
+    {"a window that is too small gives fewer pages, or NULL when all are required [7.1.4, 7.2.1, "
+     "18.21]",
      AWindowThatIsTooSmallGivesLess},
-    {"SkipBytes moves the window [7]", SkipBytesMovesTheWindow},
-    {"contiguous chunks with SkipBytes 0 give one block [7, 18.21]", OneContiguousChunk},
-    {"contiguous chunks are SkipBytes long and aligned [7, 18.21]", ChunksAreAlignedAndContiguous},
-    {"contiguous chunks may come short, in whole chunks [7]", ChunksMayComeShort},
-    {"MmFreePagesFromMdl unmaps, and leaves the header to ExFreePool with tag 0 [7, 18.20]",
+    {"large pages need chunks of large pages, and come in them [7.2.4]",
+     LargePagesComeInLargePages},
+    {"MM_ALLOCATE_AND_HOT_REMOVE is for PASSIVE_LEVEL [7.2.5]", HotRemoveIsForPassiveLevel},
+    {"MM_ALLOCATE_PREFER_CONTIGUOUS prefers adjacent pages [7.2.7]", ContiguousPagesArePreferred},
+    {"the node and partition forms know one of each [7.1.11]", TheOneNodeAndPartitionHaveThePages},
+    {"MmFreePagesFromMdlEx zeroes when asked, uncached pages, too [7.3.5]",
+     PagesAreZeroedWhenTheyAreFreed},
+    {"SkipBytes moves the window [7.1.3]", SkipBytesMovesTheWindow},
+    {"contiguous chunks with SkipBytes 0 give one block [7.2.2, 18.21]", OneContiguousChunk},
+    {"contiguous chunks are SkipBytes long and aligned [7.2.3, 18.21]",
+     ChunksAreAlignedAndContiguous},
+    {"contiguous chunks may come short, in whole chunks [7.2.3]", ChunksMayComeShort},
+    {"MmFreePagesFromMdl unmaps, and leaves the header to ExFreePool with tag 0 [7.3.1, 7.3.2, "
+     "8.3.9, 18.20]",
      FreeingUnmapsAndKeepsTheHeader},
-    {"pages are allocated and freed at DISPATCH_LEVEL [7]", PagesAreAllocatedAtDispatchLevel},
-    {"32 MiB are allocated and given back [7]", MuchMemoryIsAllocatedAndGivenBack},
-    {"a page that is mapped uncached or write-combined loses its alias, until it is freed [12.2]",
+    {"pages are allocated and freed at DISPATCH_LEVEL [7.1.9, 7.3.6, 18.28]",
+     PagesAreAllocatedAtDispatchLevel},
+    {"32 MiB are allocated and given back [7.3.1]", MuchMemoryIsAllocatedAndGivenBack},
+    {"a page that is mapped uncached or write-combined loses its alias, until it is freed [12.2.6]",
      TheAliasGoesAndComesBack},
-    {"contents survive every cache type [12.2]", ContentsSurviveEveryCacheType},
-    {"the first mapping decides the cache type of a page [7, 12.2]", TheFirstMappingDecides},
-    {"a freed page has no cache type any more [12.2]", FreedPagesHaveNoTypeAnyMore},
+    {"contents survive every cache type [12.2.7]", ContentsSurviveEveryCacheType},
+    {"the first mapping decides the cache type of a page [7.1.8, 12.2.4]", TheFirstMappingDecides},
+    {"a freed page has no cache type any more [12.2.9]", FreedPagesHaveNoTypeAnyMore},
 };
 
 const KT_SUITE KtMdlPagesSuite = {"mdlpages", KtNeedsNothing, Tests, ARRAYSIZE(Tests)};

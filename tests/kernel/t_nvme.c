@@ -226,10 +226,11 @@ static VOID StartWithoutMemoryFreesEverything(VOID)
 }
 
 static const KT_TEST StartTests[] = {
-    {"a controller that cannot be used is refused, with a timeout on every wait [11.1]",
+    {"a controller that cannot be used is refused, with a timeout on every wait [11.1.2]",
      UnusableControllersAreRefused},
-    {"a controller that is given up is left disabled [11.1]", GivenUpControllerIsLeftDisabled},
-    {"a start that runs out of memory frees everything [11.1]", StartWithoutMemoryFreesEverything},
+    {"a controller that is given up is left disabled [11.1.2]", GivenUpControllerIsLeftDisabled},
+    {"a start that runs out of memory frees everything [11.1.2]",
+     StartWithoutMemoryFreesEverything},
 };
 const KT_SUITE KtNvmeSuite = {"nvme", KtNeedsNothing, StartTests, ARRAYSIZE(StartTests)};
 
@@ -625,14 +626,14 @@ static VOID DisksTellWhatTheyAre(VOID)
 }
 
 static const KT_TEST DiskTests[] = {
-    {"a disk tells its length, block and name, and refuses other questions [3.4]",
+    {"a disk tells its length, block and name, and refuses other questions [3.4.4]",
      DisksTellWhatTheyAre},
-    {"a read may begin at any aligned byte of a page and cross pages [3.1]",
+    {"a read may begin at any aligned byte of a page and cross pages [3.1.2]",
      ReadsCrossPagesAtAnyOffset},
-    {"a read longer than a command is split [3.1]", ReadsOfAnyLengthAreSplit},
-    {"nothing is read past the end of a disk [3.4]", NothingIsReadPastTheEnd},
-    {"a request that makes no sense is refused [3.4]", SenselessRequestsAreRefused},
-    {"a disk can be flushed [3.4]", DisksCanBeFlushed},
-    {"written blocks read back [3.1]", WrittenBlocksReadBack},
+    {"a read longer than a command is split [3.1.2]", ReadsOfAnyLengthAreSplit},
+    {"nothing is read past the end of a disk [3.4.4]", NothingIsReadPastTheEnd},
+    {"a request that makes no sense is refused [3.4.4]", SenselessRequestsAreRefused},
+    {"a disk can be flushed [3.4.4]", DisksCanBeFlushed},
+    {"written blocks read back [3.1.2]", WrittenBlocksReadBack},
 };
 const KT_SUITE KtDiskSuite = {"disk", KtNeedsDevices, DiskTests, ARRAYSIZE(DiskTests)};

@@ -299,9 +299,9 @@ static VOID AWindowFillsUpExactly(VOID)
 }
 
 static const KT_TEST Tests[] = {
-    {"MmGetPhysicalMemoryRanges is sorted, disjoint, in whole pages, and ends with zeros [4.6]",
+    {"MmGetPhysicalMemoryRanges is sorted, disjoint, in whole pages, and ends with zeros [4.6.1]",
      RamRangesAreSortedAndWhole},
-    {"MmGetPhysicalMemoryRanges holds kernel, pool and tables, and no device memory [4.6]",
+    {"MmGetPhysicalMemoryRanges holds kernel, pool and tables, and no device memory [4.6.2]",
      RamRangesHoldWhatIsInRam},
     {"a claim of zero bytes, that wraps or is too wide, is refused", IllegalRangesAreRefused},
     {"a claim of RAM is refused, in words", RamIsRefusedInWords},

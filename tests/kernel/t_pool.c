@@ -92,6 +92,7 @@ static VOID PoolIsNotExecutable(VOID)
 
 static VOID Pool2RefusesWhatItDoesNotKnow(VOID)
 {
+    KT_RETAIL_ONLY();
     static const POOL_FLAGS Illegal[] = {
         0,
         POOL_FLAG_UNINITIALIZED,
@@ -117,6 +118,7 @@ static VOID UnknownOptionalFlagsAreIgnored(VOID)
 
 static VOID ZeroBytesWithTagGiveABlock(VOID)
 {
+    KT_RETAIL_ONLY();
     PVOID Block = ExAllocatePoolWithTag(NonPagedPoolNx, 0, KT_TAG);
     KT_REQUIRE(Block != NULL);
     ExFreePoolWithTag(Block, KT_TAG);
@@ -225,18 +227,18 @@ static VOID ALargeBlockIsOnePieceWithAGuard(VOID)
 }
 
 static const KT_TEST Tests[] = {
-    {"blocks are 16-byte aligned and cross no page, from a page up page aligned [8.3]",
+    {"blocks are 16-byte aligned and cross no page, from a page up page aligned [8.3.1]",
      BlocksAreAligned},
-    {"cache-aligned blocks are 64-byte aligned [8.3]", CacheAlignedBlocksAreAligned},
-    {"ExAllocatePool2 zeroes [8.3]", Pool2Zeroes},
-    {"pool is writable, write-back, not executable [8.3]", PoolIsNotExecutable},
-    {"ExAllocatePool2 refuses unknown required flags, tag 0 and zero bytes [2.8, 8.3]",
+    {"cache-aligned blocks are 64-byte aligned [8.3.2]", CacheAlignedBlocksAreAligned},
+    {"ExAllocatePool2 zeroes [8.3.3]", Pool2Zeroes},
+    {"pool is writable, write-back, not executable [8.3.7]", PoolIsNotExecutable},
+    {"ExAllocatePool2 refuses unknown required flags, tag 0 and zero bytes [2.8.2, 8.3.4]",
      Pool2RefusesWhatItDoesNotKnow},
-    {"ExAllocatePool2 ignores unknown optional flags [2.8]", UnknownOptionalFlagsAreIgnored},
-    {"ExAllocatePoolWithTag gives a block for zero bytes [8.3]", ZeroBytesWithTagGiveABlock},
-    {"requests beyond all memory fail [8.3]", HugeRequestsFail},
-    {"ExFreePoolWithTag with tag 0 frees any block [8.3]", TagZeroFreesAnything},
-    {"pool works at DISPATCH_LEVEL [8.3]", PoolWorksAtDispatchLevel},
+    {"ExAllocatePool2 ignores unknown optional flags [2.8.3]", UnknownOptionalFlagsAreIgnored},
+    {"ExAllocatePoolWithTag gives a block for zero bytes [8.3.4]", ZeroBytesWithTagGiveABlock},
+    {"requests beyond all memory fail [8.3.6]", HugeRequestsFail},
+    {"ExFreePoolWithTag with tag 0 frees any block [8.3.9]", TagZeroFreesAnything},
+    {"pool works at DISPATCH_LEVEL [8.3.8, 18.28]", PoolWorksAtDispatchLevel},
     {"4,000 random allocations and frees: no block touches another", BlocksDoNotTouchEachOther},
     {"a block of many pages is one piece, with an unmapped page behind it",
      ALargeBlockIsOnePieceWithAGuard},

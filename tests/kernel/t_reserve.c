@@ -194,6 +194,7 @@ static VOID TheOffsetCanTipThePageCount(VOID)
 
 static VOID AnUnalignedAddressMeansItsPage(VOID)
 {
+    KT_RETAIL_ONLY();
     PMDL Mdl = KtAllocatePages(1);
     PVOID Base = Reserve(1);
     KT_REQUIRE(Mdl != NULL && Base != NULL);
@@ -259,6 +260,7 @@ static VOID PagesWithATypeKeepIt(VOID)
 
 static VOID WrongParametersGiveNull(VOID)
 {
+    KT_RETAIL_ONLY();
     PVOID Base = Reserve(1);
     PMDL Mapped = KtAllocatePages(1);
     PMDL Unlocked = IoAllocateMdl(NULL, PAGE_SIZE, FALSE, FALSE, NULL);
@@ -299,6 +301,7 @@ static VOID DataGoesThroughTheMapping(VOID)
 
 static VOID FreeingTheMdlUnmapsTheReservation(VOID)
 {
+    KT_RETAIL_ONLY();
     PMDL Mdl = KtAllocateGapMdl(2);
     PVOID Base = Reserve(2);
     KT_REQUIRE(Mdl != NULL && Base != NULL);
@@ -385,32 +388,35 @@ static VOID MappingWorksAtDispatchLevel(VOID)
 }
 
 static const KT_TEST Tests[] = {
-    {"a reservation is page aligned, empty, with unmapped pages on both sides [5.1, 18.10]",
+    {"a reservation is page aligned, empty, with unmapped pages on both sides [5.1.1, 5.1.6, "
+     "18.10]",
      AReservationIsEmptyAndGuarded},
-    {"tag 0 is refused, tag 1 is not [5.1, 18.11]", TagZeroIsRefusedTagOneIsNot},
-    {"reservations of 2^32 pages, or of more than there is, are refused [5.1]",
+    {"tag 0 is refused, tag 1 is not [5.1.4, 18.11]", TagZeroIsRefusedTagOneIsNot},
+    {"reservations of 2^32 pages, or of more than there is, are refused [5.1.5]",
      HugeReservationsAreRefused},
-    {"bytes are rounded up to whole pages [5.1]", BytesAreRoundedUp},
-    {"reservations and their guards do not overlap [5.1]", ReservationsDoNotOverlap},
-    {"MmFreeMappingAddress takes any address in the first page [5.4]",
+    {"bytes are rounded up to whole pages [5.1.1]", BytesAreRoundedUp},
+    {"reservations and their guards do not overlap [5.1.6]", ReservationsDoNotOverlap},
+    {"MmFreeMappingAddress takes any address in the first page [5.4.1]",
      FreeTakesAnyAddressInTheFirstPage},
-    {"MDLs up to the reservation's size fit, larger ones give NULL [5.2, 18.10]",
+    {"MDLs up to the reservation's size fit, larger ones give NULL [5.2.4, 18.10]",
      SmallerMdlsFitLargerOnesDoNot},
-    {"the result includes the byte offset, MappedSystemVa does not; either undoes it [5.2, 5.3, "
-     "18.12]",
+    {"the result includes the byte offset, MappedSystemVa does not; either undoes it [5.2.1, "
+     "5.2.2, 5.3.1, 18.12]",
      TheOffsetIsInTheResultOnly},
-    {"the byte offset counts for the size [5.2]", TheOffsetCanTipThePageCount},
-    {"an unaligned mapping address means its page [5.2]", AnUnalignedAddressMeansItsPage},
-    {"pages without a cache type get the caller's [5.2]", FreshPagesGetTheCallersType},
-    {"pages with a cache type keep it, silently [5.2]", PagesWithATypeKeepIt},
-    {"an MDL that is mapped or not locked, and an illegal cache type, give NULL [5.2]",
+    {"the byte offset counts for the size [5.2.4]", TheOffsetCanTipThePageCount},
+    {"an unaligned mapping address means its page [5.2.11]", AnUnalignedAddressMeansItsPage},
+    {"pages without a cache type get the caller's [5.2.6]", FreshPagesGetTheCallersType},
+    {"pages with a cache type keep it, silently [5.2.6]", PagesWithATypeKeepIt},
+    {"an MDL that is mapped or not locked, and an illegal cache type, give NULL [5.2.5]",
      WrongParametersGiveNull},
-    {"data goes through the mapping [5.2]", DataGoesThroughTheMapping},
-    {"IoFreeMdl empties the reservation that its MDL is mapped into [6.2]",
+    {"data goes through the mapping [5.2.1]", DataGoesThroughTheMapping},
+    {"IoFreeMdl empties the reservation that its MDL is mapped into [6.2.2]",
      FreeingTheMdlUnmapsTheReservation},
-    {"mapping succeeds while every allocation fails, and asks for none [5.2]", MappingNeedsNothing},
-    {"1,000 rounds of map and unmap change nothing [18.10]", AThousandRoundsLeakNothing},
-    {"map and unmap work at DISPATCH_LEVEL, free at APC_LEVEL [5]", MappingWorksAtDispatchLevel},
+    {"mapping succeeds while every allocation fails, and asks for none [5.2.3]",
+     MappingNeedsNothing},
+    {"1,000 rounds of map and unmap change nothing [5.3.1, 18.10]", AThousandRoundsLeakNothing},
+    {"map and unmap work at DISPATCH_LEVEL, free at APC_LEVEL [5.2.10, 18.28]",
+     MappingWorksAtDispatchLevel},
 };
 
 const KT_SUITE KtReserveSuite = {"reserve", KtNeedsNothing, Tests, ARRAYSIZE(Tests)};

@@ -10,7 +10,7 @@
 //     }
 //
 //     static const KT_TEST Tests[] = {
-//         {"MmMapIoSpaceEx refuses zero bytes [4.1]", ZeroBytesAreRefused},
+//         {"MmMapIoSpaceEx refuses zero bytes [4.1.3]", ZeroBytesAreRefused},
 //     };
 //     const KT_SUITE KtIoSpaceSuite = {"iospace", KtNeedsNothing, Tests, ARRAYSIZE(Tests)};
 //
@@ -47,10 +47,18 @@ typedef struct _KT_SUITE {
 extern const KT_SUITE KtCpuSuite;
 extern const KT_SUITE KtTablesSuite;
 extern const KT_SUITE KtPoolSuite;
+extern const KT_SUITE KtVerifierSuite;
 extern const KT_SUITE KtPhysicalSuite;
 extern const KT_SUITE KtIoSpaceSuite;
+extern const KT_SUITE KtCacheTypeSuite;
 extern const KT_SUITE KtMdlSuite;
 extern const KT_SUITE KtMdlPagesSuite;
+extern const KT_SUITE KtMdlPartSuite;
+extern const KT_SUITE KtLockSuite;
+extern const KT_SUITE KtExceptionSuite;
+extern const KT_SUITE KtContiguousSuite;
+extern const KT_SUITE KtCopySuite;
+extern const KT_SUITE KtMemoryTypesSuite;
 extern const KT_SUITE KtReserveSuite;
 extern const KT_SUITE KtStaleSuite;
 extern const KT_SUITE KtFailureSuite;
@@ -58,6 +66,7 @@ extern const KT_SUITE KtE1000Suite;
 extern const KT_SUITE KtNvmeSuite;
 extern const KT_SUITE KtDiskSuite;
 extern const KT_SUITE KtIoSuite;
+extern const KT_SUITE KtExamplesSuite;
 extern const KT_SUITE KtOracleSuite;
 
 //
@@ -67,6 +76,10 @@ extern const KT_SUITE KtOracleSuite;
 BOOLEAN KtCheck(BOOLEAN Holds, PCSTR Text, PCSTR File, ULONG Line);
 BOOLEAN KtCheckEqual(ULONG64 Actual, ULONG64 Expected, PCSTR Text, PCSTR File, ULONG Line);
 VOID KtSkip(PCSTR Reason);
+
+// What mm holds now is there to stay, for a test of what cannot be undone; nothing that the test
+// allocated may be among it.
+VOID KtKeepWhatIsHeld(VOID);
 
 // Reports of checks that follow carry this, for tests that go through a table: "row 3" alone says
 // little.
@@ -150,6 +163,19 @@ PMDL KtAllocateGapMdl(ULONG PageCount);
 PVOID KtDirectMap(ULONG64 PhysicalAddress);
 
 BOOLEAN KtHasOption(PCSTR Name);
+
+// Commits the violation of this name, which the verifier must find (violations.c). FALSE: there is
+// none.
+BOOLEAN KtRunViolation(PCSTR Name);
+
+// Ends a test of what only retail behaviour allows: at level 1 it is a violation, and violations.c
+// has it.
+#define KT_RETAIL_ONLY()                                                                           \
+    do {                                                                                           \
+        if (MmVerifierLevel != 0) {                                                                \
+            KT_SKIP("a violation at level 1 of the verifier");                                     \
+        }                                                                                          \
+    } while (0)
 
 //
 // Memory: what is held now, to see whether something grew.

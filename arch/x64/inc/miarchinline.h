@@ -11,10 +11,19 @@
 
 #define LARGEST_LEAF_LEVEL 3u
 
+// Everything of a leaf but its frame and PTE_LARGE, by protection. Computed once, in pte.c.
+extern ULONG64 KiLeafTemplates[MiAccessCount][MiCacheTypeCount];
+
 // Relaxed is enough: x64 keeps loads in order, and one aligned 64-bit access cannot be torn.
 static inline MMPTE MiArchLoadPte(const MMPTE *Pte)
 {
     return (MMPTE){__atomic_load_n(&Pte->Value, __ATOMIC_RELAXED)};
+}
+
+// x64 keeps stores in order, too.
+static inline VOID MiArchStorePte(PMMPTE Pte, MMPTE Value)
+{
+    __atomic_store_n(&Pte->Value, Value.Value, __ATOMIC_RELEASE);
 }
 
 static inline MI_PTE_KIND MiArchPteKind(MMPTE Pte, ULONG Level)
@@ -33,4 +42,61 @@ static inline PFN_NUMBER MiArchPtePfn(MMPTE Pte, ULONG Level)
         Frame &= ~PTE_PAT_LARGE;
     }
     return Frame >> PAGE_SHIFT;
+}
+
+static inline MMPTE MiArchPlaceFrame(MMPTE Template, PFN_NUMBER Pfn)
+{
+    return (MMPTE){Template.Value | Pfn << PAGE_SHIFT};
+}
+
+static inline MMPTE MiArchMakeLeaf(ULONG Level, PFN_NUMBER Pfn, MI_PROTECTION Protection)
+{
+    const ULONG64 Large = Level > 1 ? PTE_LARGE : 0;
+    return (MMPTE){KiLeafTemplates[Protection.Access][Protection.CacheType] | Large |
+                   Pfn << PAGE_SHIFT};
+}
+
+static inline VOID MiArchStoreLeaves(PMMPTE Pte, ULONG Level, PFN_NUMBER FirstPfn, ULONG Count,
+                                     MI_PROTECTION Protection)
+{
+    const ULONG64 Step = 1ull << (PAGE_SHIFT + MI_PTE_INDEX_BITS * (Level - 1));
+    ULONG64 Value = MiArchMakeLeaf(Level, FirstPfn, Protection).Value;
+    const PMMPTE End = Pte + Count;
+    do {
+        MiArchStorePte(Pte, (MMPTE){Value});
+        Value += Step;
+        Pte += 1;
+    } while (Pte != End);
+}
+
+// Eight at a time: counting would cost as much as storing.
+static inline VOID MiArchClearPages(PMMPTE Pte, ULONG Count)
+{
+    const MMPTE Empty = {0};
+    for (; Count >= 8; Count -= 8, Pte += 8) {
+        MiArchStorePte(&Pte[0], Empty);
+        MiArchStorePte(&Pte[1], Empty);
+        MiArchStorePte(&Pte[2], Empty);
+        MiArchStorePte(&Pte[3], Empty);
+        MiArchStorePte(&Pte[4], Empty);
+        MiArchStorePte(&Pte[5], Empty);
+        MiArchStorePte(&Pte[6], Empty);
+        MiArchStorePte(&Pte[7], Empty);
+    }
+    for (; Count > 0; Count -= 1, Pte += 1) {
+        MiArchStorePte(Pte, Empty);
+    }
+}
+
+static inline VOID MiArchFlushPage(ULONG_PTR Va)
+{
+    __asm__ volatile("invlpg %0" : : "m"(*(const CHAR *)Va) : "memory");
+}
+
+static inline ULONG64 MiArchReadTime(VOID)
+{
+    ULONG Low;
+    ULONG High;
+    __asm__ volatile("rdtsc" : "=a"(Low), "=d"(High));
+    return (ULONG64)High << 32 | Low;
 }

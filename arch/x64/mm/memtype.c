@@ -78,6 +78,7 @@ VOID MiArchInitializeCacheTypes(VOID)
         KiBugCheckSaying(UNSUPPORTED_PROCESSOR, 1, 0, 0, 0,
                          "processor \"%s\" has no page attribute table (PAT)", KeFeatures.Vendor);
     }
+    KiInitializeLeafTemplates();
     const BOOLEAN WereOn = KeArchDisableInterrupts();
     const ULONG64 Cr0 = X64ReadCr0();
     X64WriteCr0((Cr0 | CR0_CD) & ~CR0_NW);
@@ -88,4 +89,5 @@ VOID MiArchInitializeCacheTypes(VOID)
     MiArchFlushAll();
     X64WriteCr0(Cr0 & ~(CR0_CD | CR0_NW));
     KeArchRestoreInterrupts(WereOn);
+    KiReadMemoryTypes();
 }

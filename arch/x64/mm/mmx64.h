@@ -24,8 +24,14 @@ ULONG64 KiCacheBits(MI_CACHE_TYPE CacheType);
 MI_CACHE_TYPE KiCacheTypeOfEntry(ULONG64 Entry);
 PCSTR KiCacheNameOfEntry(ULONG64 Entry);
 
+// pte.c: what MiArchMakeLeaf starts from. Needs KeFeatures.
+VOID KiInitializeLeafTemplates(VOID);
+
 // The index of Va's entry in a table of this level.
 static inline ULONG KiPteIndex(ULONG64 Va, ULONG Level)
 {
     return (ULONG)(Va >> (PAGE_SHIFT + MI_PTE_INDEX_BITS * (Level - 1))) & (MI_PTES_PER_TABLE - 1);
 }
+
+// mtrr.c: reads what the processor is told about ranges of physical addresses.
+VOID KiReadMemoryTypes(VOID);

@@ -66,23 +66,27 @@ BOOLEAN MiArchIsCanonical(ULONG_PTR Va)
     return (ULONG_PTR)((LONG64)(Va << UnusedBits) >> UnusedBits) == Va;
 }
 
-MMPTE MiArchMakeLeaf(ULONG Level, PFN_NUMBER Pfn, MI_PROTECTION Protection)
+ULONG64 KiLeafTemplates[MiAccessCount][MiCacheTypeCount];
+
+static ULONG64 KiMakeTemplate(MI_ACCESS Access, MI_CACHE_TYPE CacheType)
 {
-    NT_ASSERT(MiArchIsLeafAllowed(Level) && (ULONG)Protection.Access < MiAccessCount);
-    NT_ASSERT((Pfn & ((1ull << (MI_PTE_INDEX_BITS * (Level - 1))) - 1)) == 0);
-    NT_ASSERT(((Pfn << PAGE_SHIFT) & ~PTE_FRAME) == 0);
-    ULONG64 Value = PTE_PRESENT | PTE_ACCESSED | Pfn << PAGE_SHIFT;
-    Value |= KiAccessTable[Protection.Access] | KiCacheBits(Protection.CacheType);
+    ULONG64 Value = PTE_PRESENT | PTE_ACCESSED | KiAccessTable[Access] | KiCacheBits(CacheType);
     if (Value & PTE_WRITE) {
         Value |= PTE_DIRTY;
-    }
-    if (Level > 1) {
-        Value |= PTE_LARGE;
     }
     if (KeFeatures.GlobalPages) {
         Value |= PTE_GLOBAL;
     }
-    return (MMPTE){Value};
+    return Value;
+}
+
+VOID KiInitializeLeafTemplates(VOID)
+{
+    for (ULONG Access = 0; Access < MiAccessCount; Access += 1) {
+        for (ULONG Type = 0; Type < MiCacheTypeCount; Type += 1) {
+            KiLeafTemplates[Access][Type] = KiMakeTemplate((MI_ACCESS)Access, (MI_CACHE_TYPE)Type);
+        }
+    }
 }
 
 MMPTE MiArchMakeTable(PFN_NUMBER Pfn)
@@ -103,23 +107,21 @@ MI_PROTECTION MiArchPteProtection(MMPTE Pte, ULONG Level)
     return (MI_PROTECTION){(MI_ACCESS)KiAccessOfIndex[Index], KiCacheTypeOfEntry(Pte.Value)};
 }
 
-// x64 keeps stores in order, and one aligned 64-bit access cannot be torn.
-VOID MiArchStorePte(PMMPTE Pte, MMPTE Value)
+// [x64] Of an entry that is not present the processor looks at no other bit.
+MMPTE MiArchMakeInaccessible(MMPTE Leaf)
 {
-    __atomic_store_n(&Pte->Value, Value.Value, __ATOMIC_RELEASE);
+    NT_ASSERT(MiArchPteKind(Leaf, 1) == MiPteLeaf);
+    return (MMPTE){Leaf.Value & ~PTE_PRESENT};
 }
 
-VOID MiArchStorePages(PMMPTE Pte, const PFN_NUMBER *Pfns, ULONG Count, MI_PROTECTION Protection)
+MMPTE MiArchMakeAccessible(MMPTE Pte)
 {
-    const ULONG64 Template = MiArchMakeLeaf(1, 0, Protection).Value;
-    for (ULONG Index = 0; Index < Count; Index += 1) {
-        MiArchStorePte(&Pte[Index], (MMPTE){Template | Pfns[Index] << PAGE_SHIFT});
-    }
+    NT_ASSERT(MiArchIsInaccessible(Pte));
+    return (MMPTE){Pte.Value | PTE_PRESENT};
 }
 
-VOID MiArchClearPages(PMMPTE Pte, ULONG Count)
+// A leaf has the accessed bit from its birth, so none becomes zero.
+BOOLEAN MiArchIsInaccessible(MMPTE Pte)
 {
-    for (ULONG Index = 0; Index < Count; Index += 1) {
-        MiArchStorePte(&Pte[Index], (MMPTE){0});
-    }
+    return Pte.Value != 0 && !(Pte.Value & PTE_PRESENT);
 }

@@ -9,11 +9,6 @@
 
 #define DEFAULT_CACHE_LINE_BYTES 64
 
-VOID MiArchFlushPage(ULONG_PTR Va)
-{
-    __asm__ volatile("invlpg (%0)" : : "r"(Va) : "memory");
-}
-
 VOID MiArchFlushAll(VOID)
 {
     const ULONG64 Cr4 = X64ReadCr4();
