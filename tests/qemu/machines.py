@@ -6,9 +6,10 @@ prints a bug check that was not expected, or does something to a device that QEM
 error.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from bugchecks import ANY, FAULTS_WITH_AN_ADDRESS, NO_EXECUTE, READ_ONLY, ROWS
+from bugchecks import (ANY, FAULTS_WITH_AN_ADDRESS, NO_EXECUTE, READ_ONLY, ROWS, VERIFIER,
+                       VERIFIER_ROWS)
 from guest import BOCHS_SHUTDOWN, BUG_CHECK, FAILED, PASSED
 
 # --------------------------------------------------------------------------------------------------
@@ -72,13 +73,14 @@ class Machine:
     arguments: tuple = ()  # more of QEMU's command line
     options: str = "mode=test"  # the kernel's command line
     timeout: int = 120  # seconds
-    status: int = PASSED
+    status: int = PASSED  # or several that will do
     floor: int = 1  # the least number of passed checks; 0: the guest runs no self-tests
     patterns: tuple = ()  # regular expressions, each must match a line; {crc} is the disk's CRC-32
     allowed: tuple = ()  # regular expressions for guest errors that are meant
     stop: Stop = None  # the bug check that must happen
     oracle: bool = False  # compare the guest's report of its mappings with QEMU's MMU
     emulator: str = "qemu"  # or bochs
+    is_free: bool = False  # boots the free kernel: no asserts, locks inline
 
     @property
     def command_line(self):
@@ -101,6 +103,18 @@ FAULT_DUMP = (r"trap 14 \(page fault\), error code 0x[0-9a-f]+: [a-z ]+, the pag
 SELF_TESTS = 215  # the floor for a machine with all devices
 DEVICE_FREE = 190  # ... and without any
 
+VERIFIED = SELF_TESTS - 20  # what level 1 forbids is skipped
+NO_LEAKS = "^# leaks, with the drivers unloaded: 0, 0 bytes"
+
+
+def low_resources(when, level=0):
+    """A whole boot, drivers and all, with allocations that fail: whatever can't be had is done
+    without, and nothing is left behind."""
+    return Machine(f"q35-max-fail-{when.replace('=', '-')}-verifier-{level}",
+                   options=f"mode=demo filter=low-resource fail=all {when} verifier={level}",
+                   status=(PASSED, FAILED), patterns=(NO_LEAKS, "^ok 1 verifier"))
+
+
 MACHINES = (
     # Processors, chipsets and sizes of RAM, through the quick door.
     Machine("q35-max", floor=SELF_TESTS, oracle=True),
@@ -118,6 +132,11 @@ MACHINES = (
     Machine("pc-qemu64-leaf4k", machine="pc", cpu="qemu64", options="mode=test leaf4k",
             timeout=120, floor=SELF_TESTS),
 
+    # The kernel as benchmarks want it.
+    Machine("q35-max-free", is_free=True, floor=SELF_TESTS, oracle=True),
+    Machine("q35-qemu64-free-leaf4k", cpu="qemu64", options="mode=test leaf4k filter=stale",
+            is_free=True, floor=8),
+
     # UEFI firmware puts 64-bit BARs far above RAM.
     Machine("q35-max-ovmf", firmware="ovmf", door="iso", floor=SELF_TESTS, allowed=OVMF_TPM_PROBES,
             oracle=True),
@@ -125,6 +144,14 @@ MACHINES = (
             floor=SELF_TESTS, allowed=OVMF_TPM_PROBES),
     Machine("pc-qemu64-ovmf", machine="pc", cpu="qemu64", firmware="ovmf", door="iso",
             floor=SELF_TESTS, allowed=OVMF_TPM_PROBES),
+
+    # Level 1 of the verifier: the same, and nothing is left at the end.
+    Machine("q35-max-verifier", options="mode=test verifier=1", floor=VERIFIED, oracle=True,
+            patterns=(NO_LEAKS,)),
+    Machine("pc-qemu64-128M-verifier", machine="pc", cpu="qemu64", ram="128M",
+            options="mode=test verifier=1", floor=VERIFIED, patterns=(NO_LEAKS,)),
+    Machine("q35-max-verifier-leaf4k", options="mode=test verifier=1 leaf4k", floor=VERIFIED,
+            patterns=(NO_LEAKS,)),
 
     # The ISO, as users boot it.
     Machine("pc-max-iso", machine="pc", door="iso", floor=SELF_TESTS),
@@ -143,6 +170,11 @@ MACHINES = (
     Machine("q35-max-placebars", options="mode=demo placebars filter=io", floor=15, patterns=PLACED),
     Machine("pc-qemu64-placebars", machine="pc", cpu="qemu64",
             options="mode=demo placebars filter=io", floor=15, patterns=PLACED),
+
+    # Low resources.
+    *(low_resources(f"every={interval}") for interval in (2, 3, 4, 5, 7, 11, 16, 23, 40, 100)),
+    *(low_resources(f"every={interval}", 1) for interval in (3, 5, 8, 13, 30)),
+    *(low_resources(f"at={number}") for number in (1, 2, 3, 5, 8, 12, 17, 23, 30, 38)),
 
     # Less than there should be.
     Machine("q35-max-no-devices", devices=(), floor=DEVICE_FREE),
@@ -166,14 +198,26 @@ MACHINES = (
 )
 
 
-def bug_check(name, code, *parameters, **columns):
+def bug_check(name, code, *parameters_and_clauses):
+    parameters = parameters_and_clauses[:4]
     has_fault_dump = code in (READ_ONLY, NO_EXECUTE) or name in FAULTS_WITH_AN_ADDRESS
     return Machine(f"bugcheck-{name}", devices=(), options=f"mode=bugcheck bugcheck={name}",
                    status=BUG_CHECK, floor=0, stop=Stop(code, parameters),
-                   patterns=DUMP + (FAULT_DUMP if has_fault_dump else ()), **columns)
+                   patterns=DUMP + (FAULT_DUMP if has_fault_dump else ()))
+
+
+# The second line of a violation: what is wrong, and who called.
+BLAME = (r"\*\*\* .*; called by \w+\+0x[0-9a-f]+",)
+
+
+def violation(name, code, *parameters_and_clauses):
+    row = bug_check(name, code, *parameters_and_clauses)
+    return replace(row, options=f"{row.options} verifier=1",
+                   patterns=row.patterns + (BLAME if code == VERIFIER and "Leak" not in name else ()))
 
 
 # What a caller must never do: one boot each, by the name of the guest's test.
-BUG_CHECKS = tuple(bug_check(*row) for row in ROWS)
+BUG_CHECKS = (tuple(bug_check(*row) for row in ROWS) +
+              tuple(violation(*row) for row in VERIFIER_ROWS))
 
 ALL_MACHINES = MACHINES + BUG_CHECKS

@@ -12,6 +12,7 @@ Logs, one for each row, go to FOLDER/logs.
 import argparse
 import os
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -30,8 +31,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 from mkdisk import ensure_disk  # noqa: E402
 
 WORKERS = 2
+SCRIPT_SECONDS = 120
 FAILURES_SHOWN = 12
 HOST_SUM = re.compile(r"^host: (\d+) passed, (\d+) failed")
+SCRIPT_SUM = re.compile(r"^\w+: (\d+) \w+, (?:\d+ excepted, )?(\d+) failed")
 HOST_COVERAGE = re.compile(r"^ *mm in total .* (\d+\.\d) %")
 HOST_LINES_SHOWN = 20
 LEAST_COVERAGE = 95.0  # per cent of mm's lines that the host tests must run
@@ -48,11 +51,32 @@ class Runner:
         self.disk = self.build / "disk.img"
         self.crc = ensure_disk(self.disk)
         self.images = ImageStore(self.build / "iospace", self.build / "images")
+        self.free_images = None
+        self.free_lock = threading.Lock()
         self.mutant_lock = {}
         self.mutant_tree = {}
 
+    def forget_logs(self):
+        """So that what ran once does not count for what runs now."""
+        for log in self.logs.glob("*.log"):
+            log.unlink()
+
+    def free_kernel_images(self):
+        """Of the kernel without asserts, which is built when the first row wants it."""
+        with self.free_lock:
+            if self.free_images is None:
+                folder = self.build / "free"
+                good, output = mutations.run_make(mutations.ROOT, folder, "all", "DBG=0")
+                if not good:
+                    raise RuntimeError(f"the free kernel cannot be built: {output[-500:]}")
+                self.free_images = ImageStore(folder / "iospace", folder / "images")
+        return self.free_images
+
+    def images_for(self, row):
+        return self.free_kernel_images() if row.is_free else self.images
+
     def run_machine(self, row, images=None, log_name=None):
-        image = (images or self.images).get(row.door, row.command_line)
+        image = (images or self.images_for(row)).get(row.door, row.command_line)
         log = self.logs / f"{log_name or row.name}.log"
         if row.emulator == "bochs":
             return judge(row, guest.run_bochs(image, row.timeout, log), self.crc)
@@ -83,6 +107,19 @@ class Runner:
         verdict.notes = [f"line coverage: {' '.join(match[0].split())}" for match in covered]
         return verdict
 
+    def run_script(self, script, *arguments):
+        """A program that compares sources; its last line is a sum, what it finds stands above."""
+        arguments = [argument.format(build=self.build) for argument in arguments]
+        done = subprocess.run([sys.executable, mutations.ROOT / script, *arguments],
+                              capture_output=True, text=True, timeout=SCRIPT_SECONDS)
+        lines = (done.stdout + done.stderr).splitlines()
+        match = SCRIPT_SUM.match(lines[-1]) if lines else None
+        verdict = Verdict(passed=int(match[1]) if match else 0)
+        verdict.failures = lines[:-1] if match and int(match[2]) else []
+        if not match or (done.returncode and not verdict.failures):
+            verdict.failures = lines[-FAILURES_SHOWN:] or [f"{script} said nothing"]
+        return verdict
+
     def run_mutation(self, mutation):
         """Mutations of one kind share a tree, so they wait for each other."""
         kind = "host" if mutation.suite == mutations.HOST else "guest"
@@ -107,6 +144,14 @@ class Runner:
         return bool(self.run_machine(row, images, f"mutant-{name}").failures)
 
 
+# What compares sources, and boots nothing.
+DOCUMENTS = "tests/tools/check_docs.py"
+SCRIPTS = (
+    ("headers against those of mingw-w64", "tests/ddk/compare.py", "--build", "{build}"),
+    ("coverage table and API reference", DOCUMENTS),
+)
+
+
 def all_tasks(runner):
     """(name, function) of everything there is, the longest first. Only calling needs a runner."""
     tasks = []
@@ -114,6 +159,8 @@ def all_tasks(runner):
         tasks.append(("host tests", lambda: runner.run_host_tests()))
     slow_first = sorted(ALL_MACHINES, key=lambda row: row.firmware != "ovmf")
     tasks += [(row.name, lambda row=row: runner.run_machine(row)) for row in slow_first]
+    for name, *command in SCRIPTS:
+        tasks.append((name, lambda command=command: runner.run_script(*command)))
     for mutation in mutations.MUTATIONS:
         tasks.append((f"mutation: {mutation.name}",
                       lambda mutation=mutation: runner.run_mutation(mutation)))
@@ -170,7 +217,13 @@ def main():
     started = time.monotonic()
     runner = Runner(arguments.build)
     tasks = [task for task in all_tasks(runner) if re.search(arguments.only, task[0])]
+    if not arguments.only:
+        runner.forget_logs()
     passed, failed = run_all(tasks)
+    if not arguments.only:
+        verdict, seconds = timed(lambda: runner.run_script(DOCUMENTS, "--ran", "{build}"))
+        print_result("every test of the coverage table ran", verdict, seconds)
+        passed, failed = passed + verdict.passed, failed + len(verdict.failures)
     print(f"{time.monotonic() - started:.0f} s; logs are in {runner.logs}")
     print(f"{passed} passed, {failed} failed")
     sys.exit(1 if failed or not passed else 0)

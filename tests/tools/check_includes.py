@@ -33,15 +33,16 @@ FLOORS = (
     (r"kernel/\w+\.[ch]$",
      (DDK, COMPILER, CONTRACTS, IO_CONTRACT, r'"mm/mm\.h"', r'"kernel/\w+\.h"')),
     (r"drivers/", (DDK, r'"\w+\.h"')),
+    (r"tests/examples/", (DDK, r'"examples\.h"')),
     (r"tests/kernel/",
-     (DDK, COMPILER, CONTRACTS, IO_CONTRACT, r'"mm/mm\.h"', r'"tests/kernel/\w+\.h"')),
+     (DDK, COMPILER, CONTRACTS, IO_CONTRACT, r'"mm/mm\.h"', r'"tests/(kernel|examples)/\w+\.h"')),
 )
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"][^>"]*[>"])')
 COMMENT = re.compile(r'//.*|/\*.*?\*/|"(?:[^"\\]|\\.)*"')
 X86_WORDS = re.compile(r"\b(PAT|PCD|PWT|PML4\w*|CR3|INVLPG|[Ii]nvlpg|_PAGE_\w+|0x80)\b"
                        r"|1[uU]?[lL]*\s*<<\s*(12|63)\b")
-FOLDERS = ("arch", "boot", "drivers", "kernel", "mm", "tests/kernel")
+FOLDERS = ("arch", "boot", "drivers", "kernel", "mm", "tests/kernel", "tests/examples")
 
 
 def source_files():

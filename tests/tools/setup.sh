@@ -24,6 +24,7 @@ bochs bochs
 /usr/share/bochs/VGABIOS-lgpl-latest vgabios
 gdb gdb
 /usr/include/stdio.h libc6-dev
+x86_64-w64-mingw32-gcc gcc-mingw-w64-x86-64
 '
 check_needs='
 python3 python3
