@@ -362,7 +362,6 @@ VOID NTAPI MmUnmapReservedMapping(PVOID BaseAddress, ULONG PoolTag, PMDL MemoryD
         MiUnmapReservedPages(Mapping, Mdl);
         return;
     }
-    MiArchStorePte(Mapping->FirstPte, (MMPTE){0});
-    MiArchFlushPage(Mapping->Va);
+    MiClearOnePage(Mapping);
     MiFinishReservedUnmap(Mapping, Mdl);
 }

@@ -134,6 +134,24 @@ static VOID ForgetTheCacheFlush(VOID)
     WatchEndCall();
 }
 
+static VOID ForgetTheCacheFlushAfterwards(VOID)
+{
+    const PFN_NUMBER Pfn = MiAllocateFrame(MiPfnMdl);
+    CHECK_EQUAL(MiPrepareAlias(Pfn, 1), STATUS_SUCCESS);
+    const PMMPTE Pte = Entry(REGION_VA);
+    const PMMPTE Alias = Entry((ULONG_PTR)MiFrameToVa(Pfn));
+    const MMPTE Direct = MiArchLoadPte(Alias);
+    WatchBeginCall("test");
+    MiHideAlias(Pfn);
+    MiArchStorePte(Pte, Leaf(PAGES(Pfn), MiCacheUncached));
+    WatchEndCall();
+    WatchBeginCall("test");
+    MiArchStorePte(Pte, (MMPTE){0});
+    MiArchFlushAll();
+    MiArchStorePte(Alias, Direct);
+    WatchEndCall();
+}
+
 static VOID ReturnWithALock(VOID)
 {
     static KI_LOCK Lock = KI_LOCK_INITIALIZER(9, "TestLock");
@@ -189,6 +207,7 @@ static VOID Every_rule_catches_what_breaks_it(VOID)
     CheckCaught(LeaveAStaleTable, "W5:");
     CheckCaught(MapDirectlyWhatIsNotRam, "W6:");
     CheckCaught(ForgetTheCacheFlush, "W7:");
+    CheckCaught(ForgetTheCacheFlushAfterwards, "W7:");
     CheckCaught(ReturnWithALock, "W8:");
 }
 

@@ -15,7 +15,7 @@
 //       tables that were taken out.
 //   W6  The direct map maps RAM only: each frame to its own address, read-write and write-back.
 //   W7  A frame of RAM that was cached is flushed from the cache before it is used with another
-//       type.
+//       type, and again, once it is write-back, for the lines that were fetched just before.
 //   W8  Locks are free and the IRQL is the caller's when an exported routine returns.
 //
 // The model of the TLB is the worst one that the manuals allow: it has read every translation at
@@ -35,6 +35,7 @@ typedef struct _WATCHED_FRAME {
     ULONG CacheFlushCall; // the call in which its cache lines were flushed
     UCHAR TableLevel;     // 0: not a linked table
     BOOLEAN WasCached;
+    BOOLEAN WasUncached; // or write-combined
 } WATCHED_FRAME;
 
 // Mappings of 512 frames that begin at a multiple of 512.
@@ -233,19 +234,24 @@ VOID WatchFlushAll(VOID)
 // W7: the caches.
 //
 
+static VOID ExpectCacheFlush(PFN_NUMBER Pfn)
+{
+    Watch.UnflushedFrames = Grow(Watch.UnflushedFrames, Watch.UnflushedCount,
+                                 &Watch.UnflushedCapacity, sizeof(PFN_NUMBER));
+    Watch.UnflushedFrames[Watch.UnflushedCount++] = Pfn;
+}
+
 static VOID NoteCacheUse(PFN_NUMBER Pfn, MI_CACHE_TYPE CacheType)
 {
     WATCHED_FRAME *Frame = &Watch.Frames[Pfn];
-    if (CacheType == MiCacheWriteBack) {
-        Frame->WasCached = TRUE;
-    } else if (Frame->WasCached) {
-        Frame->WasCached = FALSE;
-        if (Frame->CacheFlushCall != Watch.Call) {
-            Watch.UnflushedFrames = Grow(Watch.UnflushedFrames, Watch.UnflushedCount,
-                                         &Watch.UnflushedCapacity, sizeof(PFN_NUMBER));
-            Watch.UnflushedFrames[Watch.UnflushedCount++] = Pfn;
-        }
+    if (CacheType == MiCacheWriteBack && Frame->WasUncached) {
+        Frame->CacheFlushCall = 0; // an earlier one does not count
+        ExpectCacheFlush(Pfn);
+    } else if (CacheType != MiCacheWriteBack && Frame->WasCached) {
+        ExpectCacheFlush(Pfn);
     }
+    Frame->WasCached = CacheType == MiCacheWriteBack;
+    Frame->WasUncached = CacheType != MiCacheWriteBack;
 }
 
 VOID WatchFlushCache(ULONG_PTR Va, SIZE_T ByteCount)
@@ -583,7 +589,7 @@ VOID WatchEndCall(VOID)
     for (; Watch.UnflushedCount > 0; Watch.UnflushedCount -= 1) {
         const PFN_NUMBER Pfn = Watch.UnflushedFrames[Watch.UnflushedCount - 1];
         if (Watch.Frames[Pfn].CacheFlushCall != Watch.Call) {
-            FAIL("W7: %s leaves cache lines of frame 0x%llx, which is not write-back any more",
+            FAIL("W7: %s leaves cache lines of frame 0x%llx, the type of which it changed",
                  Watch.Routine, Pfn);
         }
     }

@@ -41,9 +41,9 @@ MUTATIONS = (
 
     # Translations that survive.
     Mutation("an unmapped page is not invalidated (host)", "mm/miquick.h",
-             "        MiArchFlushPage(Mapping->Va);\n", "", HOST, "iospace"),
+             "    MiArchFlushPage(Mapping->Va);\n", "", HOST, "iospace"),
     Mutation("an unmapped page is not invalidated (guest)", "mm/miquick.h",
-             "        MiArchFlushPage(Mapping->Va);\n", "", "q35-max-leaf4k", "stale"),
+             "    MiArchFlushPage(Mapping->Va);\n", "", "q35-max-leaf4k", "stale"),
     Mutation("one page of eight is not invalidated (host)", "mm/tlb.c",
              "        MiArchFlushPage(Va + 7ull * PAGE_SIZE);\n", "", HOST, "mdlmap"),
     Mutation("one page of eight is not invalidated (guest)", "mm/tlb.c",
@@ -160,7 +160,11 @@ MUTATIONS = (
              "        if (Requested != MiCacheWriteBack) {\n            MiHideAlias(Pfn);\n        }\n",
              "", HOST, "mdlmap"),
     Mutation("dirty lines stay in the cache", "mm/alias.c",
-             "    MiArchFlushCacheRange(MiFrameToVa(Pfn), PAGE_SIZE);\n", "", HOST, "mdlmap"),
+             "    MiArchFlushCacheRange(MiFrameToVa(Pfn), PAGE_SIZE);\n    MiClearRange(",
+             "    MiClearRange(", HOST, "mdlmap"),
+    Mutation("stale lines stay in the cache", "mm/alias.c",
+             "    // Lines that were fetched through the old alias, just before it went, are stale by now."
+             "\n    MiArchFlushCacheRange(MiFrameToVa(Pfn), PAGE_SIZE);\n", "", HOST, "mdlmap"),
     Mutation("a freed frame stays out of the direct map", "mm/alias.c",
              "        MiShowAlias(Pfn);\n", "", HOST, "mdlpages"),
 
