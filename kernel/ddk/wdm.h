@@ -7,6 +7,12 @@
 //   mmddk.h     I/O-space mappings, MDLs, reserved mappings
 //   busddk.h    resources, PCI configuration space, bus interface
 //   ioddk.h     driver and device objects, IRPs
+//   obddk.h     objects: references, handles, names
+//   dispatchddk.h  waits, threads, timers, DPCs
+//   intddk.h    interrupts
+//   dmaddk.h    DMA adapters
+//   rtlddk.h    strings and the like
+//   exddk.h     lists, resources, the registry, power
 //
 // Comments on the functions give the rules of Microsoft's public documentation; "(ours)" marks what
 // it leaves open and this kernel decides. Where no IRQL is given, the function may be called at
@@ -19,7 +25,13 @@
 #include <keddk.h>
 
 #include <busddk.h>
+#include <dispatchddk.h>
+#include <dmaddk.h>
 #include <except.h>
+#include <exddk.h>
+#include <intddk.h>
 #include <ioaccess.h>
 #include <ioddk.h>
 #include <mmddk.h>
+#include <obddk.h>
+#include <rtlddk.h>
