@@ -7,6 +7,7 @@ ifeq ($(origin CC),default)
 CC := $(CROSS_COMPILE)gcc
 endif
 OBJCOPY ?= $(CROSS_COMPILE)objcopy
+NM ?= $(CROSS_COMPILE)nm
 
 ifneq ($(filter-out clean help,$(or $(MAKECMDGOALS),all)),)
 ifeq ($(filter x86_64-% amd64-%,$(shell $(CC) -dumpmachine)),)
@@ -27,6 +28,10 @@ LDFLAGS := -nostdlib -static -Wl,--build-id=none,-z,max-page-size=4096,-z,noexec
 SOURCES := $(wildcard boot/*.S boot/*.c arch/x64/*.S arch/x64/*.c arch/x64/mm/*.c kernel/*.c \
     kernel/*/*.c mm/*.c drivers/*/*.c tests/kernel/*.c tests/examples/*.c)
 OBJECTS := $(SOURCES:%=$(BUILD)/obj/%.o)
+EXPORTS := kernel/ldr/exports.txt
+EXPORT_TABLE := $(BUILD)/obj/exports.o
+EXPORT_LIBRARY := $(BUILD)/ntoskrnl.def
+MAKE_EXPORTS := python3 kernel/ldr/makeexports.py
 IMAGE := $(BUILD)/iospace.elf
 KERNEL := $(BUILD)/iospace
 ISO := $(BUILD)/iospace.iso
@@ -34,10 +39,10 @@ ISO := $(BUILD)/iospace.iso
 INCLUDES = -I. -Ikernel/ddk -Iarch/x64/inc
 $(BUILD)/obj/drivers/%.o $(BUILD)/obj/tests/examples/%.o: INCLUDES = -Ikernel/ddk -I$(<D)
 
-.PHONY: all iso run test host-test bench fuzz soak gdb docs check compdb clean help setup
+.PHONY: all iso run test host-test bench fuzz soak gdb docs check imports compdb clean help setup
 .DELETE_ON_ERROR:
 
-all: $(KERNEL) ## the kernel: iospace.elf with debug information, iospace as it is booted
+all: $(KERNEL) $(EXPORT_LIBRARY) ## the kernel: iospace.elf with debug information, iospace as it is booted
 
 iso: $(ISO) ## one ISO that boots under BIOS and UEFI
 
@@ -70,6 +75,9 @@ check: ## format, includes, headers, gcc and clang with warnings as errors, lock
 	@tests/tools/setup.sh check
 	@CC="$(CC)" CFLAGS="$(CFLAGS)" python3 tests/tools/check.py --build $(BUILD)
 
+imports: ## lists what DRIVER=x.sys imports, and what of it is missing; FOLDER=... may have other drivers
+	@python3 kernel/ldr/imports.py $(EXPORTS) $(DRIVER) $(FOLDER)
+
 compdb: ## compile_commands.json for editors and clang tools
 	@python3 tests/tools/compdb.py --build $(BUILD)
 
@@ -87,9 +95,21 @@ setup:
 $(KERNEL): $(IMAGE)
 	@$(OBJCOPY) --strip-debug $< $@
 
-$(IMAGE): $(OBJECTS) linker.ld
+$(IMAGE): $(OBJECTS) $(EXPORT_TABLE) linker.ld
 	@echo "  LD      $@"
-	@$(CC) $(LDFLAGS) -Wl,-T,linker.ld,-Map,$@.map -o $@ $(OBJECTS) -lgcc
+	@$(CC) $(LDFLAGS) -Wl,-T,linker.ld,-Map,$@.map -o $@ $(OBJECTS) $(EXPORT_TABLE) -lgcc
+	@$(NM) $@ > $@.symbols
+	@$(MAKE_EXPORTS) verify $(EXPORTS) $@.symbols
+
+$(EXPORT_TABLE): $(EXPORTS) kernel/ldr/makeexports.py
+	@echo "  EXPORTS $@"
+	@mkdir -p $(@D)
+	@$(MAKE_EXPORTS) table $< > $(@:.o=.S)
+	@$(CC) -c -o $@ $(@:.o=.S)
+
+$(EXPORT_LIBRARY): $(EXPORTS) kernel/ldr/makeexports.py
+	@mkdir -p $(@D)
+	@$(MAKE_EXPORTS) library $< > $@
 
 $(ISO): $(KERNEL) tests/qemu/images.py | setup
 	@echo "  ISO     $@"

@@ -258,6 +258,11 @@ PPHYSICAL_MEMORY_RANGE NTAPI MmGetPhysicalMemoryRangesEx2(_In_opt_ PVOID Partiti
 // holds a page table, and RAM that is mapped with another cache type than write-back. Any IRQL.
 PVOID NTAPI MmGetVirtualForPhysical(_In_ PHYSICAL_ADDRESS PhysicalAddress);
 
+// The address of a routine or a variable that the kernel exports, by its name; upper and lower case
+// count. NULL: this kernel does not have it. IRQL = PASSIVE_LEVEL.
+_Must_inspect_result_ _Ret_maybenull_ _IRQL_requires_max_(PASSIVE_LEVEL)
+PVOID NTAPI MmGetSystemRoutineAddress(_In_ PUNICODE_STRING SystemRoutineName);
+
 typedef struct _MM_COPY_ADDRESS {
     union {
         PVOID VirtualAddress;

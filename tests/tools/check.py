@@ -49,6 +49,11 @@ def check_includes(_):
     return run([sys.executable, "tests/tools/check_includes.py"])
 
 
+def check_exports(_):
+    return run([sys.executable, "kernel/ldr/makeexports.py", "headers", "kernel/ldr/exports.txt",
+                *sources((".h",), ("kernel/ddk",))])
+
+
 def kernel_flags(path):
     own = ["-Ikernel/ddk", f"-I{Path(path).parent}"] if path.startswith(DRIVERS) else INCLUDES
     return shlex.split(os.environ["CFLAGS"]) + own
@@ -113,6 +118,7 @@ def check_tidy(_):
 STEPS = (
     ("format (clang-format)", check_format),
     ("includes by floor", check_includes),
+    ("each routine for drivers is exported", check_exports),
     ("each header alone", check_headers),
     ("gcc, warnings as errors", check_gcc),
     ("gcc, free build, warnings as errors", check_gcc_free),

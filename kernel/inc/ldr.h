@@ -1,0 +1,62 @@
+// Ldr: drivers as PE images: loading, linking, unloading, finding (kernel/ldr).
+//
+// An image is one file in the format of a Windows driver, in memory of its own (mm/image.c), linked to
+// the kernel's exports and to those of images that were loaded before. Starting the driver in it is
+// Io's.
+#pragma once
+
+#include <ntdef.h>
+#include <wdm.h>
+
+#define LDR_NAME_BYTES 64
+#define LDR_MAXIMUM_IMAGES 128
+
+// A row of the table of functions (.pdata): offsets from the base of the image.
+struct _RUNTIME_FUNCTION;
+
+// A loaded image. Whoever found it by LdrFindImage may read it as long as the image stays loaded; its
+// memory is never used for anything but another LDR_IMAGE.
+typedef struct _LDR_IMAGE {
+    CHAR Name[LDR_NAME_BYTES]; // of the file: "nvme.sys"
+    ULONG_PTR Base;            // page aligned
+    SIZE_T ByteCount;          // whole pages, headers included
+    ULONG_PTR EntryPoint;      // of an NTAPI routine; 0: none (an image that only exports)
+    const struct _RUNTIME_FUNCTION *FunctionTable; // ascending, within the image; NULL: none
+    ULONG FunctionCount;
+    ULONG ReferenceCount;         // by LdrLoadImage, and by each image that imports from this one
+    ULONG Version;                // odd while the record changes
+    struct _LDR_DETAILS *Details; // the loader's own
+} LDR_IMAGE, *PLDR_IMAGE;
+
+// The image that Address lies in, or NULL. Takes no lock: any IRQL, and in a crash.
+const LDR_IMAGE *LdrFindImage(ULONG_PTR Address);
+
+// Loads an image from a copy of its file, which is not needed any longer afterwards, and links it.
+// Nothing in it has run. Name is what other images import from it, and what reports call it; it is
+// copied, cut to LDR_NAME_BYTES - 1. The caller unloads it by LdrUnloadImage.
+// On failure *Image is NULL, everything is as before, and a sentence says why: it is printed, and
+// LdrDescribeLastRefusal has it. IRQL = PASSIVE_LEVEL.
+// STATUS_INVALID_IMAGE_FORMAT          the file is no image for this kernel, or is damaged
+// STATUS_DRIVER_ENTRYPOINT_NOT_FOUND   imports by name that nobody exports; the sentence has them all
+// STATUS_DRIVER_ORDINAL_NOT_FOUND      the same by number
+// STATUS_OBJECT_NAME_NOT_FOUND         imports from a module that is not loaded
+// STATUS_CONFLICTING_ADDRESSES         an image that cannot be moved, and its place is taken
+// STATUS_OBJECT_NAME_COLLISION         an image of this name is loaded
+// STATUS_INSUFFICIENT_RESOURCES        no memory
+_Must_inspect_result_ _IRQL_requires_max_(PASSIVE_LEVEL)
+NTSTATUS LdrLoadImage(_In_ const VOID *File, _In_ SIZE_T FileBytes, _In_ PCSTR Name,
+                      _Outptr_ PLDR_IMAGE *Image);
+
+// Gives back one reference; the last one frees the image's memory, and its references to others. No
+// code of it may run any more. IRQL = PASSIVE_LEVEL.
+_IRQL_requires_max_(PASSIVE_LEVEL) VOID LdrUnloadImage(_In_ PLDR_IMAGE Image);
+
+// To be called when the driver's initialization is over: the image's discardable sections (INIT) go,
+// and a call into them faults. IRQL = PASSIVE_LEVEL.
+_IRQL_requires_max_(PASSIVE_LEVEL) VOID LdrDiscardInitSections(_In_ PLDR_IMAGE Image);
+
+// The reason of the last refusal by LdrLoadImage, in words; empty when nothing was refused yet.
+VOID LdrDescribeLastRefusal(_Out_ PCHAR Buffer, _In_ SIZE_T ByteCount);
+
+// The address of what the kernel exports under this name (kernel/ldr/exports.txt), or NULL. Any IRQL.
+PVOID LdrFindExport(_In_ PCSTR Name);
