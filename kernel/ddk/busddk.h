@@ -361,7 +361,7 @@ typedef struct _INTERFACE {
 typedef struct _BUS_INTERFACE_STANDARD {
     INTERFACE_HEADER_FIELDS
     PTRANSLATE_BUS_ADDRESS TranslateBusAddress;
-    PGET_DMA_ADAPTER GetDmaAdapter; // NULL: there are no DMA adapters yet
+    PGET_DMA_ADAPTER GetDmaAdapter;
     PGET_SET_DEVICE_DATA SetBusData;
     PGET_SET_DEVICE_DATA GetBusData;
 } BUS_INTERFACE_STANDARD, *PBUS_INTERFACE_STANDARD;

@@ -199,9 +199,7 @@ class Types:
         if inner is None:
             return
         if inner.tag == "subroutine_type":
-            parameters = [self.parameter_text(child) for child in inner.children] or ["void"]
-            yield Item(name, f"SAME({name}, As_{name})", f"extern {self.text(self.target(inner))} "
-                       f"NTAPI As_{name}({', '.join(parameters)});")
+            yield self.routine_item(name, name, inner)
             return
         yield Item(f"sizeof({name})", f"sizeof({name})")
         if inner.tag == "base_type":
@@ -218,13 +216,20 @@ class Types:
                     yield Item(full, f"__builtin_offsetof({name}, {path}) * 0x10000 + "
                                f"sizeof((({name} *)0)->{path})")
 
+    def routine_item(self, name, expression, routine):
+        """Whether the expression has the type that the routine has here."""
+        parameters = [self.parameter_text(child) for child in routine.children] or ["void"]
+        return Item(name, f"SAME({expression}, As_{name})", f"extern "
+                    f"{self.text(self.target(routine))} NTAPI As_{name}({', '.join(parameters)});")
 
     def pointer_items(self, name, inner):
         """A pointer to the type of that name; an integer's type may have another name there."""
         under = inner
         while under and under.tag in ("typedef", "const_type"):
             under = self.target(under)
-        if under and under.tag == "base_type":
+        if under and under.tag == "subroutine_type":
+            yield self.routine_item(name, f"*({name})0", under)
+        elif under and under.tag == "base_type":
             yield Item(name, f"sizeof(*({name})0) * 2 + ((__typeof__(+*({name})0))-1 < 0)")
         else:
             yield Item(name, f"SAME({name}, {self.text(inner)} *)")
