@@ -6,6 +6,7 @@
 #include "kernel/inc/io.h"
 #include "kernel/inc/kd.h"
 #include "kernel/inc/ke.h"
+#include "kernel/inc/kearch.h"
 #include "kernel/inc/loader.h"
 #include "kernel/inc/rtl.h"
 #include "kernel/inc/tests.h"
@@ -88,13 +89,20 @@ static VOID KiStartMemory(const LOADER_BLOCK *LoaderBlock)
         MmVerifierLevel = RtlStringsEqual(Level, "0") ? 0 : 1;
     }
     MmInitSystem(LoaderBlock);
-    MmReadFailureOptions();
+}
+
+static VOID KiStartInterrupts(VOID)
+{
+    KeArchInitializeInterrupts();
+    KeArchRestoreInterrupts(TRUE);
 }
 
 DECLSPEC_NORETURN VOID KiSystemStartup(PLOADER_BLOCK LoaderBlock)
 {
     KiStartProcessor(LoaderBlock);
     KiStartMemory(LoaderBlock);
+    KiStartInterrupts();
+    MmReadFailureOptions(); // from here on, whoever gets no memory must do without
     IoInitSystem(LoaderBlock);
     KeExitMachine(KiRunMode(LoaderBlock) ? KeExitPassed : KeExitFailed);
 }

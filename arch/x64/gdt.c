@@ -91,10 +91,18 @@ static KI_IST KiIstOfVector(ULONG Vector)
     return KiIstNone;
 }
 
+// Exceptions and software interrupts below VECTOR_DISPATCH, interrupts from there on.
+static const UCHAR *KiStubOfVector(ULONG Vector)
+{
+    return Vector < VECTOR_DISPATCH
+               ? &KiTrapStubs[(SIZE_T)Vector * KI_TRAP_STUB_BYTES]
+               : &KiInterruptStubs[(SIZE_T)(Vector - VECTOR_DISPATCH) * KI_INTERRUPT_STUB_BYTES];
+}
+
 VOID KiInitializeInterruptTable(VOID)
 {
     for (ULONG Vector = 0; Vector < VECTOR_COUNT; Vector += 1) {
-        const ULONG64 Stub = (ULONG64)&KiTrapStubs[(SIZE_T)Vector * KI_TRAP_STUB_BYTES];
+        const ULONG64 Stub = (ULONG64)KiStubOfVector(Vector);
         KiInterruptTable[Vector] = (KI_GATE){
             .OffsetLow = (USHORT)Stub,
             .Selector = SELECTOR_KERNEL_CODE,

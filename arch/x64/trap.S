@@ -14,7 +14,7 @@
 
 #define EXCEPTIONS_WITH_ERROR_CODE 0x60227D00 // vectors 8, 10-14, 17, 21, 29, 30
 #define KI_TRAP_STUB_BYTES 16
-#define VECTOR_COUNT 256
+#define TRAP_COUNT 0x2F // interrupts follow: interrupt.S
 
     .text
 
@@ -22,7 +22,7 @@
     .globl KiTrapStubs
 KiTrapStubs:
     .set Vector, 0
-    .rept VECTOR_COUNT
+    .rept TRAP_COUNT
     .balign KI_TRAP_STUB_BYTES
     .if Vector >= 32 || ((EXCEPTIONS_WITH_ERROR_CODE >> (Vector & 31)) & 1) == 0
     pushq $0

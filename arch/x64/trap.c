@@ -1,4 +1,4 @@
-// What a trap means: a probe that expected it, a stray interrupt, or the end.
+// What a trap means: a probe that expected it, a stray software interrupt, or the end.
 //
 // The kernel handles no fault: no memory is paged, and nothing runs in user mode. So every
 // exception that is not a probe's is fatal, and the work here is to say precisely what went wrong.
@@ -241,8 +241,7 @@ VOID KiDispatchTrap(PKTRAP_FRAME Frame)
         return;
     }
     if (Frame->Vector >= EXCEPTION_COUNT && Frame->Vector != VECTOR_ASSERTION) {
-        // No device interrupts yet: all sources are masked, so this one is spurious and needs no
-        // acknowledgement.
+        // An INT instruction; the interrupts of devices have other vectors and entries.
         ++KeArchGetPcr()->SpuriousInterrupts;
         return;
     }

@@ -28,6 +28,9 @@
 #define RFLAGS_IF (1ull << 9)
 
 // Model-specific registers.
+#define MSR_APIC_BASE 0x0000001B
+#define MSR_TSC_DEADLINE 0x000006E0
+#define MSR_X2APIC_FIRST 0x00000800
 #define MSR_PAT 0x00000277
 #define MSR_EFER 0xC0000080
 #define MSR_GS_BASE 0xC0000101
@@ -37,6 +40,9 @@
 // CPUID leaves and the bits that the kernel looks at.
 #define CPUID_FEATURES 0x00000001
 #define CPUID_1_EDX_MCE (1u << 7)
+#define CPUID_1_ECX_X2APIC (1u << 21)
+#define CPUID_1_ECX_TSC_DEADLINE (1u << 24)
+#define CPUID_1_EDX_APIC (1u << 9)
 #define CPUID_1_EDX_MTRR (1u << 12)
 #define CPUID_1_EDX_PGE (1u << 13)
 #define CPUID_1_EDX_PAT (1u << 16)
@@ -72,7 +78,12 @@
 #define VECTOR_PAGE_FAULT 14
 #define VECTOR_MACHINE_CHECK 18
 #define VECTOR_ASSERTION 0x2C // the software interrupt of NT_ASSERT in drivers
-#define VECTOR_PIC_BASE 0x30
+
+// Interrupts: from here on. The upper four bits of a vector are its IRQL.
+#define VECTOR_DISPATCH 0x2F
+#define VECTOR_CLOCK 0xD1
+#define VECTOR_PIC_BASE 0xF0 // the 8259 pair: masked, so that only its spurious interrupts can come
+#define VECTOR_SPURIOUS 0xFF // of the local APIC
 
 // Stacks of the interrupt stack table, 1-based; 0 means "stay on the current stack".
 typedef enum _KI_IST {
@@ -181,6 +192,18 @@ VOID KiInitializeInterruptTable(VOID);
 #define KI_TRAP_STUB_BYTES 16
 extern const UCHAR KiTrapStubs[];
 VOID KiLoadSegments(VOID);
+
+// interrupt.S: the same for interrupts; the first one is VECTOR_DISPATCH's.
+#define KI_INTERRUPT_STUB_BYTES 16
+extern const UCHAR KiInterruptStubs[];
+
+// interrupt.c
+VOID KiRunInterrupt(ULONG Vector);
+
+// apic.c
+BOOLEAN KiIsInService(ULONG Vector); // delivered by the local APIC, and not yet acknowledged
+VOID KiAcknowledgeInterrupt(VOID);
+VOID KiRearmClock(VOID);
 
 // trap.c
 VOID KiDispatchTrap(PKTRAP_FRAME Frame);

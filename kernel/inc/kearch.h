@@ -45,8 +45,9 @@ typedef struct _KPCR {
     struct _KPCR *Self; // 0x18
     ULONG HeldRanks;    // bit r: this processor holds a lock of rank r
     ULONG Reserved1;
-    ULONG64 SpuriousInterrupts;
-    UCHAR Reserved2[0x184 - 0x30];
+    ULONG64 SpuriousInterrupts; // vectors that nothing was given
+    ULONG64 InterruptCount;     // all others
+    UCHAR Reserved2[0x184 - 0x38];
     USHORT Number; // 0x184
     USHORT Reserved3;
     PVOID CurrentThread; // 0x188
@@ -78,6 +79,29 @@ ULONG KeArchReadPort32(USHORT Port);
 VOID KeArchWritePort8(USHORT Port, UCHAR Value);
 VOID KeArchWritePort16(USHORT Port, USHORT Value);
 VOID KeArchWritePort32(USHORT Port, ULONG Value);
+
+// -------------------------------------------------------------------------------------------------
+// Interrupts. IRQL is the upper half of a vector.
+
+#define KE_MINIMUM_DEVICE_IRQL 3
+#define KE_MAXIMUM_DEVICE_IRQL 11
+#define KE_VECTORS_PER_IRQL 16
+#define KE_FIRST_DEVICE_VECTOR (KE_MINIMUM_DEVICE_IRQL * KE_VECTORS_PER_IRQL)
+#define KE_LAST_DEVICE_VECTOR ((KE_MAXIMUM_DEVICE_IRQL + 1) * KE_VECTORS_PER_IRQL - 1)
+
+// The processor's own interrupt controller: on, with every source but the clock and the processor
+// itself masked. Maps its registers, so mm must be there; the caller turns interrupts on.
+VOID KeArchInitializeInterrupts(VOID);
+
+// Makes KiDispatchInterrupt run on this processor as soon as its IRQL is below DISPATCH_LEVEL; at
+// once, if it is and interrupts are on. Requests that come before that run count as one. Any IRQL.
+VOID KeArchRequestDispatchInterrupt(VOID);
+
+// Calls KiClockInterrupt Hz times a second on this processor. A clock that runs is set anew.
+VOID KeArchStartClock(ULONG Hz);
+
+// One more call may come, if the interrupt was on its way.
+VOID KeArchStopClock(VOID);
 
 // -------------------------------------------------------------------------------------------------
 // Time.
@@ -132,6 +156,11 @@ typedef struct _KI_EXCEPTION {
 } KI_EXCEPTION, *PKI_EXCEPTION;
 
 DECLSPEC_NORETURN VOID KiDispatchException(const KI_EXCEPTION *Exception);
+
+// Interrupts, with interrupts on. Each routine returns at the IRQL at which it was called.
+VOID KiDispatchInterrupt(VOID); // at DISPATCH_LEVEL; may switch threads, and return much later
+VOID KiClockInterrupt(VOID);    // at CLOCK_LEVEL
+VOID KiDeviceInterrupt(ULONG Vector); // at the vector's IRQL
 
 // -------------------------------------------------------------------------------------------------
 // On the way of every spin lock, therefore inline. The architecture defines them in a header of this

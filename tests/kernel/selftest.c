@@ -25,11 +25,11 @@
 #define KT_SUITE_INDENT "    "
 
 static const KT_SUITE *const KtSuites[] = {
-    &KtCpuSuite,      &KtTablesSuite,     &KtPoolSuite,      &KtVerifierSuite,    &KtFailureSuite,
-    &KtPhysicalSuite, &KtIoSpaceSuite,    &KtCacheTypeSuite, &KtMdlSuite,         &KtReserveSuite,
-    &KtMdlPagesSuite, &KtContiguousSuite, &KtCopySuite,      &KtMemoryTypesSuite, &KtMdlPartSuite,
-    &KtLockSuite,     &KtExceptionSuite,  &KtStaleSuite,     &KtE1000Suite,       &KtNvmeSuite,
-    &KtDiskSuite,     &KtIoSuite,         &KtExamplesSuite,  &KtOracleSuite,
+    &KtCpuSuite,     &KtInterruptSuite, &KtTablesSuite,     &KtPoolSuite,      &KtVerifierSuite,
+    &KtFailureSuite, &KtPhysicalSuite,  &KtIoSpaceSuite,    &KtCacheTypeSuite, &KtMdlSuite,
+    &KtReserveSuite, &KtMdlPagesSuite,  &KtContiguousSuite, &KtCopySuite,      &KtMemoryTypesSuite,
+    &KtMdlPartSuite, &KtLockSuite,      &KtExceptionSuite,  &KtStaleSuite,     &KtE1000Suite,
+    &KtNvmeSuite,    &KtDiskSuite,      &KtIoSuite,         &KtExamplesSuite,  &KtOracleSuite,
 };
 
 // Of the test that runs now.

@@ -57,7 +57,7 @@ static VOID DeviceMemoryIsNeverCachedMoreThanItsRange(VOID)
         MEMORY_CACHING_TYPE Type;
         PCSTR Name;
     } Rows[] = {{MmNonCached, "UC"}, {MmWriteCombined, "WC"}, {MmCached, "WB"}};
-    static const ULONG64 Addresses[] = {KT_APIC_BASE, KT_GAP_LOWEST};
+    static const ULONG64 Addresses[] = {KT_HOLE, KT_GAP_LOWEST};
     for (ULONG Row = 0; Row < ARRAYSIZE(Rows) * ARRAYSIZE(Addresses); Row += 1) {
         const ULONG64 Address = Addresses[Row / ARRAYSIZE(Rows)];
         const PCSTR Name = Rows[Row % ARRAYSIZE(Rows)].Name;
@@ -71,10 +71,10 @@ static VOID DeviceMemoryIsNeverCachedMoreThanItsRange(VOID)
 // The hole below 4 GiB, where firmware says UC on every machine that has MTRRs programmed.
 static VOID ThePciHoleIsUncached(VOID)
 {
-    if (!HasMtrrs() || !RtlStringsEqual(TypeOf(KT_APIC_BASE), "UC")) {
+    if (!HasMtrrs() || !RtlStringsEqual(TypeOf(KT_HOLE), "UC")) {
         KT_SKIP("nobody has programmed the ranges of this machine");
     }
-    PVOID Va = MmMapIoSpace(KtPhysical(KT_APIC_BASE), PAGE_SIZE, MmCached);
+    PVOID Va = MmMapIoSpace(KtPhysical(KT_HOLE), PAGE_SIZE, MmCached);
     KT_REQUIRE(Va != NULL);
     CheckType(Va, "WB", "UC");
     MmUnmapIoSpace(Va, PAGE_SIZE);

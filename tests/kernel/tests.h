@@ -45,6 +45,7 @@ typedef struct _KT_SUITE {
 } KT_SUITE;
 
 extern const KT_SUITE KtCpuSuite;
+extern const KT_SUITE KtInterruptSuite;
 extern const KT_SUITE KtTablesSuite;
 extern const KT_SUITE KtPoolSuite;
 extern const KT_SUITE KtVerifierSuite;
@@ -141,9 +142,13 @@ ULONG64 KtFindGap(ULONG64 ByteCount, ULONG64 Alignment);
 ULONG64 KtFindDeviceMemory(VOID);
 
 // The registers of the local APIC, which every machine has; 32-bit accesses only. Version is a
-// constant register.
+// constant register, which reads as all ones where the kernel has put the APIC into x2APIC mode. The
+// kernel maps them uncached for good, so no other cache type can be had.
 #define KT_APIC_BASE 0xFEE00000ull
 #define KT_APIC_VERSION 0x30
+
+// A page of the PCI hole below 4 GiB in which nothing answers and which nobody maps.
+#define KT_HOLE 0xFEF00000ull
 
 // Frames of locked RAM, out by MmAllocatePagesForMdl, and their way back.
 PMDL KtAllocatePages(ULONG PageCount);
