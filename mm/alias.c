@@ -25,7 +25,7 @@ NTSTATUS MiPrepareAlias(PFN_NUMBER FirstPfn, PFN_NUMBER PageCount)
     return MiSplitRange((ULONG_PTR)MiFrameToVa(FirstPfn), PageCount);
 }
 
-VOID MiHideAlias(PFN_NUMBER Pfn)
+static VOID MiHideAlias(PFN_NUMBER Pfn)
 {
     MI_TLB_BATCH Batch;
     MiInitializeTlbBatch(&Batch);
@@ -35,7 +35,7 @@ VOID MiHideAlias(PFN_NUMBER Pfn)
     MiFlushTlbBatch(&Batch);
 }
 
-VOID MiShowAlias(PFN_NUMBER Pfn)
+static VOID MiShowAlias(PFN_NUMBER Pfn)
 {
     MiCommitRange(NULL, (ULONG_PTR)MiFrameToVa(Pfn), Pfn, 1,
                   (MI_PROTECTION){MiAccessReadWrite, MiCacheWriteBack});

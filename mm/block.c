@@ -36,21 +36,6 @@ static BOOLEAN MiNeedsAddresses(MI_PROTECTION Protection)
 // Make.
 //
 
-static PFN_NUMBER MiNextInChain(PFN_NUMBER Pfn)
-{
-    return MiPfnElement(Pfn)->Flink;
-}
-
-VOID MiFreeBlockFrames(PFN_NUMBER FirstPfn)
-{
-    PFN_NUMBER Pfn = FirstPfn;
-    while (Pfn != MI_NO_PFN) {
-        const PFN_NUMBER Next = MiNextInChain(Pfn);
-        MiFreeFrame(Pfn);
-        Pfn = Next;
-    }
-}
-
 // Makes sure that every frame can lose its alias.
 static NTSTATUS MiPrepareAliases(PFN_NUMBER FirstPfn)
 {
@@ -207,7 +192,7 @@ VOID MiDestroyBlock(PMI_BLOCK Block)
     for (PFN_NUMBER Pfn = FirstPfn; Pfn != MI_NO_PFN; Pfn = MiNextInChain(Pfn)) {
         MiForgetRamCacheType(Pfn);
     }
-    MiFreeBlockFrames(FirstPfn);
+    MiFreeFrameChain(FirstPfn);
     MiFreePool(Block);
 }
 
@@ -219,13 +204,13 @@ static BOOLEAN MiIsBlockConsistent(const MI_BLOCK *Block)
 {
     BOOLEAN IsConsistent = TRUE;
     for (PFN_NUMBER Page = 0; IsConsistent && Page < MiBlockPageCount(Block); Page += 1) {
-        ULONG Level;
         PFN_NUMBER Pfn;
+        MI_PROTECTION Protection;
         const ULONG_PTR Va = MiBlockVa(Block) + (Page << PAGE_SHIFT);
-        const MMPTE Leaf = MiArchLoadPte(MiFindPte(Va, &Level));
-        IsConsistent = MiTranslate(Va, &Pfn) && MiPfnState(Pfn) == MiPfnDriver &&
-                       MiArchPteProtection(Leaf, Level).Access == Block->Protection.Access &&
-                       MiArchPteProtection(Leaf, Level).CacheType == Block->Protection.CacheType;
+        IsConsistent = MiTranslateWithProtection(Va, &Pfn, &Protection) &&
+                       MiPfnState(Pfn) == MiPfnDriver &&
+                       Protection.Access == Block->Protection.Access &&
+                       Protection.CacheType == Block->Protection.CacheType;
     }
     return IsConsistent;
 }

@@ -11,12 +11,6 @@ ULONG64 MiPermanentRangeCount(VOID)
     return MiPermanentRanges;
 }
 
-static const MEMORY_CACHING_TYPE MiCachingTypeOf[] = {
-    [MiCacheWriteBack] = MmCached,   [MiCacheWriteCombined] = MmWriteCombined,
-    [MiCacheUncached] = MmNonCached, [MiCacheUndecided] = MmNotMapped,
-    [MI_CACHE_NONE] = MmNotMapped,
-};
-
 // RAM that the kernel itself uses is cached through the direct map, whoever may map it besides.
 static MI_CACHE_TYPE MiCacheTypeOfFrame(PFN_NUMBER Pfn)
 {

@@ -99,7 +99,7 @@ static PVOID MiAllocateWithin(const MI_CONTIGUOUS_REQUEST *Request, MI_PFN_RANGE
     };
     const PVOID Va = MiCreateBlock(&Block, FirstPfn);
     if (Va == NULL) {
-        MiFreeBlockFrames(FirstPfn);
+        MiFreeFrameChain(FirstPfn);
     }
     return Va;
 }

@@ -19,16 +19,9 @@ static BOOLEAN MiFindPhysicalSource(ULONG64 Source, PPFN_NUMBER Pfn)
 
 static BOOLEAN MiFindVirtualSource(ULONG64 Source, PPFN_NUMBER Pfn)
 {
-    if (!MiArchIsCanonical(Source)) {
-        return FALSE;
-    }
-    ULONG Level;
-    const MMPTE Leaf = MiArchLoadPte(MiFindPte(Source, &Level));
-    if (MiArchPteKind(Leaf, Level) != MiPteLeaf) {
-        return FALSE;
-    }
-    *Pfn = MiArchPtePfn(Leaf, Level) + ((Source >> PAGE_SHIFT) & (MiPagesPerLeaf(Level) - 1));
-    return MiPfnElement(*Pfn) != NULL && MiArchPteProtection(Leaf, Level).Access != MiAccessExecute;
+    MI_PROTECTION Protection;
+    return MiTranslateWithProtection(Source, Pfn, &Protection) && MiPfnElement(*Pfn) != NULL &&
+           Protection.Access != MiAccessExecute;
 }
 
 // Copies bytes of one page of a frame that has no address.

@@ -39,7 +39,7 @@ static PVOID MiAllocateTracked(const MI_POOL_REQUEST *Request)
     Block =
         MiAllocatePoolOf(Request->Kind, Request->ByteCount, Request->Tag, Request->IsCacheAligned);
     if (Block != NULL) {
-        (VOID) MiTrack(MiTrackPool, Block, Request->ByteCount, Request->Tag, Request->Caller);
+        MiTrack(MiTrackPool, Block, Request->ByteCount, Request->Tag, Request->Caller);
     }
     return Block;
 }

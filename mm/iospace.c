@@ -253,15 +253,6 @@ FORCEINLINE PVOID MiMapPageQuickly(PHYSICAL_ADDRESS PhysicalAddress, SIZE_T Numb
     return (PUCHAR)Mapping->Va + BYTE_OFFSET(PhysicalAddress.QuadPart);
 }
 
-// One page, whose hold was taken in vain.
-DECLSPEC_NOINLINE static PVOID NTAPI MiMapWithoutHold(PHYSICAL_ADDRESS PhysicalAddress,
-                                                      SIZE_T NumberOfBytes,
-                                                      MI_PROTECTION Protection, PVOID Caller)
-{
-    MiReleaseFrameQuickly((ULONG64)PhysicalAddress.QuadPart >> PAGE_SHIFT);
-    return MiMapIoSpace("MmMapIoSpaceEx", PhysicalAddress, NumberOfBytes, Protection, Caller);
-}
-
 DECLSPEC_NOINLINE static PVOID NTAPI MiMapIoSpaceEx(PHYSICAL_ADDRESS PhysicalAddress,
                                                     SIZE_T NumberOfBytes, MI_PROTECTION Protection,
                                                     PVOID Caller)
@@ -270,6 +261,16 @@ DECLSPEC_NOINLINE static PVOID NTAPI MiMapIoSpaceEx(PHYSICAL_ADDRESS PhysicalAdd
     return Va != NULL
                ? Va
                : MiMapIoSpace("MmMapIoSpaceEx", PhysicalAddress, NumberOfBytes, Protection, Caller);
+}
+
+// One page, whose hold was taken in vain.
+DECLSPEC_NOINLINE static PVOID NTAPI MiMapIoSpaceExWithoutHold(PHYSICAL_ADDRESS PhysicalAddress,
+                                                               SIZE_T NumberOfBytes,
+                                                               MI_PROTECTION Protection,
+                                                               PVOID Caller)
+{
+    MiReleaseFrameQuickly((ULONG64)PhysicalAddress.QuadPart >> PAGE_SHIFT);
+    return MiMapIoSpaceEx(PhysicalAddress, NumberOfBytes, Protection, Caller);
 }
 
 // Every case, every check.
@@ -297,7 +298,7 @@ PVOID NTAPI MmMapIoSpaceEx(PHYSICAL_ADDRESS PhysicalAddress, SIZE_T NumberOfByte
         return MiMapIoSpaceClosely(PhysicalAddress, NumberOfBytes, Protect, Caller);
     }
     return MiMapPageQuickly(PhysicalAddress, NumberOfBytes, Protection, Caller, MiMapIoSpaceEx,
-                            MiMapWithoutHold);
+                            MiMapIoSpaceExWithoutHold);
 }
 
 // The same for MmMapIoSpace.
@@ -306,6 +307,15 @@ DECLSPEC_NOINLINE static PVOID NTAPI MiMapIoSpaceByType(PHYSICAL_ADDRESS Physica
                                                         MI_PROTECTION Protection, PVOID Caller)
 {
     return MiMapIoSpace("MmMapIoSpace", PhysicalAddress, NumberOfBytes, Protection, Caller);
+}
+
+DECLSPEC_NOINLINE static PVOID NTAPI MiMapIoSpaceByTypeWithoutHold(PHYSICAL_ADDRESS PhysicalAddress,
+                                                                   SIZE_T NumberOfBytes,
+                                                                   MI_PROTECTION Protection,
+                                                                   PVOID Caller)
+{
+    MiReleaseFrameQuickly((ULONG64)PhysicalAddress.QuadPart >> PAGE_SHIFT);
+    return MiMapIoSpaceByType(PhysicalAddress, NumberOfBytes, Protection, Caller);
 }
 
 // Device memory is not code: unlike on Windows, the mapping is never executable.
@@ -349,7 +359,7 @@ PVOID NTAPI MmMapIoSpace(PHYSICAL_ADDRESS PhysicalAddress, SIZE_T NumberOfBytes,
         return MiMapIoSpaceByType(PhysicalAddress, NumberOfBytes, Protection, Caller);
     }
     return MiMapPageQuickly(PhysicalAddress, NumberOfBytes, Protection, Caller, MiMapIoSpaceByType,
-                            MiMapWithoutHold);
+                            MiMapIoSpaceByTypeWithoutHold);
 }
 
 PVOID NTAPI MmMapVideoDisplay(PHYSICAL_ADDRESS PhysicalAddress, SIZE_T NumberOfBytes,
@@ -370,13 +380,6 @@ PVOID NTAPI MmMapVideoDisplay(PHYSICAL_ADDRESS PhysicalAddress, SIZE_T NumberOfB
 //
 // Unmap.
 //
-
-// Not ADDRESS_AND_SIZE_TO_SPAN_PAGES, which cuts the count to 32 bits: a wrong size might pass.
-static inline PFN_NUMBER MiPagesSpanned(ULONG_PTR Base, SIZE_T NumberOfBytes)
-{
-    return (NumberOfBytes >> PAGE_SHIFT) +
-           ((BYTE_OFFSET(Base) + BYTE_OFFSET(NumberOfBytes) + PAGE_SIZE - 1) >> PAGE_SHIFT);
-}
 
 // Nothing begins at Base: says what is there instead.
 DECLSPEC_NORETURN static VOID MiStopNoIoMapping(ULONG_PTR Base, PFN_NUMBER PageCount)
@@ -481,7 +484,7 @@ FORCEINLINE BOOLEAN MiUnmapRangeQuickly(PMI_MAPPING Mapping, ULONG_PTR Base, SIZ
         return FALSE;
     }
     MiUncommitLarge(Mapping);
-    MiReleaseRangeQuickly(&Mapping->Io.Range);
+    MiReleaseRange(&Mapping->Io.Range);
     MiReleaseLargeQuickly(Mapping);
     return TRUE;
 }

@@ -75,7 +75,7 @@ static VOID MiFreeNode(PVOID Node)
     MiFreeFrame(MiVaToFrame(Node));
 }
 
-// The same; makes it, if need be. NULL: no frames left; nodes that hold nothing may remain.
+// The leaf of a frame, made if need be. NULL: no frames left; nodes that hold nothing may remain.
 static PMI_LEDGER_LEAF MiMakeLeaf(PFN_NUMBER Pfn)
 {
     PMI_LEDGER_UPPER *const Upper = MiUpperOf(Pfn);
@@ -277,14 +277,6 @@ NTSTATUS MiHoldRange(PMI_RANGE_HOLD Hold, MI_PFN_RANGE Range, MI_CACHE_TYPE Cach
     return Status;
 }
 
-VOID MiReleaseRange(PMI_RANGE_HOLD Hold)
-{
-    const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
-    Hold->State = MiRangeIdle;
-    MiIdleRangeCount += 1;
-    KiReleaseLock(&MiLedgerLock, OldIrql);
-}
-
 VOID MiForgetRange(PMI_RANGE_HOLD Hold)
 {
     const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
@@ -330,6 +322,12 @@ static inline MI_PFN_RANGE MiPartInLeaf(PFN_NUMBER Pfn, MI_PFN_RANGE Range)
 {
     const PFN_NUMBER EndPfn = MiEndOfNode(Pfn, MI_LOWER_SHIFT);
     return (MI_PFN_RANGE){Pfn, EndPfn - 1 < Range.LastPfn ? EndPfn - 1 : Range.LastPfn};
+}
+
+static inline BOOLEAN MiIsSlotAgainst(const MI_LEDGER_SLOT *Slot, MI_CACHE_TYPE CacheType)
+{
+    return Slot->HolderCount != 0 && Slot->CacheType != (ULONG)CacheType &&
+           Slot->CacheType != MiCacheUndecided && CacheType != MiCacheUndecided;
 }
 
 // What MiHoldFrames would answer for frames of one leaf, which it makes.
@@ -400,11 +398,7 @@ static VOID MiReleaseLeaf(MI_PFN_RANGE Part, MI_PFN_RANGE Range)
         if (Slot == NULL || Slot->HolderCount == 0) {
             MiStopUnheldFrame(Range, Pfn, Leaf != NULL);
         }
-        Slot->HolderCount -= 1;
-        if (Slot->HolderCount == 0) {
-            *Slot = (MI_LEDGER_SLOT){0};
-            MiUncountUsedSlot(Pfn, Leaf);
-        }
+        MiDropHolder(Pfn, Leaf);
     }
 }
 

@@ -59,7 +59,7 @@ static const struct {
 
 static BOOLEAN MiIsKernelAddress(ULONG_PTR Va)
 {
-    return Va >= MiArchLayout[0].BaseVa && MiArchIsCanonical(Va);
+    return Va >= MiArchLayout[MiRegionDirectMap].BaseVa && MiArchIsCanonical(Va);
 }
 
 // The direct map also shows what belongs to nobody, or to the page tables.
@@ -73,18 +73,13 @@ static BOOLEAN MiIsLockableFrame(PFN_NUMBER Pfn)
 // Whether the page may be locked for the operation. Its frame goes to *Pfn.
 static BOOLEAN MiProbePage(ULONG_PTR Va, LOCK_OPERATION Operation, PPFN_NUMBER Pfn)
 {
-    ULONG Level;
-    if (!MiIsKernelAddress(Va)) {
+    MI_PROTECTION Protection;
+    if (!MiIsKernelAddress(Va) || !MiTranslateWithProtection(Va, Pfn, &Protection)) {
         return FALSE;
     }
-    const MMPTE Leaf = MiArchLoadPte(MiFindPte(Va, &Level));
-    if (MiArchPteKind(Leaf, Level) != MiPteLeaf) {
-        return FALSE;
-    }
-    const MI_ACCESS Access = MiArchPteProtection(Leaf, Level).Access;
-    *Pfn = MiArchPtePfn(Leaf, Level) + ((Va >> PAGE_SHIFT) & (MiPagesPerLeaf(Level) - 1));
     return MiIsLockableFrame(*Pfn) &&
-           (Operation == IoReadAccess ? MiAllowed[Access].Read : MiAllowed[Access].Write);
+           (Operation == IoReadAccess ? MiAllowed[Protection.Access].Read
+                                      : MiAllowed[Protection.Access].Write);
 }
 
 // Fills Pfns. On failure they are all zero.
@@ -140,14 +135,10 @@ VOID MiUnlockFrames(const PFN_NUMBER *Pfns, PFN_NUMBER PageCount)
 }
 
 // An MDL with one of these describes pages already.
-#define MI_NOT_LOCKABLE_FLAGS                                                                      \
-    (MDL_PAGES_LOCKED | MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL | MDL_PARTIAL |      \
-     MDL_IO_SPACE)
-
 // Whether the MDL and the mode allow a lock, before anything is looked at.
 static NTSTATUS MiCheckLockRequest(const CHAR *Routine, const MDL *Mdl, KPROCESSOR_MODE AccessMode)
 {
-    if ((Mdl->MdlFlags & MI_NOT_LOCKABLE_FLAGS) != 0 || Mdl->ByteCount == 0) {
+    if ((Mdl->MdlFlags & MI_UNLOCKABLE_FLAGS) != 0 || Mdl->ByteCount == 0) {
         MiRefusePlain(Routine, Mdl->ByteCount == 0 ? MiReasonZeroBytes : MiReasonMdlInUse);
         return STATUS_INVALID_PARAMETER;
     }

@@ -86,7 +86,7 @@ static PMI_MAPPING MiAllocateRecord(VOID)
 
 static VOID MiFreeRecord(PMI_MAPPING Record)
 {
-    // What lies before NextInBucket's reader must stay; the rest is as new.
+    // A reader may stand on this record: its link must still lead on. The rest is as new.
     const PMI_MAPPING NextInBucket = Record->NextInBucket;
     *Record = (MI_MAPPING){.NextInBucket = NextInBucket};
     MiPushRecord(Record);
@@ -296,16 +296,13 @@ PMI_MAPPING MiAcquireMapping(MI_REGION Region, PFN_NUMBER PageCount, PFN_NUMBER 
     const KIRQL OldIrql = KiAcquireLock(&MiMappingLock);
     PMI_MAPPING Slot = MiIsSmall(PageCount) ? MiPopSlot(&MiIdle[MiClassOf(PageCount)])
                                             : MiPopRecent(Region, PageCount, FirstPfn);
-    if (Slot == NULL) {
-        KiReleaseLock(&MiMappingLock, OldIrql);
-        Slot = MiAcquireNewSlot(Region, PageCount, FirstPfn);
-        if (Slot == NULL) {
-            return NULL;
-        }
-        (VOID) !KiAcquireLock(&MiMappingLock);
-    }
     KiReleaseLock(&MiMappingLock, OldIrql);
-    MiStampMapping(Slot, PageCount, Caller);
+    if (Slot == NULL) {
+        Slot = MiAcquireNewSlot(Region, PageCount, FirstPfn);
+    }
+    if (Slot != NULL) {
+        MiStampMapping(Slot, PageCount, Caller);
+    }
     return Slot;
 }
 

@@ -73,17 +73,15 @@ static VOID MiAppendMdl(PIRP Irp, PMDL Mdl)
 
 SIZE_T NTAPI MmSizeOfMdl(PVOID Base, SIZE_T Length)
 {
-    return sizeof(MDL) + ADDRESS_AND_SIZE_TO_SPAN_PAGES(Base, Length) * sizeof(PFN_NUMBER);
+    return sizeof(MDL) + MiPagesSpanned((ULONG_PTR)Base, Length) * sizeof(PFN_NUMBER);
 }
 
 // Whether an MDL may describe the buffer. Its pages go to *PageCount.
 static BOOLEAN MiIsBufferLegal(PVOID VirtualAddress, SIZE_T Length, PFN_NUMBER *PageCount,
                                const CHAR *Routine)
 {
-    const BOOLEAN IsTooLong = Length > MI_MDL_MAXIMUM_PAGES << PAGE_SHIFT;
-    *PageCount =
-        IsTooLong ? 0 : (BYTE_OFFSET(VirtualAddress) + Length + PAGE_SIZE - 1) >> PAGE_SHIFT;
-    if (Length == 0 || IsTooLong || *PageCount > MI_MDL_MAXIMUM_PAGES) {
+    *PageCount = MiPagesSpanned((ULONG_PTR)VirtualAddress, Length);
+    if (Length == 0 || *PageCount > MI_MDL_MAXIMUM_PAGES) {
         MiRefusePlain(Routine, Length == 0 ? MiReasonZeroBytes : MiReasonTooLarge);
         return FALSE;
     }
@@ -96,7 +94,7 @@ static PMDL MiAllocateMdlBlock(PFN_NUMBER PageCount, PVOID Caller)
     const SIZE_T ByteCount = sizeof(MDL) + PageCount * sizeof(PFN_NUMBER);
     PMDL Mdl = MiAllocatePool(ByteCount, MI_MDL_TAG);
     if (Mdl != NULL && MiIsVerifying()) {
-        (VOID) MiTrack(MiTrackPool, Mdl, ByteCount, MI_MDL_TAG, Caller);
+        MiTrack(MiTrackPool, Mdl, ByteCount, MI_MDL_TAG, Caller);
     }
     return Mdl;
 }
@@ -270,6 +268,14 @@ static BOOLEAN MiIsFrameOfMdls(PFN_NUMBER Pfn)
            (State == MiPfnKernel && MiPfnElement(Pfn)->LockCount != 0);
 }
 
+DECLSPEC_NORETURN VOID MiStopUnlockedFrame(PMDL Mdl, const PFN_NUMBER *Slot)
+{
+    MiBugCheck(MEMORY_MANAGEMENT, 0x1236, (ULONG_PTR)Mdl, (ULONG_PTR)Slot, *Slot,
+               "page %llu of the MDL at 0x%p is frame 0x%llx, which is neither locked nor device "
+               "memory",
+               (ULONG64)(Slot - MmGetMdlPfnArray(Mdl)), Mdl, *Slot);
+}
+
 BOOLEAN MiCheckMdlFrames(PMDL Mdl)
 {
     BOOLEAN IsAllRam = TRUE;
@@ -281,17 +287,14 @@ BOOLEAN MiCheckMdlFrames(PMDL Mdl)
         }
         IsAllRam = FALSE;
         if (!MiIsMappableIoFrame(Pfns[Page])) {
-            MiBugCheck(MEMORY_MANAGEMENT, 0x1236, (ULONG_PTR)Mdl, (ULONG_PTR)&Pfns[Page],
-                       Pfns[Page],
-                       "page %llu of the MDL at 0x%p is frame 0x%llx, which is neither locked nor "
-                       "device memory",
-                       Page, Mdl, Pfns[Page]);
+            MiStopUnlockedFrame(Mdl, &Pfns[Page]);
         }
     }
     return IsAllRam;
 }
 
-PFN_NUMBER MiFrameRun(const PFN_NUMBER *Pfns, PFN_NUMBER PageCount, PBOOLEAN IsRam)
+// The pages that the leading run of adjacent I/O frames, or of adjacent frames of RAM, takes up.
+static PFN_NUMBER MiFrameRun(const PFN_NUMBER *Pfns, PFN_NUMBER PageCount, PBOOLEAN IsRam)
 {
     PFN_NUMBER Count = 1;
     *IsRam = MiPfnElement(Pfns[0]) != NULL;

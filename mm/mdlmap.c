@@ -15,14 +15,6 @@
 // Pages.
 //
 
-DECLSPEC_NORETURN static VOID MiStopUnlockedFrame(PMDL Mdl, const PFN_NUMBER *Slot)
-{
-    MiBugCheck(MEMORY_MANAGEMENT, 0x1236, (ULONG_PTR)Mdl, (ULONG_PTR)Slot, *Slot,
-               "page %llu of the MDL at 0x%p is frame 0x%llx, which is neither locked nor device "
-               "memory",
-               (ULONG64)(Slot - MmGetMdlPfnArray(Mdl)), Mdl, *Slot);
-}
-
 // How a page of the MDL is mapped: with the cache type that its frame has; where it has none,
 // Requested's. The kernel's own frames are written only through an MDL that was locked for that.
 static MI_PROTECTION MiProtectionOfPage(PMDL Mdl, const PFN_NUMBER *Slot, MI_PROTECTION Requested,

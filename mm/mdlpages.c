@@ -18,7 +18,6 @@
      MM_ALLOCATE_FAST_LARGE_PAGES | MM_ALLOCATE_TRIM_IF_NECESSARY | MM_ALLOCATE_AND_HOT_REMOVE)
 #define MI_LARGE_PAGE_LEVEL 2
 #define MI_PAGES_MAXIMUM_BYTES (0x100000000ull - PAGE_SIZE)
-#define MI_POISONED_PFN MAXULONG64
 #define MI_PAGES_IRQL_PARAMETER 2 // of the verifier's code for both directions
 
 typedef struct _MI_PAGES_REQUEST {
@@ -324,8 +323,7 @@ static VOID MiFreeOwnFrame(PMDL Mdl, PPFN_NUMBER Slot, BOOLEAN IsZeroed)
     if (MiPfnState(Pfn) != MiPfnMdl || !MiOwnsPages(Mdl)) {
         MiBugCheck(MEMORY_MANAGEMENT, 0x1236, (ULONG_PTR)Mdl, (ULONG_PTR)Slot, Pfn,
                    "MmFreePagesFromMdl: 0x%llx in the MDL at 0x%p is no frame that "
-                   "MmAllocatePagesForMdl gave "
-                   "to it%s",
+                   "MmAllocatePagesForMdl gave to it%s",
                    Pfn, Mdl, Pfn == MI_POISONED_PFN ? "; the MDL's pages were freed already" : "");
     }
     MiCheckFrameUnmapped(Pfn);

@@ -80,8 +80,7 @@ VOID NTAPI IoBuildPartialMdl(PMDL SourceMdl, PMDL TargetMdl, PVOID VirtualAddres
     }
     const ULONG_PTR Va = (ULONG_PTR)VirtualAddress;
     const ULONG ByteCount = MiCheckPartialRange(SourceMdl, TargetMdl, Va, Length);
-    const PFN_NUMBER PageCount =
-        ((ULONG64)BYTE_OFFSET(Va) + ByteCount + PAGE_SIZE - 1) >> PAGE_SHIFT;
+    const PFN_NUMBER PageCount = MiPagesSpanned(Va, ByteCount);
     MiCheckPartialRoom(TargetMdl, PageCount);
     MiCheckPartialTarget(TargetMdl);
     const PFN_NUMBER FirstPage = (Va - (ULONG_PTR)SourceMdl->StartVa) >> PAGE_SHIFT;

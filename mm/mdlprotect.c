@@ -44,8 +44,7 @@ static BOOLEAN MiDecodeAccess(ULONG Protect, MI_ACCESS *Access)
         *Access = MI_NO_ACCESS;
         return TRUE;
     }
-    if ((Protect & (PAGE_NOCACHE | PAGE_WRITECOMBINE)) != 0 ||
-        !MiDecodePageProtection(Protect, &Protection)) {
+    if ((Protect & MI_CACHE_MODIFIERS) != 0 || !MiDecodePageProtection(Protect, &Protection)) {
         return FALSE;
     }
     *Access = Protection.Access;
@@ -133,17 +132,11 @@ NTSTATUS NTAPI MmProtectMdlSystemAddress(PMDL MemoryDescriptorList, ULONG NewPro
 // Maps the MDL with the protection. NULL: there is not enough of something.
 static PVOID MiMapForCall(PMDL Mdl, ULONG Protect, MI_PROTECTION Protection)
 {
-    static const MEMORY_CACHING_TYPE Types[MiCacheTypeCount] = {
-        [MiCacheWriteBack] = MmCached,
-        [MiCacheWriteCombined] = MmWriteCombined,
-        [MiCacheUncached] = MmNonCached,
-    };
     const PVOID Va =
-        MmMapLockedPagesSpecifyCache(Mdl, KernelMode, Types[Protection.CacheType], NULL, FALSE,
-                                     NormalPagePriority | MdlMappingNoExecute);
+        MmMapLockedPagesSpecifyCache(Mdl, KernelMode, MiCachingTypeOf[Protection.CacheType], NULL,
+                                     FALSE, NormalPagePriority | MdlMappingNoExecute);
     if (Va != NULL && Protection.Access != MiAccessReadWrite) {
-        const NTSTATUS Status =
-            MmProtectMdlSystemAddress(Mdl, Protect & ~(PAGE_NOCACHE | PAGE_WRITECOMBINE));
+        const NTSTATUS Status = MmProtectMdlSystemAddress(Mdl, Protect & ~MI_CACHE_MODIFIERS);
         NT_ASSERT(NT_SUCCESS(Status));
         UNREFERENCED_PARAMETER(Status);
     }

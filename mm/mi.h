@@ -38,6 +38,14 @@ static inline PFN_NUMBER MiRangePageCount(MI_PFN_RANGE Range)
     return Range.LastPfn - Range.FirstPfn + 1;
 }
 
+// Pages that the bytes lie in. Not ADDRESS_AND_SIZE_TO_SPAN_PAGES, which cuts the count to 32 bits: a
+// wrong size might pass for a right one.
+static inline PFN_NUMBER MiPagesSpanned(ULONG_PTR Base, SIZE_T NumberOfBytes)
+{
+    return (NumberOfBytes >> PAGE_SHIFT) +
+           ((BYTE_OFFSET(Base) + BYTE_OFFSET(NumberOfBytes) + PAGE_SIZE - 1) >> PAGE_SHIFT);
+}
+
 //
 // refusal.c: why the last request was refused.
 //
@@ -86,8 +94,8 @@ VOID MiRefusePlain(_In_ const CHAR *Routine, _In_ MI_REASON Reason);
 // failure.c: allocations that fail on purpose.
 //
 
-extern ULONG
-    MiKindsThatMayFail; // MM_FAIL_*: one variable to look at on the way of every allocation
+// MM_FAIL_*: one variable to look at on the way of every allocation.
+extern ULONG MiKindsThatMayFail;
 
 // Whether any allocation may be made to fail now, so that a way out must not be taken.
 static inline BOOLEAN MiIsFailingOnPurpose(VOID)
@@ -114,6 +122,7 @@ static inline BOOLEAN MiMustFail(ULONG Kind)
 extern const UCHAR MiAccessOfBit[];
 extern const UCHAR MiCacheTypeOfModifiers[];
 extern const UCHAR MiCachingTypes[];
+extern const MEMORY_CACHING_TYPE MiCachingTypeOf[];
 
 // FALSE: Protect is not one base protection with at most one cache modifier.
 _Must_inspect_result_ static inline BOOLEAN MiDecodePageProtection(ULONG Protect,
@@ -224,7 +233,7 @@ typedef enum _MI_POOL_KIND {
 
 typedef struct _MMPFN {
     union {
-        struct { // free: neighbours in the list; table waiting for its flush: Flink is the next one
+        struct { // free: neighbours in the list; of a chain: Flink is the next one
             ULONG Flink;
             ULONG Blink;
         };
@@ -253,7 +262,8 @@ C_ASSERT(sizeof(MMPFN) == 24);
 
 #define MI_CACHE_NONE (MiCacheUndecided + 1) // a frame that nobody may map
 
-#define MI_NO_PFN ((PFN_NUMBER)0) // frame 0 is never handed out
+#define MI_NO_PFN ((PFN_NUMBER)0)  // frame 0 is never handed out
+#define MI_POISONED_PFN MAXULONG64 // what stands in an MDL whose frames were given up
 
 // Indexed by frame; read through MiPfnElement and MiPfnState.
 extern PMMPFN MiPfnDatabase;
@@ -311,6 +321,19 @@ _Must_inspect_result_ PFN_NUMBER MiAllocateBoundedFrameRun(_In_ PFN_NUMBER PageC
 // Frees a frame. Bug checks 0x4E/0x9A when something still maps it; the second routine only checks.
 VOID MiFreeFrame(_In_ PFN_NUMBER Pfn);
 VOID MiCheckFrameUnmapped(_In_ PFN_NUMBER Pfn);
+
+// PageCount free frames, adjacent or not, linked through Flink; each becomes State. MI_NO_PFN: there are
+// not as many, and none was taken.
+_Must_inspect_result_ PFN_NUMBER MiAllocateFrameChain(_In_ MI_PFN_STATE State,
+                                                      _In_ PFN_NUMBER PageCount);
+
+// Frees a chain; MI_NO_PFN is an empty one.
+VOID MiFreeFrameChain(_In_ PFN_NUMBER FirstPfn);
+
+static inline PFN_NUMBER MiNextInChain(PFN_NUMBER Pfn)
+{
+    return MiPfnElement(Pfn)->Flink;
+}
 
 // The first frame of the free list, or MI_NO_PFN; its entry's Flink is the next. For MmVerify.
 PFN_NUMBER MiFirstFreePfn(VOID);
@@ -410,8 +433,10 @@ _Must_inspect_result_ NTSTATUS MiSplitRange(_In_ ULONG_PTR Va, _In_ PFN_NUMBER P
 // IRQL.
 PMMPTE MiFindPte(_In_ ULONG_PTR Va, _Out_ PULONG Level);
 
-// The frame that Va translates to. FALSE: none. Any IRQL.
+// The frame that Va translates to; and with which protection. FALSE: none. Any IRQL.
 BOOLEAN MiTranslate(_In_ ULONG_PTR Va, _Out_ PFN_NUMBER *Pfn);
+BOOLEAN MiTranslateWithProtection(_In_ ULONG_PTR Va, _Out_ PFN_NUMBER *Pfn,
+                                  _Out_ PMI_PROTECTION Protection);
 
 ULONG64 MiPagesPerLeaf(_In_ ULONG Level);
 
@@ -759,10 +784,8 @@ VOID MiPoisonFrames(_Out_writes_(PageCount) PPFN_NUMBER Pfns, _In_ PFN_NUMBER Pa
 // cache type.
 //
 
-// Splits the direct map around the frames, so that MiHideAlias cannot fail.
+// Splits the direct map around the frames, so that their aliases can go without fail.
 _Must_inspect_result_ NTSTATUS MiPrepareAlias(_In_ PFN_NUMBER FirstPfn, _In_ PFN_NUMBER PageCount);
-VOID MiHideAlias(_In_ PFN_NUMBER Pfn);
-VOID MiShowAlias(_In_ PFN_NUMBER Pfn);
 
 // The states of frames whose cache type can be another than write-back.
 static inline BOOLEAN MiHasChosenCacheType(MI_PFN_STATE State)
@@ -790,6 +813,8 @@ BOOLEAN MiIsLockedFrame(_In_ PFN_NUMBER Pfn, _Out_ MI_REASON *Reason);
 // pool.c: the pool.
 //
 
+#define MI_CACHE_LINE_BYTES 64
+
 #define MI_POOL_CLASS_PAGES 0xFF
 #define MI_POOL_CLASS_SPECIAL 0xFE
 #define MI_NO_BLOCK 0xFFFF
@@ -813,9 +838,8 @@ VOID MiUnmapPoolPages(_In_ ULONG_PTR Va, _In_ PFN_NUMBER PageCount);
 // Counts blocks that are out.
 VOID MiCountPoolBlocks(_In_ LONG64 Change);
 
-// Stops the machine: a block is freed with another tag than its own, at too high an IRQL.
+// Stops the machine: a block is freed with another tag than its own.
 VOID MiCheckPoolTag(_In_ PVOID Block, _In_ ULONG OwnTag, _In_ ULONG Tag);
-VOID MiCheckPoolFreeIrql(_In_ PVOID Block, _In_ MI_POOL_KIND Kind);
 
 // As ExAllocatePool2 with POOL_FLAG_NON_PAGED: zeroed. NULL: none left.
 _Must_inspect_result_ PVOID MiAllocatePool(_In_ SIZE_T ByteCount, _In_ ULONG Tag);
@@ -849,9 +873,6 @@ typedef struct _MI_BLOCK {
 // Block says the kind, the bytes, the protection, the tag and the caller. NULL: no pool, addresses
 // or tables left; the frames stay the caller's.
 _Must_inspect_result_ PVOID MiCreateBlock(_In_ const MI_BLOCK *Block, _In_ PFN_NUMBER FirstPfn);
-
-// Frees such a chain of frames that nobody has used yet.
-VOID MiFreeBlockFrames(_In_ PFN_NUMBER FirstPfn);
 
 // The block that begins at Va, or NULL; and the one that Va lies in.
 PMI_BLOCK MiFindBlock(_In_ MI_BLOCK_KIND Kind, _In_ const VOID *Va);
@@ -908,7 +929,6 @@ VOID MiReleaseFrames(_In_ MI_PFN_RANGE Range);
 // STATUS_CONFLICTING_ADDRESSES: a frame has another type. *Hold is unknown or idle before.
 _Must_inspect_result_ NTSTATUS MiHoldRange(_Inout_ PMI_RANGE_HOLD Hold, _In_ MI_PFN_RANGE Range,
                                            _In_ MI_CACHE_TYPE CacheType, _In_ PVOID Caller);
-VOID MiReleaseRange(_Inout_ PMI_RANGE_HOLD Hold);
 
 // Before *Hold goes away: the ledger forgets it, if it is idle.
 VOID MiForgetRange(_Inout_ PMI_RANGE_HOLD Hold);
@@ -959,19 +979,18 @@ ULONG64 MiClaimCount(VOID);
 // mdl.c: MDLs and the frames that they describe.
 //
 
-// Pages that the MDL spans.
+// Pages that the MDL spans: MiPagesSpanned in fewer steps, as 32-bit fields allow.
 static inline PFN_NUMBER MiMdlPageCount(const MDL *Mdl)
 {
     return ((ULONG64)Mdl->ByteOffset + Mdl->ByteCount + PAGE_SIZE - 1) >> PAGE_SHIFT;
 }
 
+// Bug checks 0x1A/0x1236: the frame at *Slot, in the MDL's array, is neither locked nor device memory.
+DECLSPEC_NORETURN VOID MiStopUnlockedFrame(_In_ PMDL Mdl, _In_ const PFN_NUMBER *Slot);
+
 // Every frame of the MDL must be locked RAM or device memory. Bug checks 0x1A/0x1236 otherwise.
 // Returns TRUE when all of them are RAM.
 BOOLEAN MiCheckMdlFrames(_In_ PMDL Mdl);
-
-// The pages that the leading run of adjacent I/O frames, or of adjacent frames of RAM, takes up.
-PFN_NUMBER MiFrameRun(_In_reads_(PageCount) const PFN_NUMBER *Pfns, _In_ PFN_NUMBER PageCount,
-                      _Out_ PBOOLEAN IsRam);
 
 #define MI_UNMAPPABLE_FLAGS                                                                        \
     (MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL | MDL_PARTIAL_HAS_BEEN_MAPPED)
@@ -1093,12 +1112,14 @@ BOOLEAN MiHasOwnMapping(_In_ PMDL Mdl);
 // Unmaps what the MDL itself has mapped, whichever routine mapped it; nothing when that is nothing.
 VOID MiUnmapMdl(_In_ PMDL Mdl);
 
-// The record of the MDL's own mapping, of whichever kind, or NULL.
-PMI_MAPPING MiFindOwnMapping(_In_ PMDL Mdl);
-
 //
 // lock.c: pages that stay where they are.
 //
+
+// An MDL with one of these describes locked or nonpaged memory already.
+#define MI_UNLOCKABLE_FLAGS                                                                        \
+    (MDL_PAGES_LOCKED | MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL | MDL_PARTIAL |      \
+     MDL_IO_SPACE)
 
 // Counts one lock less in each frame of RAM; I/O frames have none. Bug checks 0x4E/0x07 when a frame
 // has no lock left.

@@ -260,12 +260,6 @@ static inline VOID MiUncountUsedSlot(PFN_NUMBER Pfn, PMI_LEDGER_LEAF Leaf)
     }
 }
 
-static inline BOOLEAN MiIsSlotAgainst(const MI_LEDGER_SLOT *Slot, MI_CACHE_TYPE CacheType)
-{
-    return Slot->HolderCount != 0 && Slot->CacheType != (ULONG)CacheType &&
-           Slot->CacheType != MiCacheUndecided && CacheType != MiCacheUndecided;
-}
-
 static inline ULONG MiLedgerTime(ULONG64 Time)
 {
     return (ULONG)(Time >> MI_LEDGER_TIME_SHIFT);
@@ -306,7 +300,8 @@ FORCEINLINE BOOLEAN MiHoldIdleRange(PMI_RANGE_HOLD Hold, PVOID Caller, ULONG64 T
     return IsIdle;
 }
 
-FORCEINLINE VOID MiReleaseRangeQuickly(PMI_RANGE_HOLD Hold)
+// Releases a range; it stays written down, and idle.
+FORCEINLINE VOID MiReleaseRange(PMI_RANGE_HOLD Hold)
 {
     const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
     Hold->State = MiRangeIdle;
@@ -314,18 +309,24 @@ FORCEINLINE VOID MiReleaseRangeQuickly(PMI_RANGE_HOLD Hold)
     KiReleaseLock(&MiLedgerLock, OldIrql);
 }
 
-// Releases a frame that its caller holds.
-FORCEINLINE VOID MiReleaseFrameQuickly(PFN_NUMBER Pfn)
+// Takes a holder away from a slot that has one. The lock is held.
+FORCEINLINE VOID MiDropHolder(PFN_NUMBER Pfn, PMI_LEDGER_LEAF Leaf)
 {
-    const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
-    const PMI_LEDGER_LEAF Leaf = MiFindLeaf(Pfn);
     const PMI_LEDGER_SLOT Slot = MiSlotOf(Leaf, Pfn);
-    NT_ASSERT_INVARIANT("C3", Leaf != NULL && Slot->HolderCount != 0);
     Slot->HolderCount -= 1;
     if (Slot->HolderCount == 0) {
         *Slot = (MI_LEDGER_SLOT){0};
         MiUncountUsedSlot(Pfn, Leaf);
     }
+}
+
+// Releases a frame that its caller holds.
+FORCEINLINE VOID MiReleaseFrameQuickly(PFN_NUMBER Pfn)
+{
+    const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
+    const PMI_LEDGER_LEAF Leaf = MiFindLeaf(Pfn);
+    NT_ASSERT_INVARIANT("C3", Leaf != NULL && MiSlotOf(Leaf, Pfn)->HolderCount != 0);
+    MiDropHolder(Pfn, Leaf);
     KiReleaseLock(&MiLedgerLock, OldIrql);
 }
 

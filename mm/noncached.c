@@ -2,25 +2,9 @@
 // addresses; their frames lie anywhere, so it is not for devices that walk memory by themselves.
 #include "mm/mi.h"
 
-// PageCount frames, linked. MI_NO_PFN: there are not as many.
-static PFN_NUMBER MiTakeFrames(PFN_NUMBER PageCount)
-{
-    PFN_NUMBER FirstPfn = MI_NO_PFN;
-    for (PFN_NUMBER Count = 0; Count < PageCount; Count += 1) {
-        const PFN_NUMBER Pfn = MiAllocateFrame(MiPfnDriver);
-        if (Pfn == MI_NO_PFN) {
-            MiFreeBlockFrames(FirstPfn);
-            return MI_NO_PFN;
-        }
-        MiPfnElement(Pfn)->Flink = (ULONG)FirstPfn;
-        FirstPfn = Pfn;
-    }
-    return FirstPfn;
-}
-
 static PVOID MiAllocateNonCached(SIZE_T ByteCount, PVOID Caller)
 {
-    const PFN_NUMBER FirstPfn = MiTakeFrames(BYTES_TO_PAGES(ByteCount));
+    const PFN_NUMBER FirstPfn = MiAllocateFrameChain(MiPfnDriver, BYTES_TO_PAGES(ByteCount));
     if (FirstPfn == MI_NO_PFN) {
         return NULL;
     }
@@ -32,7 +16,7 @@ static PVOID MiAllocateNonCached(SIZE_T ByteCount, PVOID Caller)
     };
     const PVOID Va = MiCreateBlock(&Block, FirstPfn);
     if (Va == NULL) {
-        MiFreeBlockFrames(FirstPfn);
+        MiFreeFrameChain(FirstPfn);
     }
     return Va;
 }
@@ -46,10 +30,7 @@ PVOID NTAPI MmAllocateNonCachedMemory(SIZE_T NumberOfBytes)
         MiRefusePlain(__func__, MiReasonZeroBytes);
         return NULL;
     }
-    // Not to take all of memory for a request that cannot be met.
-    const PVOID Va = BYTES_TO_PAGES(NumberOfBytes) <= MiPfnStateCountOf(MiPfnFree)
-                         ? MiAllocateNonCached(NumberOfBytes, __builtin_return_address(0))
-                         : NULL;
+    const PVOID Va = MiAllocateNonCached(NumberOfBytes, __builtin_return_address(0));
     if (Va == NULL) {
         MiRefusePlain(__func__, MiReasonResources);
     }

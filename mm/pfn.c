@@ -190,6 +190,35 @@ VOID MiFreeFrame(PFN_NUMBER Pfn)
     KiReleaseLock(&MiPfnLock, OldIrql);
 }
 
+PFN_NUMBER MiAllocateFrameChain(MI_PFN_STATE State, PFN_NUMBER PageCount)
+{
+    // Not to take all of memory for a request that cannot be met.
+    if (PageCount > MiPfnStateCountOf(MiPfnFree)) {
+        return MI_NO_PFN;
+    }
+    PFN_NUMBER FirstPfn = MI_NO_PFN;
+    for (PFN_NUMBER Count = 0; Count < PageCount; Count += 1) {
+        const PFN_NUMBER Pfn = MiAllocateFrame(State);
+        if (Pfn == MI_NO_PFN) {
+            MiFreeFrameChain(FirstPfn);
+            return MI_NO_PFN;
+        }
+        MiPfnElement(Pfn)->Flink = (ULONG)FirstPfn;
+        FirstPfn = Pfn;
+    }
+    return FirstPfn;
+}
+
+VOID MiFreeFrameChain(PFN_NUMBER FirstPfn)
+{
+    PFN_NUMBER Pfn = FirstPfn;
+    while (Pfn != MI_NO_PFN) {
+        const PFN_NUMBER Next = MiNextInChain(Pfn);
+        MiFreeFrame(Pfn);
+        Pfn = Next;
+    }
+}
+
 //
 // Initialisation. The database has to find a place for itself before it can say what is free.
 //

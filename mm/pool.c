@@ -38,7 +38,6 @@ C_ASSERT(sizeof(MI_POOL_HEADER) == 16);
 #define MI_BLOCK_USED 0x5553
 #define MI_BLOCK_FREE 0x4652
 #define MI_HEADER_SEED 0x9E3779B9u
-#define MI_CACHE_LINE_BYTES 64
 #define MI_ALIGNMENT_SLACK (MI_CACHE_LINE_BYTES - sizeof(MI_POOL_HEADER))
 
 // Bytes of a block, header included. Multiples of 16 that divide a page with little left over.
@@ -221,16 +220,6 @@ static VOID MiFreeSmall(PFN_NUMBER Pfn, PMI_POOL_HEADER Header)
 // Blocks of whole pages.
 //
 
-// Frames on their way in or out, linked through Flink.
-static VOID MiFreeFrameChain(PFN_NUMBER Pfn)
-{
-    while (Pfn != MI_NO_PFN) {
-        const PFN_NUMBER Next = MiPfnElement(Pfn)->Flink;
-        MiFreeFrame(Pfn);
-        Pfn = Next;
-    }
-}
-
 VOID MiUnmapPoolPages(ULONG_PTR Va, PFN_NUMBER PageCount)
 {
     MI_TLB_BATCH Batch;
@@ -247,30 +236,16 @@ VOID MiUnmapPoolPages(ULONG_PTR Va, PFN_NUMBER PageCount)
     MiFreeFrameChain(Chain);
 }
 
-// PageCount frames, linked through Flink. MI_NO_PFN: there are not as many.
-static PFN_NUMBER MiAllocateFrameChain(MI_POOL_KIND Kind, UCHAR PoolClass, PFN_NUMBER PageCount)
+static VOID MiCommitPoolFrames(ULONG_PTR Va, PFN_NUMBER Pfn, MI_POOL_KIND Kind, UCHAR PoolClass)
 {
-    PFN_NUMBER FirstPfn = MI_NO_PFN;
-    for (PFN_NUMBER Count = 0; Count < PageCount; Count += 1) {
-        const PFN_NUMBER Pfn = MiAllocateFrame(MiPfnPool);
-        if (Pfn == MI_NO_PFN) {
-            MiFreeFrameChain(FirstPfn);
-            return MI_NO_PFN;
-        }
+    const MI_ACCESS Access =
+        Kind == MiPoolExecutable ? MiAccessExecuteReadWrite : MiAccessReadWrite;
+    while (Pfn != MI_NO_PFN) {
+        const PFN_NUMBER Next = MiNextInChain(Pfn);
+        MiPfnElement(Pfn)->Flink = 0; // the same field says how many pages a block has
         MiPfnElement(Pfn)->PoolClass = PoolClass;
         MiPfnElement(Pfn)->PoolKind = (UCHAR)Kind;
-        MiPfnElement(Pfn)->Flink = (ULONG)FirstPfn;
-        FirstPfn = Pfn;
-    }
-    return FirstPfn;
-}
-
-static VOID MiCommitFrameChain(ULONG_PTR Va, PFN_NUMBER Pfn, MI_PROTECTION Protection)
-{
-    while (Pfn != MI_NO_PFN) {
-        const PFN_NUMBER Next = MiPfnElement(Pfn)->Flink;
-        MiPfnElement(Pfn)->Flink = 0; // the same field says how many pages a block has
-        MiCommitPages(Va, &Pfn, 1, Protection);
+        MiCommitPages(Va, &Pfn, 1, (MI_PROTECTION){Access, MiCacheWriteBack});
         Va += PAGE_SIZE;
         Pfn = Next;
     }
@@ -290,18 +265,13 @@ static ULONG_PTR MiPreparePoolVa(PFN_NUMBER PageCount)
 // Tables stay once they are made, so they come last: a request that cannot be met makes none.
 ULONG_PTR MiMapPoolPages(MI_POOL_KIND Kind, UCHAR PoolClass, PFN_NUMBER PageCount)
 {
-    // Nor does it take all of memory.
-    const PFN_NUMBER FirstPfn = PageCount <= MiPfnStateCountOf(MiPfnFree)
-                                    ? MiAllocateFrameChain(Kind, PoolClass, PageCount)
-                                    : MI_NO_PFN;
+    const PFN_NUMBER FirstPfn = MiAllocateFrameChain(MiPfnPool, PageCount);
     const ULONG_PTR Va = FirstPfn != MI_NO_PFN ? MiPreparePoolVa(PageCount) : 0;
     if (Va == 0) {
         MiFreeFrameChain(FirstPfn);
         return 0;
     }
-    const MI_ACCESS Access =
-        Kind == MiPoolExecutable ? MiAccessExecuteReadWrite : MiAccessReadWrite;
-    MiCommitFrameChain(Va, FirstPfn, (MI_PROTECTION){Access, MiCacheWriteBack});
+    MiCommitPoolFrames(Va, FirstPfn, Kind, PoolClass);
     return Va;
 }
 
@@ -452,7 +422,8 @@ VOID MiCheckPoolTag(PVOID Block, ULONG OwnTag, ULONG Tag)
     }
 }
 
-VOID MiCheckPoolFreeIrql(PVOID Block, MI_POOL_KIND Kind)
+// Stops the machine: a block is freed at too high an IRQL.
+static VOID MiCheckPoolFreeIrql(PVOID Block, MI_POOL_KIND Kind)
 {
     const KIRQL Irql = KeGetCurrentIrql();
     const KIRQL MaximumIrql = Kind == MiPoolPaged ? APC_LEVEL : DISPATCH_LEVEL;

@@ -33,6 +33,13 @@ const UCHAR MiCachingTypes[MmMaximumCacheType] = {
     [MmNonCachedUnordered] = MiCacheUncached, [MmUSWCCached] = MiCacheWriteCombined,
 };
 
+// The way back, indexed by MI_CACHE_TYPE, and by what a frame has that is not mapped.
+const MEMORY_CACHING_TYPE MiCachingTypeOf[] = {
+    [MiCacheWriteBack] = MmCached,   [MiCacheWriteCombined] = MmWriteCombined,
+    [MiCacheUncached] = MmNonCached, [MiCacheUndecided] = MmNotMapped,
+    [MI_CACHE_NONE] = MmNotMapped,
+};
+
 const CHAR *MiAccessName(MI_ACCESS Access)
 {
     static const CHAR *const Names[] = {

@@ -68,17 +68,41 @@ PMMPTE MiFindPte(ULONG_PTR Va, PULONG Level)
     return MiWalk(Va, 1, Level);
 }
 
-BOOLEAN MiTranslate(ULONG_PTR Va, PFN_NUMBER *Pfn)
+// The leaf that translates Va, and its level. FALSE: there is none.
+static inline BOOLEAN MiFindLeafEntry(ULONG_PTR Va, PMMPTE Leaf, PULONG Level)
 {
     if (!MiArchIsCanonical(Va)) {
         return FALSE;
     }
+    *Leaf = MiArchLoadPte(MiFindPte(Va, Level));
+    return MiArchPteKind(*Leaf, *Level) == MiPteLeaf;
+}
+
+static inline PFN_NUMBER MiFrameBehind(ULONG_PTR Va, MMPTE Leaf, ULONG Level)
+{
+    return MiArchPtePfn(Leaf, Level) + ((Va >> PAGE_SHIFT) & (MiPagesPerLeaf(Level) - 1));
+}
+
+BOOLEAN MiTranslate(ULONG_PTR Va, PFN_NUMBER *Pfn)
+{
+    MMPTE Leaf;
     ULONG Level;
-    const MMPTE Entry = MiArchLoadPte(MiFindPte(Va, &Level));
-    if (MiArchPteKind(Entry, Level) != MiPteLeaf) {
+    if (!MiFindLeafEntry(Va, &Leaf, &Level)) {
         return FALSE;
     }
-    *Pfn = MiArchPtePfn(Entry, Level) + ((Va >> PAGE_SHIFT) & (MiPagesPerLeaf(Level) - 1));
+    *Pfn = MiFrameBehind(Va, Leaf, Level);
+    return TRUE;
+}
+
+BOOLEAN MiTranslateWithProtection(ULONG_PTR Va, PFN_NUMBER *Pfn, PMI_PROTECTION Protection)
+{
+    MMPTE Leaf;
+    ULONG Level;
+    if (!MiFindLeafEntry(Va, &Leaf, &Level)) {
+        return FALSE;
+    }
+    *Pfn = MiFrameBehind(Va, Leaf, Level);
+    *Protection = MiArchPteProtection(Leaf, Level);
     return TRUE;
 }
 

@@ -58,7 +58,7 @@ static PPHYSICAL_MEMORY_RANGE MiAllocateRanges(ULONG RangeCount, PVOID Caller)
     const SIZE_T ByteCount = RangeCount * sizeof(PHYSICAL_MEMORY_RANGE);
     PPHYSICAL_MEMORY_RANGE Ranges = MiAllocatePool(ByteCount, MI_RANGES_TAG);
     if (Ranges != NULL && MiIsVerifying()) {
-        (VOID) MiTrack(MiTrackPool, Ranges, ByteCount, MI_RANGES_TAG, Caller);
+        MiTrack(MiTrackPool, Ranges, ByteCount, MI_RANGES_TAG, Caller);
     }
     return Ranges;
 }

@@ -20,7 +20,6 @@
 #define MI_QUARANTINE_BLOCKS 256
 #define MI_SPECIAL_PATTERN 0xB5
 #define MI_BLOCK_ALIGNMENT 16
-#define MI_CACHE_LINE_BYTES 64
 
 // SPECIAL_POOL_DETECTED_MEMORY_CORRUPTION, P4.
 #define MI_CORRUPT_FREE 0x21   // no block begins there
@@ -35,8 +34,8 @@ typedef struct _MI_RESTING {
 } MI_RESTING;
 
 static KI_LOCK MiSpecialLock = KI_LOCK_INITIALIZER(MI_RANK_TRACK, "MiSpecialLock");
-static MI_RESTING MiQuarantine[MI_QUARANTINE_BLOCKS];
-static ULONG64 MiQuarantineNext;
+static MI_RESTING MiRestingBlocks[MI_QUARANTINE_BLOCKS];
+static ULONG64 MiRestingNext;
 
 //
 // Contents.
@@ -133,10 +132,10 @@ static VOID MiCheckPattern(const MI_TRACK *Block)
 static VOID MiRest(const MI_RESTING *Resting)
 {
     const KIRQL OldIrql = KiAcquireLock(&MiSpecialLock);
-    MI_RESTING *Slot = &MiQuarantine[MiQuarantineNext % MI_QUARANTINE_BLOCKS];
+    MI_RESTING *Slot = &MiRestingBlocks[MiRestingNext % MI_QUARANTINE_BLOCKS];
     const MI_RESTING Old = *Slot;
     *Slot = *Resting;
-    MiQuarantineNext += 1;
+    MiRestingNext += 1;
     KiReleaseLock(&MiSpecialLock, OldIrql);
     if (Old.Va != 0) {
         MiReleaseSystemVa(MiRegionPool, Old.Va, Old.PageCount, 0);
@@ -166,11 +165,11 @@ VOID MiFreeSpecial(PVOID Block, PFN_NUMBER Pfn, ULONG Tag, PVOID Caller)
 // Explain.
 //
 
-// The newest of the resting blocks that covers Va, or NULL.
+// The resting block that covers Va, or NULL.
 static const MI_RESTING *MiFindResting(ULONG_PTR Va)
 {
     for (ULONG Index = 0; Index < MI_QUARANTINE_BLOCKS; Index += 1) {
-        const MI_RESTING *Resting = &MiQuarantine[Index];
+        const MI_RESTING *Resting = &MiRestingBlocks[Index];
         if (Resting->Va != 0 && Va - Resting->Va < Resting->PageCount << PAGE_SHIFT) {
             return Resting;
         }

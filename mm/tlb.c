@@ -41,12 +41,7 @@ static VOID MiFlushTranslations(const MI_TLB_BATCH *Batch)
 VOID MiFlushTlbBatch(PMI_TLB_BATCH Batch)
 {
     MiFlushTranslations(Batch);
-    PFN_NUMBER Pfn = Batch->FirstTable;
-    while (Pfn != MI_NO_PFN) {
-        const PFN_NUMBER Next = MiPfnElement(Pfn)->Flink;
-        MiFreeFrame(Pfn);
-        Pfn = Next;
-    }
+    MiFreeFrameChain(Batch->FirstTable);
     MiInitializeTlbBatch(Batch);
 }
 

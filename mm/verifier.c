@@ -186,7 +186,7 @@ static VOID MiWarnOfCachedDevice(PHYSICAL_ADDRESS PhysicalAddress, SIZE_T ByteCo
 {
     MI_PFN_RANGE Range;
     MI_REASON Reason;
-    if ((Protect & (PAGE_NOCACHE | PAGE_WRITECOMBINE)) == 0 && KiIsDriverCode((ULONG_PTR)Caller) &&
+    if ((Protect & MI_CACHE_MODIFIERS) == 0 && KiIsDriverCode((ULONG_PTR)Caller) &&
         MiRangeFromBytes((ULONG64)PhysicalAddress.QuadPart, ByteCount, &Range, &Reason) &&
         MiIsIoSpace(Range, &Reason)) {
         CHAR Who[MI_WHO_BYTES];
@@ -296,10 +296,6 @@ static VOID MiVerifyMdlState(PMDL Mdl, const MI_MDL_RULE *Rules, ULONG RuleCount
         }
     }
 }
-
-#define MI_UNLOCKABLE_FLAGS                                                                        \
-    (MDL_PAGES_LOCKED | MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL | MDL_PARTIAL |      \
-     MDL_IO_SPACE)
 
 VOID MiVerifyProbeAndLock(MI_IRQL_RULE Rule, PMDL Mdl, ULONG_PTR Whose, PVOID Caller)
 {
@@ -521,6 +517,6 @@ VOID MiVerifyMapReserved(PVOID MappingAddress, PMDL Mdl, PVOID Caller)
 VOID MiPoisonFrames(PPFN_NUMBER Pfns, PFN_NUMBER PageCount)
 {
     for (PFN_NUMBER Page = 0; Page < PageCount; Page += 1) {
-        Pfns[Page] = MAXULONG64;
+        Pfns[Page] = MI_POISONED_PFN;
     }
 }

@@ -106,18 +106,35 @@ static VOID TakeLastSlot(const KI_LOCK *Lock)
     }
 }
 
-static VOID The_last_idle_slot_may_go_to_another_processor(VOID)
+static PVOID MapByProtection(VOID)
 {
-    MmUnmapIoSpace(MmMapIoSpace(Pa(FAKE_IO_LOW), PAGE_SIZE, MmNonCached), PAGE_SIZE);
+    return MmMapIoSpaceEx(Pa(FAKE_IO_LOW), PAGE_SIZE, PAGE_READWRITE | PAGE_NOCACHE);
+}
+
+static PVOID MapByType(VOID)
+{
+    return MmMapIoSpace(Pa(FAKE_IO_LOW), PAGE_SIZE, MmNonCached);
+}
+
+static VOID MapBehindAFasterOne(PVOID (*Map)(VOID))
+{
+    MmTrim();
+    MmUnmapIoSpace(MapByType(), PAGE_SIZE);
     CHECK_EQUAL(MiIdle[0].Count, 1);
     FakeBeforeLock = TakeLastSlot;
-    const PVOID Va = MmMapIoSpaceEx(Pa(FAKE_IO_LOW), PAGE_SIZE, PAGE_READWRITE | PAGE_NOCACHE);
+    const PVOID Va = Map();
     CHECK_EQUAL(FakeBeforeLock, NULL);
     CHECK(Va != NULL && Va != FasterVa);
     CHECK_PAGE(Va, PfnOf(FAKE_IO_LOW), MiAccessReadWrite, MiCacheUncached);
     HostAudit();
     MmUnmapIoSpace(Va, PAGE_SIZE);
     MmUnmapIoSpace(FasterVa, PAGE_SIZE);
+}
+
+static VOID The_last_idle_slot_may_go_to_another_processor(VOID)
+{
+    MapBehindAFasterOne(MapByProtection);
+    MapBehindAFasterOne(MapByType);
 }
 
 static VOID The_last_idle_slot_for_an_MDL_may_go_to_another_processor(VOID)

@@ -142,7 +142,7 @@ static VOID ForgetTheCacheFlushAfterwards(VOID)
     const PMMPTE Alias = Entry((ULONG_PTR)MiFrameToVa(Pfn));
     const MMPTE Direct = MiArchLoadPte(Alias);
     WatchBeginCall("test");
-    MiHideAlias(Pfn);
+    CHECK_EQUAL(MiDecideRamCacheType(Pfn, MiCacheUncached), MiCacheUncached);
     MiArchStorePte(Pte, Leaf(PAGES(Pfn), MiCacheUncached));
     WatchEndCall();
     WatchBeginCall("test");

@@ -169,10 +169,10 @@ MUTATIONS = (
              "        MiShowAlias(Pfn);\n", "", HOST, "mdlpages"),
 
     # Order, and trust.
-    Mutation("page tables are freed before they are forgotten", "mm/tlb.c",
-             "    MiFlushTranslations(Batch);\n    PFN_NUMBER Pfn = Batch->FirstTable;\n",
-             "    PFN_NUMBER Pfn = Batch->FirstTable;\n    if (Pfn == MI_NO_PFN) {\n"
-             "        MiFlushTranslations(Batch);\n    }\n", HOST, "iospace"),
+    Mutation("page tables are freed and never forgotten", "mm/tlb.c",
+             "    MiFlushTranslations(Batch);\n    MiFreeFrameChain(Batch->FirstTable);\n",
+             "    if (Batch->FirstTable == MI_NO_PFN) {\n        MiFlushTranslations(Batch);\n"
+             "    }\n    MiFreeFrameChain(Batch->FirstTable);\n", HOST, "iospace"),
     Mutation("unmap believes a size that is too small", "mm/iospace.c",
              "        Mapping->PageCount != MiPagesSpanned(Base, NumberOfBytes)) {\n"
              "        MiStopWrongIoUnmap",
