@@ -9,7 +9,6 @@
 #include "tests/host/host.h"
 
 #define MODEL_MAXIMUM_MAPPINGS 192
-#define MODEL_MAXIMUM_DECISIONS 16384
 #define MODEL_FRAMES (0x102000u) // beyond the RAM of the machines that the model runs on
 #define MODEL_IO_FRAMES (1ull << 28)
 
@@ -75,9 +74,6 @@ VOID ModelAddMapping(MODEL_MAPPING *Mapping);
 VOID ModelRemoveMapping(const MODEL_MAPPING *Mapping);
 
 PFN_NUMBER ModelFrameOf(const MODEL_MAPPING *Mapping, PFN_NUMBER Page);
-
-// Whether a mapping shows a frame of a range of I/O space.
-BOOLEAN ModelIsShown(MI_PFN_RANGE Range);
 
 // What the tables say of one page must be what the model says.
 VOID ModelCheckPage(const MODEL_MAPPING *Mapping, PFN_NUMBER Page);

@@ -208,9 +208,18 @@ static const struct {
     {1, FALSE, StepWildRequest}, {1, FALSE, StepWildRelease},
 };
 
+static ULONG64 WeightOfAll(VOID)
+{
+    ULONG64 Weight = 0;
+    for (ULONG Index = 0; Index < ARRAYSIZE(Operations); Index += 1) {
+        Weight += Operations[Index].Weight;
+    }
+    return Weight;
+}
+
 static VOID DoStep(VOID)
 {
-    ULONG64 Choice = Below(100);
+    ULONG64 Choice = Below(WeightOfAll());
     ULONG Index = 0;
     while (Choice >= Operations[Index].Weight) {
         Choice -= Operations[Index].Weight;

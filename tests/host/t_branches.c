@@ -133,17 +133,19 @@ static VOID An_MDL_of_pages_without_tables_for_their_aliases_gives_them_back(VOI
 {
     MM_MEMORY_USE Before;
     MmQueryMemoryUse(&Before);
+    ULONG FailedCount = 0;
     for (ULONG Attempt = 0; Attempt < 8; Attempt += 1) {
         const ULONG64 Low = 0x100000000 + Attempt * 0x200000ull;
         MmStartFailures(MM_FAIL_FRAMES, Attempt % 4, 1);
         const PMDL Mdl = MmAllocatePagesForMdl(Pa(Low), Pa(Low + 0x1FFFFF), Pa(0), PAGE_SIZE);
-        MmStopFailures();
+        FailedCount += MmStopFailures();
         if (Mdl != NULL) {
             MmFreePagesFromMdl(Mdl);
             ExFreePool(Mdl);
         }
         HostCheckSameUse(&Before, "an MDL of pages");
     }
+    CHECK(FailedCount > 0);
 }
 
 static VOID A_frame_that_the_MDL_does_not_own_is_named(VOID)

@@ -431,7 +431,7 @@ static VOID CallFreeSpecifyCache(PVOID Va)
     MmFreeContiguousMemorySpecifyCache(Va, PAGE_SIZE, MmCached);
 }
 
-static VOID At_level_1_the_IRQL_is_checked(VOID)
+static VOID At_level_1_the_IRQL_of_contiguous_memory_is_checked(VOID)
 {
     MmVerifierLevel = 1;
     const PVOID Va = MmAllocateContiguousMemory(PAGE_SIZE, ANY);
@@ -463,7 +463,8 @@ static const HOST_TEST Tests[] = {
     HOST_ROW(Size_and_type_must_be_those_of_the_allocation, "contract 8.1.12", &FakeMachineMax),
     HOST_ROW(What_others_still_use_cannot_be_freed, "contract 0x4E/0x9A", &FakeMachineMax),
     HOST_ROW(Blocks_are_listed_with_their_callers, "mi.h, MiEnumerateBlocks", &FakeMachineMax),
-    HOST_ROW(At_level_1_the_IRQL_is_checked, "contract 0xC4/0x2001A", &FakeMachineMax),
+    HOST_ROW(At_level_1_the_IRQL_of_contiguous_memory_is_checked, "contract 0xC4/0x2001A",
+             &FakeMachineMax),
     HOST_ROW(At_level_1_contents_are_nobodys, "contract 14.5", &FakeMachineMax),
 };
 

@@ -173,7 +173,7 @@ static VOID Execute_only_pages_are_not_read(VOID)
     ExFreePool(Mdl);
 }
 
-static VOID At_level_1_the_IRQL_is_checked(VOID)
+static VOID At_level_1_the_IRQL_of_a_copy_is_checked(VOID)
 {
     MmVerifierLevel = 1;
     FakeIrql = DISPATCH_LEVEL;
@@ -193,7 +193,7 @@ static const HOST_TEST Tests[] = {
     HOST_ROW(Devices_are_not_read, "contract 4.13.3", &FakeMachineMax),
     HOST_ROW(Exactly_one_flag_is_needed, "contract 4.13.4", &FakeMachineMax),
     HOST_ROW(Execute_only_pages_are_not_read, "contract 4.13.2", &FakeMachineMax),
-    HOST_ROW(At_level_1_the_IRQL_is_checked, "contract 0xC4/0x20019", &FakeMachineMax),
+    HOST_ROW(At_level_1_the_IRQL_of_a_copy_is_checked, "contract 0xC4/0x20019", &FakeMachineMax),
 };
 
 HOST_DEFINE_SUITE(copy);

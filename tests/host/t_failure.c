@@ -102,14 +102,14 @@ static VOID A_failed_mapping_leaves_an_MDL_of_the_range_undecided(VOID)
     MM_PHYSICAL_ADDRESS_LIST List = {Pa(FAKE_IO_LOW), 2 * PAGE_SIZE};
     PMDL Mdl;
     CHECK_EQUAL(MmAllocateMdlForIoSpace(&List, 1, &Mdl), STATUS_SUCCESS);
-    for (ULONG Skip = 0; Skip < 100; Skip += 1) {
-        MmStartFailures(MM_FAIL_ALL, Skip, 1);
-        const BOOLEAN Succeeded = MapOverAnMdl();
-        MmStopFailures();
-        if (Succeeded) {
-            break;
-        }
+    ULONG FailedCount = 0;
+    BOOLEAN Succeeded = FALSE;
+    while (!Succeeded) {
+        MmStartFailures(MM_FAIL_ALL, FailedCount, 1);
+        Succeeded = MapOverAnMdl();
+        FailedCount += MmStopFailures();
     }
+    CHECK(FailedCount > 0);
     IoFreeMdl(Mdl);
 }
 
@@ -480,12 +480,15 @@ static VOID Every_kth_allocation_fails_or_just_the_nth(VOID)
     CHECK_EQUAL(CountFailures(40), 0);
 }
 
-// Every routine of the tests above, with every k-th allocation failing.
+// The routines of the tests above that need nothing made ready, with every k-th allocation failing.
 static VOID Every_routine_leaves_nothing_when_every_kth_allocation_fails(VOID)
 {
-    static BOOLEAN (*const Routines[])(VOID) = {
-        AllocateMdl,   AllocateMdlForIoSpace, AllocatePages,      Reserve,
-        ClaimAndPlace, AllocatePool,          AllocateContiguous, AllocateNonCached};
+    static BOOLEAN (*const Routines[])(VOID) = {MapOnePage,         MapManyTables,
+                                                AllocateMdl,        AllocateMdlForIoSpace,
+                                                AllocatePages,      Reserve,
+                                                ClaimAndPlace,      AllocatePool,
+                                                AllocateContiguous, AllocateExecutable,
+                                                AllocateNonCached,  AllocateAdjacentPages};
     BlockType = MmNonCached;
     PoolBytes = 3 * PAGE_SIZE;
     for (ULONG Interval = 1; Interval < 30; Interval += 1) {

@@ -410,8 +410,7 @@ static VOID Unlocking_unmaps_first(VOID)
     MmUnlockPages(Other);
     CHECK_UNMAPPED(Reservation);
     MmFreeMappingAddress(Reservation, TAG);
-    const PMDL Last = Other;
-    IoFreeMdl(Last);
+    IoFreeMdl(Other);
     MM_MEMORY_USE Now;
     MmQueryMemoryUse(&Now);
     CHECK_EQUAL(Now.Mappings, Before.Mappings);

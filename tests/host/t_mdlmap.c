@@ -268,7 +268,7 @@ static VOID GetSystemAddressForMdlSafe_maps_once_and_remembers(VOID)
     CHECK_EQUAL(MiMappingCount(), 0);
 }
 
-static VOID A_partial_MDL_remembers_that_it_was_mapped(VOID)
+static VOID A_partial_MDL_remembers_a_mapping_of_its_own(VOID)
 {
     const PMDL Pages = PagesMdl(2);
     const PMDL Mdl = OffsetMdl(Pages, 0, PAGE_SIZE);
@@ -329,7 +329,7 @@ static const HOST_TEST Tests[] = {
     HOST_ROW(Low_priorities_fail_before_the_addresses_end, "contract 2.3.1", &FakeMachineMax),
     HOST_ROW(GetSystemAddressForMdlSafe_maps_once_and_remembers, "contract 6.11.1",
              &FakeMachineMax),
-    HOST_ROW(A_partial_MDL_remembers_that_it_was_mapped, "contract 6.8.12, 6.16.1",
+    HOST_ROW(A_partial_MDL_remembers_a_mapping_of_its_own, "contract 6.8.12, 6.16.1",
              &FakeMachineMax),
     HOST_ROW(MmMapLockedPages_maps_cached, "contract 6.9.1", &FakeMachineMax),
     HOST_ROW(Many_pages_leave_no_stale_translation_behind, "contract 12.3.1", &FakeMachineLeaf4K),

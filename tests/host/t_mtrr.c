@@ -9,7 +9,6 @@
 #define VALID (1ull << 11)
 #define ENABLED 0x800u
 #define FIXED_ENABLED 0x400u
-#define ALL_ONES_40 0xFFFFFFF000ull // the mask of one page, with 40 bits of physical address
 
 enum { UC = 0, WC = 1, WT = 4, WP = 5, WB = 6 };
 

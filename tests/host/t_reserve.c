@@ -179,7 +179,7 @@ static VOID Device_memory_that_nobody_holds_returns_NULL(VOID)
     MmFreeMappingAddress(Reservation, TAG);
 }
 
-static VOID A_partial_MDL_remembers_that_it_was_mapped(VOID)
+static VOID A_partial_MDL_remembers_a_mapping_in_a_reservation(VOID)
 {
     const PVOID Reservation = MmAllocateMappingAddress(PAGE_SIZE, TAG);
     const PMDL Pages = PagesMdl(1);
@@ -228,7 +228,8 @@ static const HOST_TEST Tests[] = {
              &FakeMachineMax),
     HOST_ROW(Wrong_MDLs_return_NULL, "contract 5.2.5", &FakeMachineMax),
     HOST_ROW(Device_memory_that_nobody_holds_returns_NULL, "contract 12.2.1, C3", &FakeMachineMax),
-    HOST_ROW(A_partial_MDL_remembers_that_it_was_mapped, "contract 6.2.3, 6.8.12", &FakeMachineMax),
+    HOST_ROW(A_partial_MDL_remembers_a_mapping_in_a_reservation, "contract 6.2.3, 6.8.12",
+             &FakeMachineMax),
     HOST_ROW(A_thousand_rounds_leak_nothing, "contract 5.3.1, 18.10", &FakeMachineMax),
 };
 

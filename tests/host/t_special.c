@@ -145,18 +145,18 @@ static VOID What_is_to_fail_leaves_nothing(VOID)
     MM_MEMORY_USE Before;
     MmQueryMemoryUse(&Before);
     MmVerifierLevel = 1;
-    for (ULONG Skip = 0;; Skip += 1) {
+    ULONG Skip = 0;
+    ULONG FailedCount = 1;
+    for (; FailedCount != 0; Skip += 1) {
         MmStartFailures(MM_FAIL_ALL, Skip, MAXULONG);
         const PVOID Next = ExAllocatePool2(NON_PAGED, 3 * PAGE_SIZE, TAG);
-        const ULONG FailedCount = MmStopFailures();
+        FailedCount = MmStopFailures();
         if (Next != NULL) {
             ExFreePool(Next);
         }
         HostCheckSameUse(&Before, "a special block that fails");
-        if (FailedCount == 0) {
-            break;
-        }
     }
+    CHECK(Skip > 1);
 }
 
 static VOID A_thousand_blocks_leave_nothing(VOID)

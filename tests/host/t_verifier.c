@@ -293,7 +293,11 @@ static VOID The_old_pool_routines_are_checked_too(VOID)
     FakeCallerIsDriver = TRUE;
     ExFreePool(ExAllocatePoolWithTag(NonPagedPoolNx, 100, TAG));
     EXPECT_BUG_CHECK(Ignore(ExAllocatePoolWithTag(NonPagedPool, 100, TAG)));
-    CHECK_BUG_CHECK(VIOLATION, 0x2000, FakeBugCheck.Parameters[1], NonPagedPool, TAG);
+    CHECK_EQUAL(FakeBugCheck.Code, VIOLATION);
+    CHECK_EQUAL(FakeBugCheck.Parameters[0], 0x2000);
+    CHECK(FakeBugCheck.Parameters[1] != 0); // in this function
+    CHECK_EQUAL(FakeBugCheck.Parameters[2], NonPagedPool);
+    CHECK_EQUAL(FakeBugCheck.Parameters[3], TAG);
     FakeIrql = DISPATCH_LEVEL;
     EXPECT_BUG_CHECK(Ignore(ExAllocatePoolWithTag(PagedPool, 100, TAG)));
     CHECK_EQUAL(FakeBugCheck.Parameters[0], 0x20004);

@@ -194,6 +194,8 @@ BOOLEAN KiRunSelfTests(VOID)
     }
     KiRegisterCode("self-tests", (ULONG_PTR)KiTestTextStart,
                    (SIZE_T)(KiTestTextEnd - KiTestTextStart), FALSE);
+    // From here on the tests themselves decide what fails.
+    DbgPrint("# allocations that failed on purpose so far: %llu\n", MmSimulatedFailureCount());
     ULONG SuiteCount = 0;
     for (ULONG Index = 0; Index < ARRAYSIZE(KtSuites); Index += 1) {
         SuiteCount += KtCountWanted(KtSuites[Index]) > 0 ? 1 : 0;

@@ -4,18 +4,22 @@
 #include "tests/kernel/reference.h"
 #include "tests/kernel/tests.h"
 
-static UCHAR Target[2 * PAGE_SIZE];
+#define UNTOUCHED 0xA7
+
+static UCHAR Target[2 * PAGE_SIZE + 1];
 static SIZE_T Copied;
 
 static NTSTATUS CopyPhysical(ULONG64 Address, SIZE_T ByteCount)
 {
     MM_COPY_ADDRESS Source = {.PhysicalAddress = KtPhysical(Address)};
+    RtlFillMemory(Target, sizeof(Target), UNTOUCHED);
     return MmCopyMemory(Target, Source, ByteCount, MM_COPY_MEMORY_PHYSICAL, &Copied);
 }
 
 static NTSTATUS CopyVirtual(const VOID *Va, SIZE_T ByteCount)
 {
     MM_COPY_ADDRESS Source = {.VirtualAddress = (PVOID)(ULONG_PTR)Va};
+    RtlFillMemory(Target, sizeof(Target), UNTOUCHED);
     return MmCopyMemory(Target, Source, ByteCount, MM_COPY_MEMORY_VIRTUAL, &Copied);
 }
 
@@ -24,6 +28,7 @@ static VOID CheckCopied(NTSTATUS Status, const UCHAR *Expected, SIZE_T ByteCount
     KT_EQUAL(Status, STATUS_SUCCESS);
     KT_EQUAL(Copied, ByteCount);
     KT_CHECK(RtlEqualMemory(Target, Expected, ByteCount));
+    KT_EQUAL(Target[ByteCount], UNTOUCHED);
 }
 
 static VOID EveryCacheTypeIsCopied(VOID)

@@ -359,38 +359,23 @@ static VOID RunScenario(SCENARIO *Scenario)
     KT_CHECK(AllocationCount < MAXIMUM_ALLOCATIONS);
 }
 
+// Each of them once: a test of its own, and a member of the list.
+#define SCENARIOS(Each)                                                                            \
+    Each(MapIoPage) Each(MapIoManyTables) Each(MapIoLarge) Each(MapIoRam) Each(MapIoTwice)         \
+        Each(AllocateIoMdl) Each(MapIoMdl) Each(AllocateMdl) Each(AllocatePages)                   \
+            Each(AllocateFewerPages) Each(AllocateChunks) Each(AllocateContiguous)                 \
+                Each(AllocateNonCached) Each(MapPages) Each(Reserve) Each(AllocateSmallPool)       \
+                    Each(AllocateOnePoolPage) Each(AllocateManyPoolPages) Each(ClaimRange)         \
+                        Each(PlaceRange) Each(ListRam) Each(LockPages) Each(MapMdlForARoutine)     \
+                            Each(AllocateExecutablePool) Each(AllocateQuotaPool)
+
 #define SCENARIO_TEST(Scenario)                                                                    \
     static VOID Fail##Scenario(VOID)                                                               \
     {                                                                                              \
         RunScenario(Scenario);                                                                     \
     }
 
-SCENARIO_TEST(MapIoPage)
-SCENARIO_TEST(MapIoManyTables)
-SCENARIO_TEST(MapIoLarge)
-SCENARIO_TEST(MapIoRam)
-SCENARIO_TEST(MapIoTwice)
-SCENARIO_TEST(AllocateIoMdl)
-SCENARIO_TEST(MapIoMdl)
-SCENARIO_TEST(AllocateMdl)
-SCENARIO_TEST(AllocatePages)
-SCENARIO_TEST(AllocateFewerPages)
-SCENARIO_TEST(AllocateChunks)
-SCENARIO_TEST(AllocateContiguous)
-SCENARIO_TEST(AllocateNonCached)
-SCENARIO_TEST(MapPages)
-SCENARIO_TEST(Reserve)
-SCENARIO_TEST(AllocateSmallPool)
-SCENARIO_TEST(AllocateOnePoolPage)
-SCENARIO_TEST(AllocateManyPoolPages)
-SCENARIO_TEST(ClaimRange)
-SCENARIO_TEST(PlaceRange)
-SCENARIO_TEST(ListRam)
-
-SCENARIO_TEST(LockPages)
-SCENARIO_TEST(MapMdlForARoutine)
-SCENARIO_TEST(AllocateExecutablePool)
-SCENARIO_TEST(AllocateQuotaPool)
+SCENARIOS(SCENARIO_TEST)
 
 //
 // All of them, with every k-th allocation failing.
@@ -399,15 +384,9 @@ SCENARIO_TEST(AllocateQuotaPool)
 #define LARGEST_INTERVAL 24
 #define ROUNDS 5
 
-static SCENARIO *const Scenarios[] = {
-    MapIoPage,         MapIoManyTables,   MapIoLarge,
-    MapIoRam,          MapIoTwice,        AllocateIoMdl,
-    MapIoMdl,          AllocateMdl,       AllocatePages,
-    AllocateChunks,    MapPages,          Reserve,
-    ClaimRange,        PlaceRange,        ListRam,
-    LockPages,         MapMdlForARoutine, AllocateExecutablePool,
-    AllocateQuotaPool, AllocateSmallPool, AllocateManyPoolPages,
-};
+#define SCENARIO_MEMBER(Scenario) Scenario,
+
+static SCENARIO *const Scenarios[] = {SCENARIOS(SCENARIO_MEMBER)};
 
 static VOID RunAll(ULONG Interval)
 {

@@ -31,7 +31,7 @@ static PCSTR TypeOf(ULONG64 Address)
             break;
         }
     }
-    return Names[Type & 7 & 0xFF];
+    return Names[Type & 7];
 }
 
 static VOID CheckType(const VOID *Va, PCSTR CacheType, PCSTR EffectiveType)

@@ -53,7 +53,7 @@ typedef struct _IRQL_TEST {
     PCSTR Name;
     const VOID *Routine;
     KIRQL Irql;
-    ULONG64 First; // arguments; KT_AN_MDL: the address of an MDL
+    ULONG64 First; // arguments; AN_MDL: the address of an MDL
     ULONG64 Second;
 } IRQL_TEST;
 
@@ -448,7 +448,7 @@ static VOID AllocateNoBytesTheOldWay(VOID)
     (VOID) !ExAllocatePoolWithTag(NonPagedPoolNx, 0, TAG);
 }
 
-static VOID ReadBeyondBlock(VOID)
+static VOID WriteBeyondBlock(VOID)
 {
     const PUCHAR Block = AllocateSpecial(96);
     NEED(Block != NULL);
@@ -586,7 +586,7 @@ static const MISUSE_TEST Tests[] = {
     MISUSE(DriverWantsExecutablePool),
     MISUSE(AllocateNoBytes),
     MISUSE(AllocateNoBytesTheOldWay),
-    MISUSE(ReadBeyondBlock),
+    MISUSE(WriteBeyondBlock),
     MISUSE(ReadFreedBlock),
     MISUSE(DriverReadsFreedBlock),
     MISUSE(DriverReadsBeyondBlock),

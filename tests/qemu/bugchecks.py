@@ -294,7 +294,7 @@ VERIFIER_ROWS = (
     # Pool.
     ("AllocateNoBytes", VERIFIER, 0x00, 0, 0x40, 0, "14.1"),
     ("AllocateNoBytesTheOldWay", POOL_CALLER, 0x00, 0, POOL_NX, TAG),
-    ("ReadBeyondBlock", BEYOND_BLOCK, ANNOUNCED, 1, ANY, 0, "14.2"),
+    ("WriteBeyondBlock", BEYOND_BLOCK, ANNOUNCED, 1, ANY, 0, "14.2"),
     ("ReadFreedBlock", FREED_BLOCK, ANNOUNCED, 0, ANY, 0, "14.2"),
     ("DriverReadsFreedBlock", DRIVER_FREED_BLOCK, ANNOUNCED, 0, ANNOUNCED, 0, "14.2"),
     ("DriverReadsBeyondBlock", DRIVER_BEYOND_BLOCK, ANNOUNCED, 0, ANNOUNCED, 0, "14.2"),

