@@ -8,6 +8,7 @@
 #include "kernel/inc/ke.h"
 #include "kernel/inc/kearch.h"
 #include "kernel/inc/loader.h"
+#include "kernel/inc/ob.h"
 #include "kernel/inc/rtl.h"
 #include "kernel/inc/tests.h"
 #include "mm/mm.h"
@@ -102,6 +103,7 @@ DECLSPEC_NORETURN VOID KiSystemStartup(PLOADER_BLOCK LoaderBlock)
     KiStartProcessor(LoaderBlock);
     KiStartMemory(LoaderBlock);
     KiStartInterrupts();
+    ObInitSystem();
     MmReadFailureOptions(); // from here on, whoever gets no memory must do without
     IoInitSystem(LoaderBlock);
     KeExitMachine(KiRunMode(LoaderBlock) ? KeExitPassed : KeExitFailed);

@@ -42,6 +42,8 @@ typedef long long LONG64, *PLONG64, LONGLONG, *PLONGLONG, LONG_PTR, *PLONG_PTR;
 typedef unsigned long long ULONG64, *PULONG64, ULONGLONG, *PULONGLONG, ULONG_PTR, *PULONG_PTR;
 typedef ULONG_PTR SIZE_T, *PSIZE_T, KAFFINITY, *PKAFFINITY;
 typedef LONG NTSTATUS, *PNTSTATUS;
+typedef HANDLE *PHANDLE;
+typedef ULONG ACCESS_MASK, *PACCESS_MASK;
 
 C_ASSERT(sizeof(ULONG) == 4 && sizeof(LONG) == 4 && sizeof(NTSTATUS) == 4);
 C_ASSERT(sizeof(ULONG64) == 8 && sizeof(ULONG_PTR) == 8 && sizeof(SIZE_T) == 8 &&
@@ -113,6 +115,40 @@ C_ASSERT(FIELD_OFFSET(UNICODE_STRING, Buffer) == 8);
     {                                                                                              \
         sizeof(Literal) - sizeof((Literal)[0]), sizeof(Literal), (PWSTR)(Literal)                  \
     }
+
+// A name by which something is opened. RootDirectory: a handle that a name without leading backslash
+// begins at.
+typedef struct _OBJECT_ATTRIBUTES {
+    ULONG Length;
+    HANDLE RootDirectory;
+    PUNICODE_STRING ObjectName;
+    ULONG Attributes; // OBJ_*
+    PVOID SecurityDescriptor;
+    PVOID SecurityQualityOfService;
+} OBJECT_ATTRIBUTES, *POBJECT_ATTRIBUTES;
+
+C_ASSERT(sizeof(OBJECT_ATTRIBUTES) == 0x30);
+C_ASSERT(FIELD_OFFSET(OBJECT_ATTRIBUTES, ObjectName) == 0x10);
+
+#define OBJ_INHERIT 0x00000002
+#define OBJ_PERMANENT 0x00000010
+#define OBJ_EXCLUSIVE 0x00000020
+#define OBJ_CASE_INSENSITIVE 0x00000040
+#define OBJ_OPENIF 0x00000080
+#define OBJ_OPENLINK 0x00000100
+#define OBJ_KERNEL_HANDLE 0x00000200
+#define OBJ_FORCE_ACCESS_CHECK 0x00000400
+#define OBJ_VALID_ATTRIBUTES 0x000007F2
+
+#define InitializeObjectAttributes(P, Name, Flags, Root, Security)                                 \
+    do {                                                                                           \
+        (P)->Length = sizeof(OBJECT_ATTRIBUTES);                                                   \
+        (P)->RootDirectory = (Root);                                                               \
+        (P)->Attributes = (Flags);                                                                 \
+        (P)->ObjectName = (Name);                                                                  \
+        (P)->SecurityDescriptor = (Security);                                                      \
+        (P)->SecurityQualityOfService = NULL;                                                      \
+    } while (0)
 
 typedef struct _GUID {
     ULONG Data1;
