@@ -92,10 +92,11 @@ NTSTATUS NTAPI ObReferenceObjectByHandle(_In_ HANDLE Handle, _In_ ACCESS_MASK De
                                          _In_opt_ POBJECT_TYPE ObjectType,
                                          _In_ KPROCESSOR_MODE AccessMode, _Out_ PVOID *Object,
                                          _Out_opt_ POBJECT_HANDLE_INFORMATION HandleInformation);
-NTSTATUS NTAPI ObReferenceObjectByHandleWithTag(
-    _In_ HANDLE Handle, _In_ ACCESS_MASK DesiredAccess, _In_opt_ POBJECT_TYPE ObjectType,
-    _In_ KPROCESSOR_MODE AccessMode, _In_ ULONG Tag, _Out_ PVOID *Object,
-    _Out_opt_ POBJECT_HANDLE_INFORMATION HandleInformation);
+NTSTATUS NTAPI
+ObReferenceObjectByHandleWithTag(_In_ HANDLE Handle, _In_ ACCESS_MASK DesiredAccess,
+                                 _In_opt_ POBJECT_TYPE ObjectType, _In_ KPROCESSOR_MODE AccessMode,
+                                 _In_ ULONG Tag, _Out_ PVOID *Object,
+                                 _Out_opt_ POBJECT_HANDLE_INFORMATION HandleInformation);
 
 // -------------------------------------------------------------------------------------------------
 // Handles. IRQL = PASSIVE_LEVEL.
@@ -104,7 +105,8 @@ NTSTATUS NTAPI ObReferenceObjectByHandleWithTag(
 // STATUS_OBJECT_TYPE_MISMATCH, STATUS_INSUFFICIENT_RESOURCES.
 NTSTATUS NTAPI ObOpenObjectByPointer(_In_ PVOID Object, _In_ ULONG HandleAttributes,
                                      _In_opt_ PVOID PassedAccessState,
-                                     _In_ ACCESS_MASK DesiredAccess, _In_opt_ POBJECT_TYPE ObjectType,
+                                     _In_ ACCESS_MASK DesiredAccess,
+                                     _In_opt_ POBJECT_TYPE ObjectType,
                                      _In_ KPROCESSOR_MODE AccessMode, _Out_ PHANDLE Handle);
 
 // STATUS_INVALID_HANDLE: it is none; with the verifier, INVALID_KERNEL_HANDLE.
@@ -131,13 +133,15 @@ NTSTATUS NTAPI ObQueryNameString(_In_ PVOID Object,
 // STATUS_OBJECT_NAME_NOT_FOUND, STATUS_OBJECT_PATH_NOT_FOUND, STATUS_OBJECT_TYPE_MISMATCH.
 NTSTATUS NTAPI ObReferenceObjectByName(_In_ PUNICODE_STRING ObjectName, _In_ ULONG Attributes,
                                        _In_opt_ PVOID PassedAccessState,
-                                       _In_ ACCESS_MASK DesiredAccess, _In_opt_ POBJECT_TYPE ObjectType,
-                                       _In_ KPROCESSOR_MODE AccessMode, _Inout_opt_ PVOID ParseContext,
-                                       _Out_ PVOID *Object);
+                                       _In_ ACCESS_MASK DesiredAccess,
+                                       _In_opt_ POBJECT_TYPE ObjectType,
+                                       _In_ KPROCESSOR_MODE AccessMode,
+                                       _Inout_opt_ PVOID ParseContext, _Out_ PVOID *Object);
 
 // A directory, made or opened. STATUS_OBJECT_NAME_COLLISION: there is such a name (without
 // OBJ_OPENIF). STATUS_OBJECT_NAME_EXISTS: there was one, and it was opened.
-NTSTATUS NTAPI ZwCreateDirectoryObject(_Out_ PHANDLE DirectoryHandle, _In_ ACCESS_MASK DesiredAccess,
+NTSTATUS NTAPI ZwCreateDirectoryObject(_Out_ PHANDLE DirectoryHandle,
+                                       _In_ ACCESS_MASK DesiredAccess,
                                        _In_ POBJECT_ATTRIBUTES ObjectAttributes);
 NTSTATUS NTAPI ZwOpenDirectoryObject(_Out_ PHANDLE DirectoryHandle, _In_ ACCESS_MASK DesiredAccess,
                                      _In_ POBJECT_ATTRIBUTES ObjectAttributes);

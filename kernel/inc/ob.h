@@ -32,7 +32,7 @@ typedef struct _OBJECT_TYPE OBJECT_TYPE;
 typedef struct DECLSPEC_ALIGN(16) _OB_HEADER {
     volatile LONG64 PointerCount; // references, with one for each handle
     volatile LONG HandleCount;
-    BOOLEAN IsStatic; // never freed
+    BOOLEAN IsStatic;           // never freed
     BOOLEAN NameGoesWithHandle; // with the last one
     BOOLEAN NameKeepsReference; // until it is taken away
     POBJECT_TYPE Type;
@@ -90,7 +90,7 @@ typedef enum _OB_LINK_RULE { ObFollowLinks, ObOpenLink } OB_LINK_RULE;
 _Must_inspect_result_ NTSTATUS ObLookupName(_In_opt_ PVOID Root, _In_ PCUNICODE_STRING Name,
                                             _In_ OB_LINK_RULE LinkRule, _Outptr_ PVOID *Object,
                                             _Out_opt_ PUNICODE_STRING Remaining,
-                                            _Outptr_opt_ PVOID *Buffer);
+                                            _Out_opt_ PVOID *Buffer);
 
 // ObLookupName by OBJECT_ATTRIBUTES, whose RootDirectory is a directory's handle; of one type, if Type
 // is not NULL. STATUS_OBJECT_TYPE_MISMATCH.

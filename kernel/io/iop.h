@@ -6,6 +6,7 @@
 #include "kernel/inc/io.h"
 #include "kernel/inc/ke.h"
 #include "kernel/inc/loader.h"
+#include "kernel/inc/ob.h"
 #include "kernel/inc/rtl.h"
 
 #define IOP_TAG 'pooI'
@@ -13,13 +14,31 @@
 // Above all ranks of mm: nothing of mm is called under an Io lock.
 #define IOP_RANK_DEVICES 16
 
+#define IOP_DEVICE_QUEUE_TYPE 20 // KOBJECTS of the DDK: DeviceQueueObject
+
 //
 // device.c
 //
 
-// A driver object that answers every request with STATUS_INVALID_DEVICE_REQUEST. NULL: no pool.
-// Name is a UTF-16 literal that lives for ever, "\Driver\name".
+// What a device has besides its DEVICE_OBJECT: behind the driver's extension.
+typedef struct _IOP_DEVICE {
+    DEVOBJ_EXTENSION Public;
+    PDEVICE_OBJECT AttachedTo; // the next lower one in the stack
+    BOOLEAN IsDeleted;         // by its driver; somebody may still refer to it
+} IOP_DEVICE, *PIOP_DEVICE;
+
+FORCEINLINE PIOP_DEVICE IopDeviceOf(const DEVICE_OBJECT *DeviceObject)
+{
+    return CONTAINING_RECORD(DeviceObject->DeviceObjectExtension, IOP_DEVICE, Public);
+}
+
+extern POBJECT_TYPE IopDriverObjectType;
+extern POBJECT_TYPE IopDeviceObjectType;
+
+// A driver object that answers every request with STATUS_INVALID_DEVICE_REQUEST, with the name Name,
+// "\Driver\name". NULL: no pool, or there is such a name.
 _Must_inspect_result_ PDRIVER_OBJECT IopCreateDriver(_In_ PCUNICODE_STRING Name);
+// Takes the name away, and the reference of its maker: the object goes with its last device.
 VOID IopDeleteDriver(_In_ PDRIVER_OBJECT DriverObject);
 
 // The device on top of the stack that DeviceObject belongs to.

@@ -53,8 +53,7 @@ static HANDLE ObpTakeEntry(const OBP_ENTRY *Entry)
             if (ObpBlocks[Block]->Entries[Index].Object == NULL) {
                 ObpBlocks[Block]->Entries[Index] = *Entry;
                 ObpBlocks[Block]->UsedCount += 1;
-                return (HANDLE)(OBP_HANDLE_BASE +
-                                4 * ((ULONG64)Block * OBP_BLOCK_ENTRIES + Index));
+                return (HANDLE)(OBP_HANDLE_BASE + 4 * ((ULONG64)Block * OBP_BLOCK_ENTRIES + Index));
             }
         }
     }
@@ -212,7 +211,8 @@ static OBP_ENTRY ObpReferenceEntry(HANDLE Handle)
 
 NTSTATUS NTAPI ObReferenceObjectByHandle(HANDLE Handle, ACCESS_MASK DesiredAccess,
                                          POBJECT_TYPE ObjectType, KPROCESSOR_MODE AccessMode,
-                                         PVOID *Object, POBJECT_HANDLE_INFORMATION HandleInformation)
+                                         PVOID *Object,
+                                         POBJECT_HANDLE_INFORMATION HandleInformation)
 {
     const OBP_ENTRY Entry = ObpReferenceEntry(Handle);
     NTSTATUS Status = STATUS_SUCCESS;

@@ -277,7 +277,9 @@ static NTSTATUS ObpFindParent(PVOID Root, PCUNICODE_STRING Name, PVOID *Director
     }
     *Last = (UNICODE_STRING){(USHORT)((Count - Begin) * sizeof(WCHAR)),
                              (USHORT)((Count - Begin) * sizeof(WCHAR)), Name->Buffer + Begin};
-    if (Last->Length == 0 || (Begin == 0 && Root == NULL)) {
+    // A name is full or relative, as Root says; and no component is empty, the first neither.
+    const BOOLEAN IsFull = Count != 0 && Name->Buffer[0] == '\\';
+    if (Last->Length == 0 || IsFull != (Root == NULL) || (IsFull && Begin == 2)) {
         return STATUS_OBJECT_NAME_INVALID;
     }
     if (Begin <= 1) {
@@ -416,8 +418,8 @@ NTSTATUS NTAPI ObQueryNameString(PVOID Object, POBJECT_NAME_INFORMATION ObjectNa
             }
             RtlCopyMemory(&Text[BaseCount], Suffix.Buffer, Suffix.Length);
             Text[TextBytes / sizeof(WCHAR)] = 0;
-            ObjectNameInfo->Name = (UNICODE_STRING){
-                (USHORT)TextBytes, (USHORT)(TextBytes + sizeof(WCHAR)), Text};
+            ObjectNameInfo->Name =
+                (UNICODE_STRING){(USHORT)TextBytes, (USHORT)(TextBytes + sizeof(WCHAR)), Text};
         }
         Status = STATUS_SUCCESS;
     }
@@ -522,8 +524,8 @@ VOID ObWalkDirectory(PCUNICODE_STRING Name, OB_WALK_ROUTINE *Routine, PVOID Cont
 }
 
 static const UNICODE_STRING ObpFirstDirectories[] = {
-    RTL_CONSTANT_STRING(u"\\Device"),   RTL_CONSTANT_STRING(u"\\Driver"),
-    RTL_CONSTANT_STRING(u"\\GLOBAL??"), RTL_CONSTANT_STRING(u"\\Callback"),
+    RTL_CONSTANT_STRING(u"\\Device"),     RTL_CONSTANT_STRING(u"\\Driver"),
+    RTL_CONSTANT_STRING(u"\\GLOBAL??"),   RTL_CONSTANT_STRING(u"\\Callback"),
     RTL_CONSTANT_STRING(u"\\FileSystem"), RTL_CONSTANT_STRING(u"\\BaseNamedObjects"),
 };
 

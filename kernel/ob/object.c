@@ -16,10 +16,9 @@ static OB_DEFER_ROUTINE *ObpRequestDeletion;
 
 PVOID ObAllocateObject(POBJECT_TYPE Type, SIZE_T ByteCount)
 {
-    POB_HEADER Header =
-        ByteCount > MAXLONG
-            ? NULL
-            : ExAllocatePool2(POOL_FLAG_NON_PAGED, sizeof(*Header) + ByteCount, OBP_TAG);
+    POB_HEADER Header = ByteCount > MAXLONG ? NULL
+                                            : ExAllocatePool2(POOL_FLAG_NON_PAGED,
+                                                              sizeof(*Header) + ByteCount, OBP_TAG);
     if (Header == NULL) {
         return NULL;
     }

@@ -17,9 +17,9 @@
 //
 
 typedef struct _OB_NAME {
-    LIST_ENTRY Link;  // in the directory's list
-    PVOID Directory;  // keeps a reference to it
-    PVOID Object;     // does not
+    LIST_ENTRY Link; // in the directory's list
+    PVOID Directory; // keeps a reference to it
+    PVOID Object;    // does not
     UNICODE_STRING Text;
     WCHAR Buffer[];
 } OB_NAME, *POB_NAME;

@@ -75,16 +75,16 @@ static NTSTATUS ObpNameByAttributes(PVOID Object, const OBJECT_ATTRIBUTES *Attri
 NTSTATUS ObInsertAndOpen(PVOID Object, const OBJECT_ATTRIBUTES *Attributes,
                          ACCESS_MASK DesiredAccess, PHANDLE Handle)
 {
-    const BOOLEAN IsNamed = Attributes != NULL && Attributes->ObjectName != NULL &&
-                            Attributes->ObjectName->Length != 0;
+    const BOOLEAN IsNamed =
+        Attributes != NULL && Attributes->ObjectName != NULL && Attributes->ObjectName->Length != 0;
     NTSTATUS Status = STATUS_SUCCESS;
     *Handle = NULL;
     if (IsNamed) {
         Status = ObpNameByAttributes(Object, Attributes);
     }
     if (NT_SUCCESS(Status)) {
-        Status = ObCreateHandle(Object, DesiredAccess, Attributes != NULL ? Attributes->Attributes : 0,
-                                Handle);
+        Status = ObCreateHandle(Object, DesiredAccess,
+                                Attributes != NULL ? Attributes->Attributes : 0, Handle);
         if (!NT_SUCCESS(Status)) {
             ObRemoveName(Object);
         }

@@ -24,13 +24,36 @@
 #define KT_TEXT_BYTES 96
 #define KT_SUITE_INDENT "    "
 
+// clang-format off: one a line, so that a new one changes one line
 static const KT_SUITE *const KtSuites[] = {
-    &KtCpuSuite,     &KtInterruptSuite, &KtTablesSuite,     &KtPoolSuite,      &KtVerifierSuite,
-    &KtFailureSuite, &KtPhysicalSuite,  &KtIoSpaceSuite,    &KtCacheTypeSuite, &KtMdlSuite,
-    &KtReserveSuite, &KtMdlPagesSuite,  &KtContiguousSuite, &KtCopySuite,      &KtMemoryTypesSuite,
-    &KtMdlPartSuite, &KtLockSuite,      &KtExceptionSuite,  &KtStaleSuite,     &KtE1000Suite,
-    &KtNvmeSuite,    &KtDiskSuite,      &KtIoSuite,         &KtExamplesSuite,  &KtOracleSuite,
+    &KtCpuSuite,
+    &KtInterruptSuite,
+    &KtTablesSuite,
+    &KtPoolSuite,
+    &KtVerifierSuite,
+    &KtFailureSuite,
+    &KtPhysicalSuite,
+    &KtIoSpaceSuite,
+    &KtCacheTypeSuite,
+    &KtMdlSuite,
+    &KtReserveSuite,
+    &KtMdlPagesSuite,
+    &KtContiguousSuite,
+    &KtCopySuite,
+    &KtMemoryTypesSuite,
+    &KtMdlPartSuite,
+    &KtLockSuite,
+    &KtExceptionSuite,
+    &KtStaleSuite,
+    &KtE1000Suite,
+    &KtNvmeSuite,
+    &KtDiskSuite,
+    &KtIoSuite,
+    &KtObSuite,
+    &KtExamplesSuite,
+    &KtOracleSuite,
 };
+// clang-format on
 
 // Of the test that runs now.
 static struct {

@@ -114,7 +114,7 @@ static NTSTATUS NTAPI StageDispatch(PDEVICE_OBJECT DeviceObject, PIRP Irp)
     return STATUS_INVALID_DEVICE_REQUEST;
 }
 
-static DRIVER_OBJECT StageDriver = {.MajorFunction[IRP_MJ_READ] = StageDispatch};
+static KT_DRIVER StageDriver = KT_DRIVER_INITIALIZER(.MajorFunction[IRP_MJ_READ] = StageDispatch);
 
 static BOOLEAN SetStage(DEVICE_ACT Top, DEVICE_ACT Middle, DEVICE_ACT Bottom, NTSTATUS FinalStatus)
 {
@@ -125,7 +125,7 @@ static BOOLEAN SetStage(DEVICE_ACT Top, DEVICE_ACT Middle, DEVICE_ACT Bottom, NT
     Stage.FinalStatus = FinalStatus;
     for (LONG Level = 0; Level < STACK_DEPTH; Level += 1) {
         PDEVICE_OBJECT Device;
-        if (!NT_SUCCESS(IoCreateDevice(&StageDriver, sizeof(STAGE_EXTENSION), NULL,
+        if (!NT_SUCCESS(IoCreateDevice(&StageDriver.Object, sizeof(STAGE_EXTENSION), NULL,
                                        FILE_DEVICE_UNKNOWN, 0, FALSE, &Device))) {
             return FALSE;
         }
@@ -306,31 +306,29 @@ static VOID IrpSizes(VOID)
 static VOID DevicesBeginEmpty(VOID)
 {
     PDEVICE_OBJECT Device = NULL;
-    UNICODE_STRING Name = RTL_CONSTANT_STRING(u"\\Device\\Test");
-    KT_EQUAL(IoCreateDevice(&StageDriver, 8, &Name, FILE_DEVICE_DISK, 0, FALSE, &Device),
-             STATUS_NOT_SUPPORTED);
     MmStartFailures(MM_FAIL_POOL, 0, 1);
-    KT_EQUAL(IoCreateDevice(&StageDriver, 8, NULL, FILE_DEVICE_DISK, 0, FALSE, &Device),
+    KT_EQUAL(IoCreateDevice(&StageDriver.Object, 8, NULL, FILE_DEVICE_DISK, 0, FALSE, &Device),
              STATUS_INSUFFICIENT_RESOURCES);
     MmStopFailures();
     KT_EQUAL(Device, NULL);
-    KT_EQUAL(StageDriver.DeviceObject, NULL);
-    KT_EQUAL(IoCreateDevice(&StageDriver, 8, NULL, FILE_DEVICE_DISK, 0, TRUE, &Device),
+    KT_EQUAL(StageDriver.Object.DeviceObject, NULL);
+    KT_EQUAL(IoCreateDevice(&StageDriver.Object, 8, NULL, FILE_DEVICE_DISK, 0, TRUE, &Device),
              STATUS_SUCCESS);
     KT_REQUIRE(Device != NULL);
     KT_EQUAL(Device->Flags, DO_DEVICE_INITIALIZING | DO_EXCLUSIVE);
     KT_EQUAL(Device->StackSize, 1);
     KT_EQUAL(*(PULONG64)Device->DeviceExtension, 0);
-    KT_EQUAL(StageDriver.DeviceObject, Device);
+    KT_EQUAL(StageDriver.Object.DeviceObject, Device);
     IoDeleteDevice(Device);
-    KT_EQUAL(StageDriver.DeviceObject, NULL);
+    KT_EQUAL(StageDriver.Object.DeviceObject, NULL);
 }
 
 static VOID AttachingWaitsForTheTop(VOID)
 {
     PDEVICE_OBJECT Devices[2];
     for (ULONG Index = 0; Index < ARRAYSIZE(Devices); Index += 1) {
-        KT_EQUAL(IoCreateDevice(&StageDriver, 0, NULL, FILE_DEVICE_DISK, 0, FALSE, &Devices[Index]),
+        KT_EQUAL(IoCreateDevice(&StageDriver.Object, 0, NULL, FILE_DEVICE_DISK, 0, FALSE,
+                                &Devices[Index]),
                  STATUS_SUCCESS);
     }
     KT_EQUAL(IoAttachDeviceToDeviceStack(Devices[1], Devices[0]), NULL);

@@ -270,8 +270,8 @@ static NTSTATUS NTAPI Complete(PDEVICE_OBJECT DeviceObject, PIRP Irp)
 
 static VOID CompletionTakesTheMdls(VOID)
 {
-    static DRIVER_OBJECT Driver = {.MajorFunction[IRP_MJ_READ] = Complete};
-    static DEVICE_OBJECT Device = {.DriverObject = &Driver, .StackSize = 1};
+    static KT_DRIVER Driver = KT_DRIVER_INITIALIZER(.MajorFunction[IRP_MJ_READ] = Complete);
+    static DEVICE_OBJECT Device = {.DriverObject = &Driver.Object, .StackSize = 1};
     PUCHAR Block = AllocatePool(2);
     KT_REQUIRE(Block != NULL);
     MM_MEMORY_USE Before;

@@ -78,9 +78,9 @@ static NTSTATUS NTAPI BusPnp(PDEVICE_OBJECT DeviceObject, PIRP Irp)
     return STATUS_SUCCESS;
 }
 
-static DRIVER_OBJECT Bus = {.MajorFunction[IRP_MJ_PNP] = BusPnp};
+static KT_DRIVER Bus = KT_DRIVER_INITIALIZER(.MajorFunction[IRP_MJ_PNP] = BusPnp);
 static DRIVER_EXTENSION DriverExtension;
-static DRIVER_OBJECT Driver = {.DriverExtension = &DriverExtension};
+static KT_DRIVER Driver = KT_DRIVER_INITIALIZER(.DriverExtension = &DriverExtension);
 
 static NTSTATUS NTAPI KeepIrp(PDEVICE_OBJECT DeviceObject, PIRP Irp, PVOID Context)
 {
@@ -121,13 +121,13 @@ static NTSTATUS StartAndRemove(PHYSICAL_ADDRESS Start, ULONG ByteCount)
     List->PartialDescriptors[0].u.Memory.Length = ByteCount;
 
     PDEVICE_OBJECT Pdo;
-    NTSTATUS Status = IoCreateDevice(&Bus, 0, NULL, FILE_DEVICE_UNKNOWN, 0, FALSE, &Pdo);
+    NTSTATUS Status = IoCreateDevice(&Bus.Object, 0, NULL, FILE_DEVICE_UNKNOWN, 0, FALSE, &Pdo);
     if (!NT_SUCCESS(Status)) {
         return Status;
     }
     Pdo->Flags &= ~DO_DEVICE_INITIALIZING;
-    KT_EQUAL(NvmeDriverEntry(&Driver, NULL), STATUS_SUCCESS);
-    Status = DriverExtension.AddDevice(&Driver, Pdo);
+    KT_EQUAL(NvmeDriverEntry(&Driver.Object, NULL), STATUS_SUCCESS);
+    Status = DriverExtension.AddDevice(&Driver.Object, Pdo);
     if (NT_SUCCESS(Status)) {
         const PDEVICE_OBJECT Top = Pdo->AttachedDevice;
         Status = SendPnp(Top, IRP_MN_START_DEVICE, ByteCount != 0 ? &Resources : NULL);
@@ -135,7 +135,7 @@ static NTSTATUS StartAndRemove(PHYSICAL_ADDRESS Start, ULONG ByteCount)
         KT_EQUAL(SendPnp(Top, IRP_MN_REMOVE_DEVICE, NULL), STATUS_SUCCESS);
     }
     KT_EQUAL(Pdo->AttachedDevice, NULL);
-    KT_EQUAL(Driver.DeviceObject, NULL);
+    KT_EQUAL(Driver.Object.DeviceObject, NULL);
     IoDeleteDevice(Pdo);
     return Status;
 }

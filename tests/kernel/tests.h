@@ -22,6 +22,7 @@
 
 #include <wdm.h>
 
+#include "kernel/inc/ob.h"
 #include "kernel/inc/tests.h"
 #include "mm/mm.h"
 
@@ -67,6 +68,7 @@ extern const KT_SUITE KtE1000Suite;
 extern const KT_SUITE KtNvmeSuite;
 extern const KT_SUITE KtDiskSuite;
 extern const KT_SUITE KtIoSuite;
+extern const KT_SUITE KtObSuite;
 extern const KT_SUITE KtExamplesSuite;
 extern const KT_SUITE KtOracleSuite;
 
@@ -103,6 +105,20 @@ VOID NTAPI KtSetContext(PCSTR Format, ...);
         KtSkip(Reason);                                                                            \
         return;                                                                                    \
     } while (0)
+
+//
+// A driver object that a test makes up itself: an object of Ob, as any other.
+//
+
+typedef struct _KT_DRIVER {
+    OB_HEADER Header;
+    DRIVER_OBJECT Object;
+} KT_DRIVER;
+
+#define KT_DRIVER_INITIALIZER(...)                                                                 \
+    {                                                                                              \
+        .Header = {.PointerCount = 1, .IsStatic = TRUE}, .Object = {__VA_ARGS__}                   \
+    }
 
 //
 // Addresses (support.c).
