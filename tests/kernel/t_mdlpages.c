@@ -445,7 +445,7 @@ static const KT_TEST Tests[] = {
     {"pages are zeroed, also when they were dirty before [7.1.1, 18.20]", PagesAreZeroed},
     {"the MDL is locked, unmapped, at address 0, of distinct pages [7.1.5, 18.20]",
      TheMdlIsLockedAndUnmapped},
-    {"bytes are rounded up to whole pages [7.1.6]", BytesAreRoundedUpToPages},
+    {"bytes of an MDL of pages are rounded up to whole pages [7.1.6]", BytesAreRoundedUpToPages},
     {"illegal sizes, cache types, flags, strides and windows give NULL [2.5.2, 7.1.7, 7.2.3]",
      IllegalRequestsAreRefused},
     {"the common flags are accepted [2.5.1, 7.2.6]", CommonFlagsAreAccepted},
