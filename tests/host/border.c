@@ -243,3 +243,16 @@ VOID HostCheckRefusal(const CHAR *Words)
         FAIL("the refusal says \"%s\", not \"...%s...\"", Text, Words);
     }
 }
+
+PMDL HostPagesMdl(PFN_NUMBER PageCount)
+{
+    const PMDL Mdl = MmAllocatePagesForMdl(Pa(0), Pa(MAXULONG64), Pa(0), PAGES(PageCount));
+    CHECK(Mdl != NULL && MmGetMdlByteCount(Mdl) == PAGES(PageCount));
+    return Mdl;
+}
+
+VOID HostFreePagesMdl(PMDL Mdl)
+{
+    MmFreePagesFromMdl(Mdl);
+    ExFreePool(Mdl);
+}

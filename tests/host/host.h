@@ -244,6 +244,10 @@ VOID WatchAudit(VOID);
 VOID HostAudit(VOID);
 VOID HostCheckSameUse(const MM_MEMORY_USE *Before, const CHAR *What);
 
+// An MDL of PageCount pages of RAM, from anywhere; and its end, when nothing maps it any more.
+PMDL HostPagesMdl(PFN_NUMBER PageCount);
+VOID HostFreePagesMdl(PMDL Mdl);
+
 //
 // For tests.
 //

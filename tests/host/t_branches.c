@@ -170,52 +170,6 @@ static VOID No_allocation_fails_when_none_is_to_fail(VOID)
     ExFreePool(Block);
 }
 
-//
-// Claims.
-//
-
-static VOID Damage_to_the_claims_is_seen(VOID)
-{
-    PMM_CLAIM Claims[2];
-    for (ULONG Index = 0; Index < 2; Index += 1) {
-        CHECK_EQUAL(MmClaimPhysicalRange(Pa(FAKE_IO_LOW + PAGES(4 * Index)), 2 * PAGE_SIZE,
-                                         MmClaimDevice, "x", &Claims[Index]),
-                    STATUS_SUCCESS);
-    }
-    PRTL_INTERVAL_NODE Node = (PRTL_INTERVAL_NODE)Claims[1]; // its first member
-    Node->Height += 1;
-    CHECK(!MiAreClaimsConsistent());
-    Node->Height -= 1;
-    Node->First -= 3; // into the other one
-    CHECK(!MiAreClaimsConsistent());
-    Node->First += 3;
-    CHECK(MiAreClaimsConsistent());
-    MmReleasePhysicalRange(Claims[0]);
-    MmReleasePhysicalRange(Claims[1]);
-}
-
-//
-// MmVerify.
-//
-
-static VOID Of_many_violations_only_the_first_are_printed(VOID)
-{
-    PFN_NUMBER Pfn = MiFirstFreePfn();
-    ULONG Count = 0;
-    for (PFN_NUMBER Free = Pfn; Count < 50; Free = MiPfnElement(Free)->Flink) {
-        MiPfnElement(Free)->MapCount = 1;
-        Count += 1;
-    }
-    HostForgetPrinted();
-    CHECK(MmVerify() >= Count);
-    CHECK(strstr(HostPrinted(), "more invariants are violated") != NULL);
-    for (; Count > 0; Count -= 1) {
-        MiPfnElement(Pfn)->MapCount = 0;
-        Pfn = MiPfnElement(Pfn)->Flink;
-    }
-    CHECK_EQUAL(MmVerify(), 0);
-}
-
 static const HOST_TEST Tests[] = {
     HOST_ROW(A_place_that_another_processor_takes_first_is_searched_again, "mm.h, claims",
              &FakeMachineMax),
@@ -228,8 +182,6 @@ static const HOST_TEST Tests[] = {
              &FakeMachineMax),
     HOST_ROW(A_frame_that_the_MDL_does_not_own_is_named, "mdlpages.c", &FakeMachineMax),
     HOST_ROW(No_allocation_fails_when_none_is_to_fail, "mm.h, MmStartFailures", &FakeMachineMax),
-    HOST_ROW(Damage_to_the_claims_is_seen, "O1", &FakeMachineMax),
-    HOST_ROW(Of_many_violations_only_the_first_are_printed, "F3", &FakeMachineMax),
 };
 
 HOST_DEFINE_SUITE(branches);

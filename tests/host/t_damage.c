@@ -1,32 +1,11 @@
-// MmVerify against the tables of mapping.c, ledger.c, lock.c, physmap.c and pool.c: each member is
+// MmVerify against the tables of mapping.c, ledger.c, lock.c, physmap.c, pool.c and claim.c: each member is
 // damaged by hand, in each of the ways that would make the table lie. MmVerify must name the invariant;
 // repaired, it must be content again. (t_verify.c does the same for what ties the files together.)
 #include "mm/miquick.h"
-#include "tests/host/host.h"
+#include "tests/host/damage.h"
 
 #define TAG 0x21676154u
 #define LARGE_PAGES 512
-
-static VOID CheckSeen(const CHAR *Invariant)
-{
-    CHAR Words[64];
-    snprintf(Words, sizeof(Words), "invariant %s is violated", Invariant);
-    HostForgetPrinted();
-    CHECK(MmVerify() > 0);
-    if (strstr(HostPrinted(), Words) == NULL) {
-        FAIL("MmVerify says %s, not %s", HostPrinted(), Words);
-    }
-}
-
-// Damages Place, looks, and repairs it.
-#define CHECK_DAMAGE(Place, Value, Invariant)                                                      \
-    do {                                                                                           \
-        const __typeof__(Place) Whole_ = (Place);                                                  \
-        (Place) = (Value);                                                                         \
-        CheckSeen(Invariant);                                                                      \
-        (Place) = Whole_;                                                                          \
-        CHECK_EQUAL(MmVerify(), 0);                                                                \
-    } while (0)
 
 //
 // The ledger.
@@ -250,6 +229,48 @@ static VOID Damage_to_a_list_of_pool_pages_is_seen(VOID)
     ExFreePool(Block);
 }
 
+//
+// The claims, and the report.
+//
+
+static VOID Damage_to_the_claims_is_seen(VOID)
+{
+    PMM_CLAIM Claims[2];
+    for (ULONG Index = 0; Index < 2; Index += 1) {
+        CHECK_EQUAL(MmClaimPhysicalRange(Pa(FAKE_IO_LOW + PAGES(4 * Index)), 2 * PAGE_SIZE,
+                                         MmClaimDevice, "x", &Claims[Index]),
+                    STATUS_SUCCESS);
+    }
+    PRTL_INTERVAL_NODE Node = (PRTL_INTERVAL_NODE)Claims[1]; // its first member
+    Node->Height += 1;
+    CHECK(!MiAreClaimsConsistent());
+    Node->Height -= 1;
+    Node->First -= 3; // into the other one
+    CHECK(!MiAreClaimsConsistent());
+    Node->First += 3;
+    CHECK(MiAreClaimsConsistent());
+    MmReleasePhysicalRange(Claims[0]);
+    MmReleasePhysicalRange(Claims[1]);
+}
+
+static VOID Of_many_violations_only_the_first_are_printed(VOID)
+{
+    PFN_NUMBER Pfn = MiFirstFreePfn();
+    ULONG Count = 0;
+    for (PFN_NUMBER Free = Pfn; Count < 50; Free = MiPfnElement(Free)->Flink) {
+        MiPfnElement(Free)->MapCount = 1;
+        Count += 1;
+    }
+    HostForgetPrinted();
+    CHECK(MmVerify() >= Count);
+    CHECK(strstr(HostPrinted(), "more invariants are violated") != NULL);
+    for (; Count > 0; Count -= 1) {
+        MiPfnElement(Pfn)->MapCount = 0;
+        Pfn = MiPfnElement(Pfn)->Flink;
+    }
+    CHECK_EQUAL(MmVerify(), 0);
+}
+
 static const HOST_TEST Tests[] = {
     HOST_ROW(Damage_to_a_slot_of_the_ledger_is_seen, "C2-C4", &FakeMachineMax),
     HOST_ROW(Damage_to_a_range_is_seen, "C1-C3", &FakeMachineMax),
@@ -265,6 +286,8 @@ static const HOST_TEST Tests[] = {
     HOST_ROW(A_lock_that_no_MDL_has_taken_is_seen, "L1", &FakeMachineMax),
     HOST_ROW(Damage_to_the_physical_map_is_seen, "P1, P2", &FakeMachineMax),
     HOST_ROW(Damage_to_a_list_of_pool_pages_is_seen, "B1", &FakeMachineMax),
+    HOST_ROW(Damage_to_the_claims_is_seen, "O1", &FakeMachineMax),
+    HOST_ROW(Of_many_violations_only_the_first_are_printed, "F3", &FakeMachineMax),
 };
 
 HOST_DEFINE_SUITE(damage);

@@ -3,20 +3,6 @@
 
 #define PRIORITY NormalPagePriority
 
-static PMDL PagesMdl(PFN_NUMBER PageCount)
-{
-    const PMDL Mdl = MmAllocatePagesForMdlEx(Pa(0), Pa(MAXULONG64), Pa(0), PAGES(PageCount),
-                                             MmCached, MM_ALLOCATE_FULLY_REQUIRED);
-    CHECK(Mdl != NULL);
-    return Mdl;
-}
-
-static VOID FreePagesMdl(PMDL Mdl)
-{
-    MmFreePagesFromMdl(Mdl);
-    ExFreePool(Mdl);
-}
-
 static PMDL IoMdl(ULONG64 Base, PFN_NUMBER PageCount)
 {
     MM_PHYSICAL_ADDRESS_LIST List = {Pa(Base), PAGES(PageCount)};
@@ -42,7 +28,7 @@ static PVOID Map(PMDL Mdl, MEMORY_CACHING_TYPE Type)
 
 static VOID The_address_and_MappedSystemVa_include_the_byte_offset(VOID)
 {
-    const PMDL Pages = PagesMdl(3);
+    const PMDL Pages = HostPagesMdl(3);
     const PMDL Mdl = OffsetMdl(Pages, 0x123, 2 * PAGE_SIZE);
     const PUCHAR Va = Map(Mdl, MmCached);
     CHECK_EQUAL(BYTE_OFFSET(Va), 0x123);
@@ -56,12 +42,12 @@ static VOID The_address_and_MappedSystemVa_include_the_byte_offset(VOID)
     CHECK_EQUAL(Mdl->MdlFlags, MDL_PAGES_LOCKED);
     CHECK_UNMAPPED(Va);
     IoFreeMdl(Mdl);
-    FreePagesMdl(Pages);
+    HostFreePagesMdl(Pages);
 }
 
 static VOID Unmap_takes_the_address_with_or_without_the_offset(VOID)
 {
-    const PMDL Pages = PagesMdl(2);
+    const PMDL Pages = HostPagesMdl(2);
     const PMDL Mdl = OffsetMdl(Pages, 0xFF0, 32);
     for (ULONG Round = 0; Round < 2; Round += 1) {
         const PUCHAR Va = Map(Mdl, MmCached);
@@ -70,7 +56,7 @@ static VOID Unmap_takes_the_address_with_or_without_the_offset(VOID)
         CHECK_UNMAPPED(Va);
     }
     IoFreeMdl(Mdl);
-    FreePagesMdl(Pages);
+    HostFreePagesMdl(Pages);
 }
 
 static VOID The_first_mapping_decides_the_type_of_fresh_pages(VOID)
@@ -82,7 +68,7 @@ static VOID The_first_mapping_decides_the_type_of_fresh_pages(VOID)
                 {MmNonCached, MiCacheUncached},
                 {MmWriteCombined, MiCacheWriteCombined}};
     for (ULONG Row = 0; Row < ARRAYSIZE(Rows); Row += 1) {
-        const PMDL Mdl = PagesMdl(2);
+        const PMDL Mdl = HostPagesMdl(2);
         const PFN_NUMBER Pfn = MmGetMdlPfnArray(Mdl)[1];
         for (ULONG Other = 0; Other < ARRAYSIZE(Rows); Other += 1) {
             // From the second time on, the request is overruled without a word.
@@ -92,7 +78,7 @@ static VOID The_first_mapping_decides_the_type_of_fresh_pages(VOID)
                         Rows[Row].CacheType == MiCacheWriteBack);
             MmUnmapLockedPages(Va, Mdl);
         }
-        FreePagesMdl(Mdl);
+        HostFreePagesMdl(Mdl);
         CHECK_PAGE(MiFrameToVa(Pfn), Pfn, MiAccessReadWrite, MiCacheWriteBack);
     }
 }
@@ -162,7 +148,7 @@ static VOID An_MDL_over_a_part_of_another_goes_into_a_reservation(VOID)
 
 static VOID Priority_flags_restrict_and_guard_the_mapping(VOID)
 {
-    const PMDL Mdl = PagesMdl(2);
+    const PMDL Mdl = HostPagesMdl(2);
     const PVOID First = Map(Mdl, MmCached);
     MmUnmapLockedPages(First, Mdl);
     const PUCHAR Va = MmMapLockedPagesSpecifyCache(
@@ -172,12 +158,12 @@ static VOID Priority_flags_restrict_and_guard_the_mapping(VOID)
     CHECK_UNMAPPED(Va - PAGE_SIZE);
     CHECK_UNMAPPED(Va + 2 * PAGE_SIZE);
     MmUnmapLockedPages(Va, Mdl);
-    FreePagesMdl(Mdl);
+    HostFreePagesMdl(Mdl);
 }
 
 static VOID What_cannot_be_mapped_returns_NULL(VOID)
 {
-    const PMDL Pages = PagesMdl(1);
+    const PMDL Pages = HostPagesMdl(1);
     volatile NTSTATUS Raised = STATUS_SUCCESS;
     KmTry {
         (VOID) !MmMapLockedPagesSpecifyCache(Pages, UserMode, MmCached, NULL, FALSE, PRIORITY);
@@ -200,7 +186,7 @@ static VOID What_cannot_be_mapped_returns_NULL(VOID)
     Pages->ByteCount = 0;
     CHECK(Map(Pages, MmCached) == NULL);
     Pages->ByteCount = ByteCount;
-    FreePagesMdl(Pages);
+    HostFreePagesMdl(Pages);
 }
 
 static VOID An_MDL_larger_than_all_addresses_returns_NULL(VOID)
@@ -237,7 +223,7 @@ static VOID Low_priorities_fail_before_the_addresses_end(VOID)
         ULONG Priority;
         ULONG FreePercent;
     } Rows[] = {{LowPagePriority, 25}, {NormalPagePriority, 6}, {HighPagePriority, 0}};
-    const PMDL Mdl = PagesMdl(1);
+    const PMDL Mdl = HostPagesMdl(1);
     const PFN_NUMBER Total = MiArchLayout[MiRegionSystemPtes].ByteCount >> PAGE_SHIFT;
     for (ULONG Free = 40; Free > 1; Free -= 1) {
         // One reservation leaves just so much.
@@ -255,22 +241,22 @@ static VOID Low_priorities_fail_before_the_addresses_end(VOID)
         }
         MmFreeMappingAddress(Reservation, 'tseT');
     }
-    FreePagesMdl(Mdl);
+    HostFreePagesMdl(Mdl);
 }
 
 static VOID GetSystemAddressForMdlSafe_maps_once_and_remembers(VOID)
 {
-    const PMDL Mdl = PagesMdl(1);
+    const PMDL Mdl = HostPagesMdl(1);
     const PVOID Va = MmGetSystemAddressForMdlSafe(Mdl, PRIORITY);
     CHECK(Va != NULL && MmGetSystemAddressForMdlSafe(Mdl, PRIORITY) == Va);
     CHECK_EQUAL(MiMappingCount(), 1);
-    FreePagesMdl(Mdl);
+    HostFreePagesMdl(Mdl);
     CHECK_EQUAL(MiMappingCount(), 0);
 }
 
 static VOID A_partial_MDL_remembers_a_mapping_of_its_own(VOID)
 {
-    const PMDL Pages = PagesMdl(2);
+    const PMDL Pages = HostPagesMdl(2);
     const PMDL Mdl = OffsetMdl(Pages, 0, PAGE_SIZE);
     Mdl->MdlFlags = MDL_PARTIAL;
     const PVOID Va = Map(Mdl, MmCached);
@@ -279,16 +265,16 @@ static VOID A_partial_MDL_remembers_a_mapping_of_its_own(VOID)
     CHECK_EQUAL(Mdl->MdlFlags, MDL_PARTIAL);
     CHECK_UNMAPPED(Va);
     IoFreeMdl(Mdl);
-    FreePagesMdl(Pages);
+    HostFreePagesMdl(Pages);
 }
 
 static VOID MmMapLockedPages_maps_cached(VOID)
 {
-    const PMDL Mdl = PagesMdl(1);
+    const PMDL Mdl = HostPagesMdl(1);
     const PVOID Va = MmMapLockedPages(Mdl, KernelMode);
     CHECK_PAGE(Va, MmGetMdlPfnArray(Mdl)[0], MiAccessReadWrite, MiCacheWriteBack);
     MmUnmapLockedPages(Va, Mdl);
-    FreePagesMdl(Mdl);
+    HostFreePagesMdl(Mdl);
 }
 
 static VOID Many_pages_leave_no_stale_translation_behind(VOID)
@@ -298,12 +284,12 @@ static VOID Many_pages_leave_no_stale_translation_behind(VOID)
     static const PFN_NUMBER Counts[] = {
         1, 2, MI_TLB_BATCH_PAGES - 1, MI_TLB_BATCH_PAGES, MI_TLB_BATCH_PAGES + 1, 700};
     for (ULONG Row = 0; Row < ARRAYSIZE(Counts); Row += 1) {
-        const PMDL Mdl = PagesMdl(Counts[Row]);
+        const PMDL Mdl = HostPagesMdl(Counts[Row]);
         const PUCHAR Va = Map(Mdl, Row % 2 == 0 ? MmNonCached : MmCached);
         CHECK(FakeWalk((ULONG_PTR)Va + PAGES(Counts[Row] - 1)).Level == 1);
         MmUnmapLockedPages(Va, Mdl);
         CHECK_UNMAPPED(Va + PAGES(Counts[Row] - 1));
-        FreePagesMdl(Mdl);
+        HostFreePagesMdl(Mdl);
     }
 }
 

@@ -37,17 +37,6 @@ static PVOID Map(PMDL Mdl)
     return MmMapLockedPagesSpecifyCache(Mdl, KernelMode, MmCached, NULL, FALSE, NormalPagePriority);
 }
 
-static PMDL PagesMdl(PFN_NUMBER PageCount)
-{
-    return MmAllocatePagesForMdl(Pa(0), Pa(MAXULONG64), Pa(0), PAGES(PageCount));
-}
-
-static VOID FreePagesMdl(PMDL Mdl)
-{
-    MmFreePagesFromMdl(Mdl);
-    ExFreePool(Mdl);
-}
-
 //
 // IoBuildPartialMdl.
 //
@@ -181,7 +170,7 @@ static VOID Parts_of_every_kind_of_source_take_over_its_flags(VOID)
 {
     const PUCHAR Block = PoolPages(2);
     const PMDL Built = MdlOf(Block, PAGES(2));
-    const PMDL Pages = PagesMdl(2);
+    const PMDL Pages = HostPagesMdl(2);
     const PMDL Target = MdlOf(NULL, PAGES(2));
     MM_PHYSICAL_ADDRESS_LIST List = {Pa(FAKE_IO_LOW), PAGES(2)};
     PMDL Io;
@@ -199,7 +188,7 @@ static VOID Parts_of_every_kind_of_source_take_over_its_flags(VOID)
     CHECK_PAGE(Map(Target), PfnOf(FAKE_IO_LOW) + 1, MiAccessReadWrite, MiCacheWriteBack);
     IoFreeMdl(Target);
     IoFreeMdl(Io);
-    FreePagesMdl(Pages);
+    HostFreePagesMdl(Pages);
     IoFreeMdl(Built);
     ExFreePool(Block);
 }
@@ -332,11 +321,11 @@ static VOID MmCreateMdl_uses_the_caller_s_memory_or_pool(VOID)
 
 static VOID The_obsolete_macro_maps_too(VOID)
 {
-    const PMDL Pages = PagesMdl(1);
+    const PMDL Pages = HostPagesMdl(1);
     const PVOID Va = MmGetSystemAddressForMdl(Pages);
     CHECK_PAGE(Va, MmGetMdlPfnArray(Pages)[0], MiAccessReadWrite, MiCacheWriteBack);
     CHECK(MmGetSystemAddressForMdl(Pages) == Va);
-    FreePagesMdl(Pages);
+    HostFreePagesMdl(Pages);
 }
 
 //
@@ -542,11 +531,11 @@ static VOID Pages_that_must_come_back_together_are_not_passed(VOID)
     MmFreeMappingAddress(Reservation, TAG);
     Release(Mdl);
     ExFreePool(Block);
-    const PMDL Pages = PagesMdl(2);
+    const PMDL Pages = HostPagesMdl(2);
     MiSealMdl(Pages); // as MmAllocatePagesForMdl does
     CHECK_EQUAL(MmAdvanceMdl(Pages, PAGE_SIZE), STATUS_NOT_SUPPORTED);
     CHECK_EQUAL(MmAdvanceMdl(Pages, PAGE_SIZE - 1), STATUS_SUCCESS);
-    FreePagesMdl(Pages);
+    HostFreePagesMdl(Pages);
 }
 
 static const HOST_TEST Tests[] = {

@@ -4,17 +4,6 @@
 #define TAG 0x746F7250u
 #define PAGE_COUNT 3u
 
-static PMDL PagesMdl(PFN_NUMBER PageCount)
-{
-    return MmAllocatePagesForMdl(Pa(0), Pa(MAXULONG64), Pa(0), PAGES(PageCount));
-}
-
-static VOID FreePagesMdl(PMDL Mdl)
-{
-    MmFreePagesFromMdl(Mdl);
-    ExFreePool(Mdl);
-}
-
 static PVOID Map(PMDL Mdl, MEMORY_CACHING_TYPE Type)
 {
     return MmMapLockedPagesSpecifyCache(Mdl, KernelMode, Type, NULL, FALSE, NormalPagePriority);
@@ -71,7 +60,7 @@ static VOID Every_protection_follows_every_other_and_the_frames_stay(VOID)
 {
     static const MEMORY_CACHING_TYPE Types[] = {MmCached, MmWriteCombined, MmNonCached};
     for (ULONG Type = 0; Type < ARRAYSIZE(Types); Type += 1) {
-        const PMDL Mdl = PagesMdl(PAGE_COUNT);
+        const PMDL Mdl = HostPagesMdl(PAGE_COUNT);
         const PUCHAR Va = Map(Mdl, Types[Type]);
         for (ULONG From = 0; From < ARRAYSIZE(Protections); From += 1) {
             for (ULONG To = 0; To < ARRAYSIZE(Protections); To += 1) {
@@ -83,14 +72,14 @@ static VOID Every_protection_follows_every_other_and_the_frames_stay(VOID)
         CHECK_EQUAL(MmProtectMdlSystemAddress(Mdl, PAGE_READWRITE), STATUS_SUCCESS);
         HostAudit();
         MmUnmapLockedPages(Va, Mdl);
-        FreePagesMdl(Mdl);
+        HostFreePagesMdl(Mdl);
     }
 }
 
 static VOID Unmapping_works_whatever_the_protection(VOID)
 {
     const PVOID Reservation = MmAllocateMappingAddress(PAGES(PAGE_COUNT), TAG);
-    const PMDL Mdl = PagesMdl(PAGE_COUNT);
+    const PMDL Mdl = HostPagesMdl(PAGE_COUNT);
     MM_MEMORY_USE Before;
     MmQueryMemoryUse(&Before);
     for (ULONG Row = 0; Row < ARRAYSIZE(Protections); Row += 1) {
@@ -105,14 +94,14 @@ static VOID Unmapping_works_whatever_the_protection(VOID)
         CHECK_UNMAPPED(Reservation);
         HostCheckSameUse(&Before, "after the unmap");
     }
-    FreePagesMdl(Mdl);
+    HostFreePagesMdl(Mdl);
     MmFreeMappingAddress(Reservation, TAG);
     HostAudit();
 }
 
 static VOID A_part_protects_its_pages_of_the_source_s_mapping(VOID)
 {
-    const PMDL Source = PagesMdl(PAGE_COUNT);
+    const PMDL Source = HostPagesMdl(PAGE_COUNT);
     const PMDL Part = IoAllocateMdl(NULL, PAGES(1), FALSE, FALSE, NULL);
     const PUCHAR Va = Map(Source, MmCached);
     IoBuildPartialMdl(Source, Part, (PVOID)PAGE_SIZE, PAGE_SIZE);
@@ -122,7 +111,7 @@ static VOID A_part_protects_its_pages_of_the_source_s_mapping(VOID)
     CHECK_EQUAL(MmProtectMdlSystemAddress(Source, PAGE_READONLY), STATUS_SUCCESS);
     CheckShown(Va, Source, MiAccessRead, MiCacheWriteBack);
     IoFreeMdl(Part);
-    FreePagesMdl(Source);
+    HostFreePagesMdl(Source);
 }
 
 static VOID Advancing_over_inaccessible_pages_forgets_them(VOID)
@@ -152,19 +141,19 @@ static VOID Illegal_protections_are_refused(VOID)
                                  PAGE_READONLY | PAGE_READWRITE,
                                  0x800,
                                  MAXULONG};
-    const PMDL Mdl = PagesMdl(PAGE_COUNT);
+    const PMDL Mdl = HostPagesMdl(PAGE_COUNT);
     const PVOID Va = Map(Mdl, MmCached);
     for (ULONG Row = 0; Row < ARRAYSIZE(Rows); Row += 1) {
         CHECK_EQUAL(MmProtectMdlSystemAddress(Mdl, Rows[Row]), STATUS_INVALID_PAGE_PROTECTION);
         HostCheckRefusal("MmProtectMdlSystemAddress refused: no such protection");
         CheckShown(Va, Mdl, MiAccessReadWrite, MiCacheWriteBack);
     }
-    FreePagesMdl(Mdl);
+    HostFreePagesMdl(Mdl);
 }
 
 static VOID An_MDL_without_a_view_is_refused(VOID)
 {
-    const PMDL Mdl = PagesMdl(1);
+    const PMDL Mdl = HostPagesMdl(1);
     CHECK_EQUAL(MmProtectMdlSystemAddress(Mdl, PAGE_READONLY), STATUS_NOT_MAPPED_VIEW);
     const PVOID Block = ExAllocatePool2(POOL_FLAG_NON_PAGED, PAGE_SIZE, TAG);
     const PMDL Built = IoAllocateMdl(Block, PAGE_SIZE, FALSE, FALSE, NULL);
@@ -172,12 +161,12 @@ static VOID An_MDL_without_a_view_is_refused(VOID)
     CHECK_EQUAL(MmProtectMdlSystemAddress(Built, PAGE_READONLY), STATUS_NOT_MAPPED_VIEW);
     IoFreeMdl(Built);
     ExFreePool(Block);
-    FreePagesMdl(Mdl);
+    HostFreePagesMdl(Mdl);
 }
 
 static VOID Another_frame_than_the_MDL_s_is_0x1A_0x1235(VOID)
 {
-    const PMDL Mdl = PagesMdl(2);
+    const PMDL Mdl = HostPagesMdl(2);
     const PUCHAR Va = Map(Mdl, MmCached);
     const PPFN_NUMBER Pfns = MmGetMdlPfnArray(Mdl);
     Pfns[1] += 1;
@@ -203,7 +192,7 @@ static VOID Another_frame_than_the_MDL_s_is_0x1A_0x1235(VOID)
     EXPECT_BUG_CHECK((VOID)!MmProtectMdlSystemAddress(Longer, PAGE_READONLY));
     CHECK_BUG_CHECK(MEMORY_MANAGEMENT, 0x1235, (ULONG_PTR)Longer, (ULONG_PTR)Shown + PAGES(2), 0);
     IoFreeMdl(Longer);
-    FreePagesMdl(Mdl);
+    HostFreePagesMdl(Mdl);
 }
 
 static VOID A_mapped_frame_is_found_under_any_leaf(VOID)
@@ -218,12 +207,12 @@ static VOID A_mapped_frame_is_found_under_any_leaf(VOID)
 
 static VOID Protecting_works_at_DISPATCH_LEVEL(VOID)
 {
-    const PMDL Mdl = PagesMdl(1);
+    const PMDL Mdl = HostPagesMdl(1);
     CHECK(Map(Mdl, MmCached) != NULL);
     FakeIrql = DISPATCH_LEVEL;
     CHECK_EQUAL(MmProtectMdlSystemAddress(Mdl, PAGE_READONLY), STATUS_SUCCESS);
     FakeIrql = PASSIVE_LEVEL;
-    FreePagesMdl(Mdl);
+    HostFreePagesMdl(Mdl);
 }
 
 //
@@ -254,7 +243,7 @@ static VOID The_routine_sees_the_page_as_it_was_asked_for(VOID)
     for (ULONG Type = 0; Type < ARRAYSIZE(Modifiers); Type += 1) {
         for (ULONG Row = 0; Row < ARRAYSIZE(Protections); Row += 1) {
             SEEN Seen = {0};
-            const PMDL Mdl = PagesMdl(1);
+            const PMDL Mdl = HostPagesMdl(1);
             MM_MEMORY_USE Before;
             MmQueryMemoryUse(&Before);
             const ULONG Protect = Protections[Row].Protect | Modifiers[Type];
@@ -272,7 +261,7 @@ static VOID The_routine_sees_the_page_as_it_was_asked_for(VOID)
                 CHECK_UNMAPPED(Seen.Va);
             }
             CHECK_EQUAL(Mdl->MdlFlags, MDL_PAGES_LOCKED);
-            FreePagesMdl(Mdl);
+            HostFreePagesMdl(Mdl);
         }
     }
 }
@@ -324,7 +313,7 @@ static VOID What_is_mapped_already_is_shown_there_and_stays(VOID)
 
 static VOID A_raise_of_the_routine_goes_on_after_the_unmap(VOID)
 {
-    const PMDL Mdl = PagesMdl(1);
+    const PMDL Mdl = HostPagesMdl(1);
     SEEN Seen = {.Raises = TRUE};
     volatile NTSTATUS Caught = STATUS_SUCCESS;
     KmTry {
@@ -336,13 +325,13 @@ static VOID A_raise_of_the_routine_goes_on_after_the_unmap(VOID)
     CHECK_EQUAL(Caught, STATUS_IN_PAGE_ERROR);
     CHECK_UNMAPPED(Seen.Va);
     CHECK_EQUAL(Mdl->MdlFlags, MDL_PAGES_LOCKED);
-    FreePagesMdl(Mdl);
+    HostFreePagesMdl(Mdl);
 }
 
 static VOID When_mapping_fails_the_routine_is_not_called(VOID)
 {
     SEEN Seen = {0};
-    const PMDL Mdl = PagesMdl(1);
+    const PMDL Mdl = HostPagesMdl(1);
     const PMDL Unlocked = IoAllocateMdl(NULL, 1, FALSE, FALSE, NULL);
     CHECK_EQUAL(MmMapMdl(Unlocked, PAGE_READWRITE, Look, &Seen), STATUS_INVALID_PARAMETER);
     CHECK_EQUAL(MmMapMdl(Mdl, PAGE_GUARD, Look, &Seen), STATUS_INVALID_PAGE_PROTECTION);
@@ -363,7 +352,7 @@ static VOID When_mapping_fails_the_routine_is_not_called(VOID)
     }
     CHECK_EQUAL(Seen.CallCount, 1);
     IoFreeMdl(Unlocked);
-    FreePagesMdl(Mdl);
+    HostFreePagesMdl(Mdl);
 }
 
 //
@@ -373,13 +362,13 @@ static VOID When_mapping_fails_the_routine_is_not_called(VOID)
 static VOID Outside_of_a_bug_check_no_dump_is_mapped(VOID)
 {
     const PVOID Reservation = MmAllocateMappingAddress(PAGE_SIZE, TAG);
-    const PMDL Mdl = PagesMdl(1);
+    const PMDL Mdl = HostPagesMdl(1);
     MmMapMemoryDumpMdl(Mdl);
     HostCheckRefusal("MmMapMemoryDumpMdl refused: only within a bug check");
     CHECK(Mdl->MappedSystemVa == NULL && Mdl->MdlFlags == MDL_PAGES_LOCKED);
     CHECK_EQUAL(MmMapMemoryDumpMdlEx(Reservation, 1, Mdl, 0), STATUS_NOT_SUPPORTED);
     CHECK_UNMAPPED(Reservation);
-    FreePagesMdl(Mdl);
+    HostFreePagesMdl(Mdl);
     MmFreeMappingAddress(Reservation, TAG);
 }
 
@@ -398,7 +387,7 @@ static VOID In_a_bug_check_one_dump_is_mapped_at_a_time(VOID)
         MDL Mdl;
         PFN_NUMBER Pfns[17];
     } Own;
-    const PMDL Pages = PagesMdl(2);
+    const PMDL Pages = HostPagesMdl(2);
     memset(&Own, 0, sizeof(Own));
     MmInitializeMdl(&Own.Mdl, (PVOID)0x123, PAGE_SIZE); // two pages
     Own.Pfns[0] = MmGetMdlPfnArray(Pages)[1];
@@ -421,12 +410,12 @@ static VOID In_a_bug_check_one_dump_is_mapped_at_a_time(VOID)
     FakeIrql = PASSIVE_LEVEL;
     FakeIsBugCheckActive = FALSE;
     ForgetDump(Va, 1);
-    FreePagesMdl(Pages);
+    HostFreePagesMdl(Pages);
 }
 
 static VOID In_a_bug_check_a_dump_is_mapped_into_a_reservation(VOID)
 {
-    const PMDL Mdl = PagesMdl(2);
+    const PMDL Mdl = HostPagesMdl(2);
     const PUCHAR Reservation = MmAllocateMappingAddress(PAGES(2), TAG);
     const PUCHAR Other = Map(Mdl, MmWriteCombined);
     const ULONG64 Flushes = FakeFullFlushes;
@@ -446,7 +435,7 @@ static VOID In_a_bug_check_a_dump_is_mapped_into_a_reservation(VOID)
     ForgetDump(Reservation, 2);
     Mdl->MappedSystemVa = Other;
     MmUnmapLockedPages(Other, Mdl);
-    FreePagesMdl(Mdl);
+    HostFreePagesMdl(Mdl);
     MmFreeMappingAddress(Reservation, TAG);
 }
 

@@ -16,17 +16,6 @@ static MM_MEMORY_USE Before;
         HostCheckSameUse(&Before, #Statement);                                                     \
     } while (0)
 
-static PMDL PagesMdl(PFN_NUMBER PageCount)
-{
-    return MmAllocatePagesForMdl(Pa(0), Pa(MAXULONG64), Pa(0), PAGES(PageCount));
-}
-
-static VOID FreePagesMdl(PMDL Mdl)
-{
-    MmFreePagesFromMdl(Mdl);
-    ExFreePool(Mdl);
-}
-
 static PVOID Map(PMDL Mdl)
 {
     return MmMapLockedPagesSpecifyCache(Mdl, KernelMode, MmCached, NULL, FALSE, NormalPagePriority);
@@ -80,11 +69,11 @@ static VOID Unmapping_from_the_middle_is_0xDA_0x304(VOID)
 static VOID Unmapping_what_another_routine_mapped_is_0xDA_0x301(VOID)
 {
     const PVOID Reservation = MmAllocateMappingAddress(PAGE_SIZE, TAG);
-    const PMDL Mdl = PagesMdl(1);
+    const PMDL Mdl = HostPagesMdl(1);
     const PVOID Va = Map(Mdl);
     CHECK_MISUSE(MmUnmapIoSpace(Reservation, PAGE_SIZE), 0x301, (ULONG_PTR)Reservation, 0, 0);
     CHECK_MISUSE(MmUnmapIoSpace(Va, PAGE_SIZE), 0x301, (ULONG_PTR)Va, 0, 0);
-    FreePagesMdl(Mdl);
+    HostFreePagesMdl(Mdl);
     MmFreeMappingAddress(Reservation, TAG);
 }
 
@@ -103,7 +92,7 @@ static VOID Reserving_no_bytes_is_0xDA_0x100(VOID)
 static VOID Another_tag_is_0xDA_0x101_0x104_0x108(VOID)
 {
     const PVOID Va = MmAllocateMappingAddress(2 * PAGE_SIZE, TAG);
-    const PMDL Mdl = PagesMdl(1);
+    const PMDL Mdl = HostPagesMdl(1);
     const ULONG_PTR At = (ULONG_PTR)Va;
     CHECK_MISUSE(MmFreeMappingAddress(Va, OTHER_TAG), 0x101, At, OTHER_TAG, TAG);
     CHECK_MISUSE(Ignore(MmMapLockedPagesWithReservedMapping(Va, OTHER_TAG, Mdl, MmCached)), 0x104,
@@ -113,14 +102,14 @@ static VOID Another_tag_is_0xDA_0x101_0x104_0x108(VOID)
     // All 32 bits of the tag count.
     CHECK_MISUSE(MmUnmapReservedMapping(Va, TAG ^ 1, Mdl), 0x108, At, TAG ^ 1, TAG);
     MmUnmapReservedMapping(Va, TAG, Mdl);
-    FreePagesMdl(Mdl);
+    HostFreePagesMdl(Mdl);
     MmFreeMappingAddress(Va, TAG);
 }
 
 static VOID An_address_that_is_no_reservation_is_0xDA_0x102_0x105_0x109(VOID)
 {
     const PVOID Va = MmAllocateMappingAddress(2 * PAGE_SIZE, TAG);
-    const PMDL Mdl = PagesMdl(1);
+    const PMDL Mdl = HostPagesMdl(1);
     const PVOID Second = (PUCHAR)Va + PAGE_SIZE; // inside, but not its start
     const ULONG_PTR At = (ULONG_PTR)Second;
     CHECK_MISUSE(MmFreeMappingAddress(Second, TAG), 0x102, At, TAG, 0);
@@ -132,65 +121,65 @@ static VOID An_address_that_is_no_reservation_is_0xDA_0x102_0x105_0x109(VOID)
     const PVOID Io = MmMapIoSpace(Pa(FAKE_IO_LOW), PAGE_SIZE, MmNonCached);
     CHECK_MISUSE(MmFreeMappingAddress(Io, TAG), 0x102, (ULONG_PTR)Io, TAG, 0);
     MmUnmapIoSpace(Io, PAGE_SIZE);
-    FreePagesMdl(Mdl);
+    HostFreePagesMdl(Mdl);
 }
 
 static VOID Freeing_a_mapped_reservation_is_0xDA_0x103(VOID)
 {
     const PVOID Va = MmAllocateMappingAddress(2 * PAGE_SIZE, TAG);
-    const PMDL Mdl = PagesMdl(1);
+    const PMDL Mdl = HostPagesMdl(1);
     Ignore(MmMapLockedPagesWithReservedMapping(Va, TAG, Mdl, MmCached));
     CHECK_MISUSE(MmFreeMappingAddress(Va, TAG), 0x103, (ULONG_PTR)Va, TAG, 2);
     MmUnmapReservedMapping(Va, TAG, Mdl);
-    FreePagesMdl(Mdl);
+    HostFreePagesMdl(Mdl);
     MmFreeMappingAddress(Va, TAG);
 }
 
 static VOID Mapping_twice_into_a_reservation_is_0xDA_0x107(VOID)
 {
     const PVOID Va = MmAllocateMappingAddress(3 * PAGE_SIZE, TAG);
-    const PMDL Mdl = PagesMdl(1);
-    const PMDL Other = PagesMdl(1);
+    const PMDL Mdl = HostPagesMdl(1);
+    const PMDL Other = HostPagesMdl(1);
     const ULONG_PTR At = (ULONG_PTR)Va;
     Ignore(MmMapLockedPagesWithReservedMapping(Va, TAG, Mdl, MmCached));
     CHECK_MISUSE(Ignore(MmMapLockedPagesWithReservedMapping(Va, TAG, Mdl, MmCached)), 0x107, At, At,
                  At + 2 * PAGE_SIZE);
     CHECK_MISUSE(Ignore(MmMapLockedPagesWithReservedMapping(Va, TAG, Other, MmCached)), 0x107, At,
                  At, At + 2 * PAGE_SIZE);
-    FreePagesMdl(Mdl);
-    FreePagesMdl(Other);
+    HostFreePagesMdl(Mdl);
+    HostFreePagesMdl(Other);
     MmFreeMappingAddress(Va, TAG);
 }
 
 static VOID Unmapping_what_is_not_wholly_mapped_is_0xDA_0x10A_to_0x10C(VOID)
 {
     const PVOID Va = MmAllocateMappingAddress(3 * PAGE_SIZE, TAG);
-    const PMDL One = PagesMdl(1);
-    const PMDL Two = PagesMdl(2);
-    const PMDL Three = PagesMdl(3);
-    const PMDL Four = PagesMdl(4);
+    const PMDL One = HostPagesMdl(1);
+    const PMDL Two = HostPagesMdl(2);
+    const PMDL Three = HostPagesMdl(3);
+    const PMDL Four = HostPagesMdl(4);
     const ULONG_PTR At = (ULONG_PTR)Va;
     CHECK_MISUSE(MmUnmapReservedMapping(Va, TAG, One), 0x10B, At, TAG, 1); // nothing is mapped
     Ignore(MmMapLockedPagesWithReservedMapping(Va, TAG, Two, MmCached));
     CHECK_MISUSE(MmUnmapReservedMapping(Va, TAG, Four), 0x10A, At, 3, 4);
     CHECK_MISUSE(MmUnmapReservedMapping(Va, TAG, Three), 0x10B, At, TAG, 3);
     CHECK_MISUSE(MmUnmapReservedMapping(Va, TAG, One), 0x10C, At, TAG, 1);
-    FreePagesMdl(One);
-    FreePagesMdl(Two);
-    FreePagesMdl(Three);
-    FreePagesMdl(Four);
+    HostFreePagesMdl(One);
+    HostFreePagesMdl(Two);
+    HostFreePagesMdl(Three);
+    HostFreePagesMdl(Four);
     MmFreeMappingAddress(Va, TAG);
 }
 
 static VOID Unmapping_with_an_MDL_that_is_not_mapped_there_is_0xDA_0x06(VOID)
 {
     const PVOID Va = MmAllocateMappingAddress(PAGE_SIZE, TAG);
-    const PMDL Mdl = PagesMdl(1);
-    const PMDL Other = PagesMdl(1);
+    const PMDL Mdl = HostPagesMdl(1);
+    const PMDL Other = HostPagesMdl(1);
     Ignore(MmMapLockedPagesWithReservedMapping(Va, TAG, Mdl, MmCached));
     CHECK_MISUSE(MmUnmapReservedMapping(Va, TAG, Other), 0x06, (ULONG_PTR)Other, (ULONG_PTR)Va, 1);
-    FreePagesMdl(Mdl);
-    FreePagesMdl(Other);
+    HostFreePagesMdl(Mdl);
+    HostFreePagesMdl(Other);
     MmFreeMappingAddress(Va, TAG);
 }
 
@@ -211,25 +200,25 @@ static VOID Unmapping_with_an_MDL_that_is_not_mapped_there_is_0xDA_0x06(VOID)
 
 static VOID Unmapping_an_MDL_twice_is_0xDA_0x06(VOID)
 {
-    const PMDL Mdl = PagesMdl(2);
+    const PMDL Mdl = HostPagesMdl(2);
     const PVOID Va = Map(Mdl);
     MmUnmapLockedPages(Va, Mdl);
     CHECK_MISUSE(MmUnmapLockedPages(Va, Mdl), 0x06, (ULONG_PTR)Mdl, (ULONG_PTR)Va, 2);
-    FreePagesMdl(Mdl);
+    HostFreePagesMdl(Mdl);
 }
 
 static VOID Unmapping_an_MDL_elsewhere_is_0xDA_0x03(VOID)
 {
-    const PMDL Mdl = PagesMdl(2);
+    const PMDL Mdl = HostPagesMdl(2);
     const PVOID Va = Map(Mdl);
     const ULONG_PTR Wrong = (ULONG_PTR)Va + PAGE_SIZE;
     CHECK_TRACKED(MmUnmapLockedPages((PVOID)Wrong, Mdl), 0x03, (ULONG_PTR)Va, Wrong);
-    FreePagesMdl(Mdl);
+    HostFreePagesMdl(Mdl);
 }
 
 static VOID An_MDL_that_changed_while_mapped_is_0xDA_0x02_0x04_0x05(VOID)
 {
-    const PMDL Mdl = PagesMdl(2);
+    const PMDL Mdl = HostPagesMdl(2);
     const PVOID Va = Map(Mdl);
     const PFN_NUMBER Pfn = MmGetMdlPfnArray(Mdl)[0];
     const PFN_NUMBER SecondPfn = MmGetMdlPfnArray(Mdl)[1];
@@ -246,12 +235,12 @@ static VOID An_MDL_that_changed_while_mapped_is_0xDA_0x02_0x04_0x05(VOID)
     CHECK_TRACKED(MmUnmapLockedPages(Va, Mdl), 0x05, 0, 0x5000);
     Mdl->StartVa = NULL;
     MmUnmapLockedPages(Va, Mdl);
-    FreePagesMdl(Mdl);
+    HostFreePagesMdl(Mdl);
 }
 
 static VOID An_MDL_of_one_page_that_changed_while_mapped_is_0xDA_0x02_0x04_0x05(VOID)
 {
-    const PMDL Mdl = PagesMdl(1);
+    const PMDL Mdl = HostPagesMdl(1);
     const PVOID Va = Map(Mdl);
     const PFN_NUMBER Pfn = MmGetMdlPfnArray(Mdl)[0];
     Mdl->ByteOffset = 1;
@@ -264,16 +253,16 @@ static VOID An_MDL_of_one_page_that_changed_while_mapped_is_0xDA_0x02_0x04_0x05(
     CHECK_TRACKED(MmUnmapLockedPages(Va, Mdl), 0x05, 0, 0x5000);
     Mdl->StartVa = NULL;
     MmUnmapLockedPages(Va, Mdl);
-    FreePagesMdl(Mdl);
+    HostFreePagesMdl(Mdl);
 }
 
 static VOID Undoing_a_reserved_mapping_with_the_wrong_routine_is_0xDA_0x301(VOID)
 {
     const PVOID Va = MmAllocateMappingAddress(PAGE_SIZE, TAG);
-    const PMDL Mdl = PagesMdl(1);
+    const PMDL Mdl = HostPagesMdl(1);
     Ignore(MmMapLockedPagesWithReservedMapping(Va, TAG, Mdl, MmCached));
     CHECK_MISUSE(MmUnmapLockedPages(Va, Mdl), 0x301, (ULONG_PTR)Va, 0, 0);
-    FreePagesMdl(Mdl);
+    HostFreePagesMdl(Mdl);
     MmFreeMappingAddress(Va, TAG);
 }
 
@@ -284,7 +273,7 @@ static VOID Undoing_a_reserved_mapping_with_the_wrong_routine_is_0xDA_0x301(VOID
 static VOID A_frame_that_is_not_locked_is_0x1A_0x1236(VOID)
 {
     const PVOID Reservation = MmAllocateMappingAddress(2 * PAGE_SIZE, TAG);
-    const PMDL Pages = PagesMdl(1);
+    const PMDL Pages = HostPagesMdl(1);
     const PMDL Mdl = IoAllocateMdl(NULL, 2 * PAGE_SIZE, FALSE, FALSE, NULL);
     const PPFN_NUMBER Pfns = MmGetMdlPfnArray(Mdl);
     // A table, the kernel, free RAM, nothing at all.
@@ -301,13 +290,13 @@ static VOID A_frame_that_is_not_locked_is_0x1A_0x1236(VOID)
         CHECK_BUG_CHECK(MEMORY_MANAGEMENT, 0x1236, (ULONG_PTR)Mdl, (ULONG_PTR)&Pfns[1], Bad[Row]);
     }
     IoFreeMdl(Mdl);
-    FreePagesMdl(Pages);
+    HostFreePagesMdl(Pages);
     MmFreeMappingAddress(Reservation, TAG);
 }
 
 static VOID Freeing_pages_twice_is_0x1A_0x1236(VOID)
 {
-    const PMDL Mdl = PagesMdl(3);
+    const PMDL Mdl = HostPagesMdl(3);
     MmFreePagesFromMdl(Mdl);
     EXPECT_BUG_CHECK(MmFreePagesFromMdl(Mdl));
     CHECK_BUG_CHECK(MEMORY_MANAGEMENT, 0x1236, (ULONG_PTR)Mdl, (ULONG_PTR)MmGetMdlPfnArray(Mdl),
@@ -318,18 +307,18 @@ static VOID Freeing_pages_twice_is_0x1A_0x1236(VOID)
 
 static VOID Freeing_frames_that_others_map_is_0x4E_0x9A(VOID)
 {
-    const PMDL Mdl = PagesMdl(1);
+    const PMDL Mdl = HostPagesMdl(1);
     const PFN_NUMBER Pfn = MmGetMdlPfnArray(Mdl)[0];
     const PVOID Va = MmMapIoSpace(Pa(PAGES(Pfn)), PAGE_SIZE, MmCached);
     EXPECT_BUG_CHECK(MmFreePagesFromMdl(Mdl));
     CHECK_BUG_CHECK(PFN_LIST_CORRUPT, 0x9A, Pfn, MiPfnMdl, 1);
     MmUnmapIoSpace(Va, PAGE_SIZE);
-    FreePagesMdl(Mdl);
+    HostFreePagesMdl(Mdl);
 }
 
 static VOID Freeing_frames_that_a_copy_of_the_MDL_maps_is_0x4E_0x9A(VOID)
 {
-    const PMDL Mdl = PagesMdl(2);
+    const PMDL Mdl = HostPagesMdl(2);
     const PMDL Copy = IoAllocateMdl(NULL, 2 * PAGE_SIZE, FALSE, FALSE, NULL);
     RtlCopyMemory(MmGetMdlPfnArray(Copy), MmGetMdlPfnArray(Mdl), 2 * sizeof(PFN_NUMBER));
     Copy->MdlFlags |= MDL_PAGES_LOCKED;
@@ -341,7 +330,7 @@ static VOID Freeing_frames_that_a_copy_of_the_MDL_maps_is_0x4E_0x9A(VOID)
     MmUnmapLockedPages(Va, Copy);
     Copy->MdlFlags &= ~MDL_PAGES_LOCKED;
     IoFreeMdl(Copy);
-    FreePagesMdl(Mdl);
+    HostFreePagesMdl(Mdl);
 }
 
 static VOID Freeing_pool_that_is_mapped_is_0x4E_0x9A(VOID)
@@ -370,7 +359,7 @@ static VOID Freeing_what_is_no_MDL_is_0xC2(VOID)
 {
     const PMDL Mdl = IoAllocateMdl(NULL, PAGE_SIZE, FALSE, FALSE, NULL);
     const PMDL Keeper = IoAllocateMdl(NULL, PAGE_SIZE, FALSE, FALSE, NULL);
-    const PMDL Pages = PagesMdl(1);
+    const PMDL Pages = HostPagesMdl(1);
     IoFreeMdl(Mdl);
     EXPECT_BUG_CHECK(IoFreeMdl(Mdl));
     CHECK_BUG_CHECK(BAD_POOL_CALLER, 0x07, (ULONG_PTR)Mdl, 0, 0);
@@ -379,7 +368,7 @@ static VOID Freeing_what_is_no_MDL_is_0xC2(VOID)
     EXPECT_BUG_CHECK(IoFreeMdl(Pages)); // belongs to ExFreePool
     CHECK_BUG_CHECK(BAD_POOL_CALLER, 0x99, (ULONG_PTR)Pages, 0, 0);
     IoFreeMdl(Keeper);
-    FreePagesMdl(Pages);
+    HostFreePagesMdl(Pages);
 }
 
 static VOID A_hold_that_was_never_taken_is_0x1A_0x61948(VOID)

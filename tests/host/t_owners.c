@@ -12,19 +12,6 @@ static PMDL IoMdl(VOID)
     return Mdl;
 }
 
-static PMDL PagesMdl(PFN_NUMBER PageCount)
-{
-    const PMDL Mdl = MmAllocatePagesForMdl(Pa(0), Pa(MAXULONG64), Pa(0), PAGES(PageCount));
-    CHECK(Mdl != NULL && MmGetMdlByteCount(Mdl) == PAGES(PageCount));
-    return Mdl;
-}
-
-static VOID FreePagesMdl(PMDL Mdl)
-{
-    MmFreePagesFromMdl(Mdl);
-    ExFreePool(Mdl);
-}
-
 static PMDL PartOf(PMDL Source)
 {
     const PMDL Part = IoAllocateMdl(NULL, PAGE_SIZE, FALSE, FALSE, NULL);
@@ -34,7 +21,7 @@ static PMDL PartOf(PMDL Source)
 
 static VOID Only_the_MDL_that_got_the_pages_can_free_them(VOID)
 {
-    const PMDL Mdl = PagesMdl(1);
+    const PMDL Mdl = HostPagesMdl(1);
     const PVOID Va = MmMapLockedPagesSpecifyCache(Mdl, KernelMode, MmCached, NULL, FALSE, 16);
     const PMDL Part = PartOf(Mdl);
     CHECK(Va != NULL);
@@ -50,7 +37,7 @@ static VOID Only_the_MDL_that_got_the_pages_can_free_them(VOID)
 
 static VOID An_MDL_that_was_initialised_again_owns_nothing(VOID)
 {
-    const PMDL Mdl = PagesMdl(1);
+    const PMDL Mdl = HostPagesMdl(1);
     CHECK(MmMapLockedPagesSpecifyCache(Mdl, KernelMode, MmCached, NULL, FALSE, 16) != NULL);
     const MDL Header = *Mdl;
     MmInitializeMdl(Mdl, NULL, PAGE_SIZE);
@@ -58,7 +45,7 @@ static VOID An_MDL_that_was_initialised_again_owns_nothing(VOID)
     EXPECT_BUG_CHECK(MmFreePagesFromMdl(Mdl));
     CHECK_EQUAL(FakeBugCheck.Parameters[0], 0x1236);
     *Mdl = Header;
-    FreePagesMdl(Mdl);
+    HostFreePagesMdl(Mdl);
 }
 
 static VOID A_reservation_holds_the_device_memory_that_it_shows(VOID)
@@ -127,7 +114,7 @@ static VOID A_reservation_that_cannot_be_had_keeps_no_tables(VOID)
     CHECK(MmAllocateMappingAddress(900ull << 20, TAG) == NULL);
     MmTrim();
     CHECK(MiPfnStateCountOf(MiPfnFree) + 4 >= Before);
-    FreePagesMdl(Rest);
+    HostFreePagesMdl(Rest);
 }
 
 static VOID What_the_kernel_uses_is_cached(VOID)

@@ -3,19 +3,6 @@
 
 #define TAG 0x21676154u
 
-static PMDL PagesMdl(PFN_NUMBER PageCount)
-{
-    const PMDL Mdl = MmAllocatePagesForMdl(Pa(0), Pa(MAXULONG64), Pa(0), PAGES(PageCount));
-    CHECK_EQUAL(MmGetMdlByteCount(Mdl), PAGES(PageCount));
-    return Mdl;
-}
-
-static VOID FreePagesMdl(PMDL Mdl)
-{
-    MmFreePagesFromMdl(Mdl);
-    ExFreePool(Mdl);
-}
-
 static VOID A_reservation_is_aligned_unmapped_and_guarded(VOID)
 {
     const PUCHAR Va = MmAllocateMappingAddress(10 * PAGE_SIZE - 5, TAG);
@@ -57,7 +44,7 @@ static VOID What_is_too_large_returns_NULL(VOID)
 static VOID Mapping_returns_the_offset_and_MappedSystemVa_does_not(VOID)
 {
     const PUCHAR Reservation = MmAllocateMappingAddress(10 * PAGE_SIZE, TAG);
-    const PMDL Pages = PagesMdl(3);
+    const PMDL Pages = HostPagesMdl(3);
     const PMDL Mdl = IoAllocateMdl((PVOID)0x8123, 2 * PAGE_SIZE, FALSE, FALSE, NULL);
     memcpy(MmGetMdlPfnArray(Mdl), MmGetMdlPfnArray(Pages), 3 * sizeof(PFN_NUMBER));
     Mdl->MdlFlags |= MDL_PAGES_LOCKED;
@@ -73,7 +60,7 @@ static VOID Mapping_returns_the_offset_and_MappedSystemVa_does_not(VOID)
         CHECK_UNMAPPED(Reservation);
     }
     IoFreeMdl(Mdl);
-    FreePagesMdl(Pages);
+    HostFreePagesMdl(Pages);
     MmFreeMappingAddress(Reservation + 5, TAG);
 }
 
@@ -81,7 +68,7 @@ static VOID An_MDL_of_at_most_the_reservations_pages_fits(VOID)
 {
     const PVOID Reservation = MmAllocateMappingAddress(10 * PAGE_SIZE, TAG);
     for (PFN_NUMBER PageCount = 1; PageCount <= 11; PageCount += 1) {
-        const PMDL Mdl = PagesMdl(PageCount);
+        const PMDL Mdl = HostPagesMdl(PageCount);
         const PVOID Va = MmMapLockedPagesWithReservedMapping(Reservation, TAG, Mdl, MmCached);
         CHECK_EQUAL(Va != NULL, PageCount <= 10);
         if (Va != NULL) {
@@ -89,7 +76,7 @@ static VOID An_MDL_of_at_most_the_reservations_pages_fits(VOID)
         } else {
             HostCheckRefusal("the MDL spans more pages than the reservation");
         }
-        FreePagesMdl(Mdl);
+        HostFreePagesMdl(Mdl);
     }
     MmFreeMappingAddress(Reservation, TAG);
 }
@@ -97,17 +84,17 @@ static VOID An_MDL_of_at_most_the_reservations_pages_fits(VOID)
 static VOID An_address_inside_the_first_page_will_do(VOID)
 {
     const PUCHAR Reservation = MmAllocateMappingAddress(PAGE_SIZE, TAG);
-    const PMDL Mdl = PagesMdl(1);
+    const PMDL Mdl = HostPagesMdl(1);
     CHECK(MmMapLockedPagesWithReservedMapping(Reservation + 4, TAG, Mdl, MmCached) == Reservation);
     MmUnmapReservedMapping(Reservation + 4, TAG, Mdl);
-    FreePagesMdl(Mdl);
+    HostFreePagesMdl(Mdl);
     MmFreeMappingAddress(Reservation + 4, TAG);
 }
 
 static VOID Mapping_allocates_nothing(VOID)
 {
     const PVOID Reservation = MmAllocateMappingAddress(64 * PAGE_SIZE, TAG);
-    const PMDL Pages = PagesMdl(64);
+    const PMDL Pages = HostPagesMdl(64);
     MM_PHYSICAL_ADDRESS_LIST List = {Pa(FAKE_IO_LOW), 64 * PAGE_SIZE};
     PMDL Io;
     CHECK_EQUAL(MmAllocateMdlForIoSpace(&List, 1, &Io), STATUS_SUCCESS);
@@ -120,7 +107,7 @@ static VOID Mapping_allocates_nothing(VOID)
         MmUnmapReservedMapping(Reservation, TAG, Mdl);
     }
     CHECK_EQUAL(MmStopFailures(), 0); // it did not even ask
-    FreePagesMdl(Pages);
+    HostFreePagesMdl(Pages);
     IoFreeMdl(Io);
     MmFreeMappingAddress(Reservation, TAG);
 }
@@ -146,7 +133,7 @@ static VOID Wrong_MDLs_return_NULL(VOID)
 {
     const PVOID Reservation = MmAllocateMappingAddress(PAGE_SIZE, TAG);
     const PVOID Other = MmAllocateMappingAddress(PAGE_SIZE, TAG);
-    const PMDL Mdl = PagesMdl(1);
+    const PMDL Mdl = HostPagesMdl(1);
     CHECK(MmMapLockedPagesWithReservedMapping(Reservation, TAG, Mdl, MmMaximumCacheType) == NULL);
     HostCheckRefusal("no such cache type");
     CHECK(MmMapLockedPagesWithReservedMapping(Reservation, TAG, Mdl, MmCached) != NULL);
@@ -162,7 +149,7 @@ static VOID Wrong_MDLs_return_NULL(VOID)
     Mdl->ByteCount = 0;
     CHECK(MmMapLockedPagesWithReservedMapping(Reservation, TAG, Mdl, MmCached) == NULL);
     Mdl->ByteCount = PAGE_SIZE;
-    FreePagesMdl(Mdl);
+    HostFreePagesMdl(Mdl);
     MmFreeMappingAddress(Reservation, TAG);
     MmFreeMappingAddress(Other, TAG);
 }
@@ -182,7 +169,7 @@ static VOID Device_memory_that_nobody_holds_returns_NULL(VOID)
 static VOID A_partial_MDL_remembers_a_mapping_in_a_reservation(VOID)
 {
     const PVOID Reservation = MmAllocateMappingAddress(PAGE_SIZE, TAG);
-    const PMDL Pages = PagesMdl(1);
+    const PMDL Pages = HostPagesMdl(1);
     const PMDL Mdl = IoAllocateMdl(NULL, PAGE_SIZE, FALSE, FALSE, NULL);
     MmGetMdlPfnArray(Mdl)[0] = MmGetMdlPfnArray(Pages)[0];
     Mdl->MdlFlags = MDL_PARTIAL;
@@ -190,7 +177,7 @@ static VOID A_partial_MDL_remembers_a_mapping_in_a_reservation(VOID)
     CHECK_EQUAL(Mdl->MdlFlags, MDL_PARTIAL | MDL_PARTIAL_HAS_BEEN_MAPPED | MDL_MAPPED_TO_SYSTEM_VA);
     IoFreeMdl(Mdl); // unmaps it, too
     CHECK_UNMAPPED(Reservation);
-    FreePagesMdl(Pages);
+    HostFreePagesMdl(Pages);
     MmFreeMappingAddress(Reservation, TAG);
 }
 
@@ -200,11 +187,11 @@ static VOID A_thousand_rounds_leak_nothing(VOID)
     MmQueryMemoryUse(&Before);
     for (ULONG Round = 0; Round < 1000; Round += 1) {
         const PVOID Reservation = MmAllocateMappingAddress(PAGES(1 + Round % 40), TAG);
-        const PMDL Mdl = PagesMdl(1 + Round % 40);
+        const PMDL Mdl = HostPagesMdl(1 + Round % 40);
         CHECK(MmMapLockedPagesWithReservedMapping(Reservation, TAG, Mdl,
                                                   Round % 2 == 0 ? MmCached : MmNonCached) != NULL);
         MmUnmapReservedMapping(Reservation, TAG, Mdl);
-        FreePagesMdl(Mdl);
+        HostFreePagesMdl(Mdl);
         MmFreeMappingAddress(Reservation, TAG);
     }
     HostCheckSameUse(&Before, "a thousand rounds");

@@ -1,28 +1,6 @@
 // MmVerify: each invariant is damaged by hand, and MmVerify must name it; repaired, it must be
 // content again.
-#include "tests/host/host.h"
-
-static VOID CheckSeen(const CHAR *Invariant)
-{
-    CHAR Words[64];
-    snprintf(Words, sizeof(Words), "invariant %s is violated", Invariant);
-    HostForgetPrinted();
-    CHECK(MmVerify() > 0);
-    if (strstr(HostPrinted(), Words) == NULL) {
-        FAIL("MmVerify says %s, not %s", HostPrinted(), Words);
-    }
-    HostForgetPrinted();
-}
-
-// Damages Place, looks, and repairs it.
-#define CHECK_DAMAGE(Place, Value, Invariant)                                                      \
-    do {                                                                                           \
-        const __typeof__(Place) Whole_ = (Place);                                                  \
-        (Place) = (Value);                                                                         \
-        CheckSeen(Invariant);                                                                      \
-        (Place) = Whole_;                                                                          \
-        CHECK_EQUAL(MmVerify(), 0);                                                                \
-    } while (0)
+#include "tests/host/damage.h"
 
 static PMDL MappedPages(MEMORY_CACHING_TYPE CacheType)
 {
