@@ -36,13 +36,34 @@ IMAGE := $(BUILD)/iospace.elf
 KERNEL := $(BUILD)/iospace
 ISO := $(BUILD)/iospace.iso
 
+# Drivers are images of their own: drivers/NAME, and for the tests tests/drivers/NAME or NAME.c.
+DRIVER_CC ?= gcc
+MAKE_DRIVER := python3 kernel/kit/makedriver.py --build $(BUILD) --compiler $(DRIVER_CC) --checked $(DBG)
+KIT := kernel/kit/makedriver.py $(wildcard kernel/kit/*.h kernel/kit/*/*.h) kernel/ddk/except.h kernel/ddk/ntddnet.h
+DRIVERS := $(patsubst drivers/%/,$(BUILD)/drivers/%.sys,$(wildcard drivers/*/))
+DRIVER_OUT = $(or $(OUT),$(BUILD)/$(basename $(notdir $(abspath $(SRC)))).sys)
+TEST_DRIVERS := $(patsubst tests/drivers/%.c,$(BUILD)/testdrivers/%.sys,$(wildcard tests/drivers/*.c)) \
+    $(patsubst tests/drivers/%/,$(BUILD)/testdrivers/%.sys,$(wildcard tests/drivers/*/))
+
 INCLUDES = -I. -Ikernel/ddk -Iarch/x64/inc
 $(BUILD)/obj/drivers/%.o $(BUILD)/obj/tests/examples/%.o: INCLUDES = -Ikernel/ddk -I$(<D)
+$(BUILD)/obj/drivers/nvme/nvme.c.o: INCLUDES += -DDriverEntry=NvmeDriverEntry
+$(BUILD)/obj/drivers/e1000/e1000.c.o: INCLUDES += -DDriverEntry=E1000DriverEntry
 
-.PHONY: all iso run test host-test bench fuzz soak gdb docs check imports compdb clean help setup
+.PHONY: all drivers driver iso run test host-test bench fuzz soak gdb docs check imports compdb clean \
+    help setup setup-driver
 .DELETE_ON_ERROR:
 
-all: $(KERNEL) $(EXPORT_LIBRARY) ## the kernel: iospace.elf with debug information, iospace as it is booted
+all: $(KERNEL) $(EXPORT_LIBRARY) drivers ## the kernel and its drivers: iospace is what is booted, iospace.elf has debug information
+
+drivers: $(DRIVERS) $(TEST_DRIVERS) ## the drivers as .sys images, those of the tests too
+
+# A driver from anywhere: make driver SRC=~/mydriver [OUT=mydriver.sys] [DRIVER_CC=clang]
+driver: $(EXPORT_LIBRARY) | setup-driver ## builds your driver: SRC=folder [OUT=x.sys] [DRIVER_CC=clang] [DRIVER_FLAGS=-Dx]
+	$(if $(SRC),,$(error say where the sources are: make driver SRC=folder))
+	@$(MAKE_DRIVER) --output "$(DRIVER_OUT)" "$(SRC)" -- $(DRIVER_FLAGS)
+	@echo "  SYS     $(DRIVER_OUT)"
+	@python3 kernel/ldr/imports.py $(EXPORTS) "$(DRIVER_OUT)" $(FOLDER) | grep -v ' found$$'
 
 iso: $(ISO) ## one ISO that boots under BIOS and UEFI
 
@@ -89,6 +110,21 @@ help: ## this list
 
 setup:
 	@tests/tools/setup.sh test
+
+setup-driver:
+	@tests/tools/setup.sh driver
+
+.SECONDEXPANSION:
+
+$(BUILD)/drivers/%.sys: $$(wildcard drivers/$$*/*) $(KIT) $(EXPORT_LIBRARY) | setup-driver
+	@echo "  SYS     $@"
+	@mkdir -p $(@D)
+	@$(MAKE_DRIVER) --strict --output $@ drivers/$*
+
+$(BUILD)/testdrivers/%.sys: $$(wildcard tests/drivers/$$*.c tests/drivers/$$*/*) $(KIT) $(EXPORT_LIBRARY) | setup-driver
+	@echo "  SYS     $@"
+	@mkdir -p $(@D)
+	@$(MAKE_DRIVER) --output $@ $(firstword $(wildcard tests/drivers/$*.c tests/drivers/$*))
 
 # GRUB loads every section of the file, so debug information stays out of the booted one; symbols
 # stay in.

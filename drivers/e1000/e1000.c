@@ -1,6 +1,6 @@
 // The e1000 driver: its entry, its devices and their life. Written against <wdm.h> alone.
 //
-//   E1000DriverEntry       tells the I/O manager what the driver can do
+//   DriverEntry       tells the I/O manager what the driver can do
 //   E1000AddDevice         a function device object on top of the bus driver's
 //   IRP_MN_START_DEVICE    registers mapped, rings allocated, card brought up: E1000Started
 //   reads, writes, IOCTLs  request.c
@@ -281,7 +281,7 @@ static VOID NTAPI E1000Unload(PDRIVER_OBJECT DriverObject)
     UNREFERENCED_PARAMETER(DriverObject);
 }
 
-NTSTATUS NTAPI E1000DriverEntry(PDRIVER_OBJECT DriverObject, PUNICODE_STRING RegistryPath)
+NTSTATUS NTAPI DriverEntry(PDRIVER_OBJECT DriverObject, PUNICODE_STRING RegistryPath)
 {
     UNREFERENCED_PARAMETER(RegistryPath);
     DriverObject->DriverExtension->AddDevice = E1000AddDevice;

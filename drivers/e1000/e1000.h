@@ -74,7 +74,7 @@ typedef struct _E1000_DEADLINE {
 // e1000.c: the driver and its life.
 //
 
-DRIVER_INITIALIZE E1000DriverEntry;
+DRIVER_INITIALIZE DriverEntry;
 
 // The adapter has one user at a time: a request or a PnP routine. Try returns FALSE at once when
 // there is another one; Acquire waits for it, which ends, because every request is bounded in time.

@@ -20,8 +20,10 @@
 // one at a time, and with no other request under way; only they use the admin queue.
 #pragma once
 
-#include <ntddstor.h>
 #include <wdm.h>
+
+#include <ntdddisk.h>
+#include <ntddstor.h>
 
 #include "nvmespec.h"
 
@@ -107,7 +109,7 @@ static inline ULONG NvmeSmaller(ULONG A, ULONG B)
 
 // nvme.c
 
-DRIVER_INITIALIZE NvmeDriverEntry;
+DRIVER_INITIALIZE DriverEntry;
 
 // controller.c
 

@@ -2,7 +2,7 @@
 // they stand in for a network stack. Addresses are byte arrays in network order.
 #pragma once
 
-#include <ioddk.h>
+#include <wdm.h>
 #include <ntdef.h>
 
 #define NET_ETHERNET_ADDRESS_BYTES 6

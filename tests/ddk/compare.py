@@ -1,7 +1,11 @@
 #!/usr/bin/env python3
 """Compares the headers that drivers include here, kernel/ddk, with those of mingw-w64.
 
-  compare.py [--build FOLDER]
+  compare.py [--build FOLDER]         kernel/ddk against mingw-w64 alone
+  compare.py --kit [--build FOLDER]   against what drivers get: mingw-w64 behind kernel/kit
+
+With --kit next to nothing may be missing: of exceptions.txt only what is no value counts, and
+exceptions-kit.txt has the rest.
 
 Everything that kernel/ddk declares becomes one line of C that yields a number: the value of a
 constant, the size and the offset of a member, whether a routine has the prototype that it has here.
@@ -35,7 +39,8 @@ DDK = ROOT / "kernel" / "ddk"
 FLAGS = ["-std=gnu11", "-O2", "-ffreestanding", "-w", "-fmax-errors=0", "-DINITGUID",
          "-DNT_PROCESSOR_GROUPS"]
 OURS_EXTRA = ["-Wno-multichar", f"-I{DDK}"]
-HEADERS = {"ours": "<wdm.h>", "mingw": "<ntddk.h>"}
+KIT_EXTRA = [f"-I{ROOT / 'kernel' / 'kit'}"]
+HEADERS = {"ours": "<wdm.h>", "mingw": "<ntddk.h>", "kit": "<ntddk.h>"}
 SIDE_HEADERS = ("<wdmguid.h>", "<ntdddisk.h>", "<ntddstor.h>")
 ONLY_OURS = ("sal.h", "ntddnet.h")  # annotations, and what no Windows has: not compared at all
 
@@ -323,15 +328,15 @@ class Exemption:
     uses: int = 0
 
 
-def read_exceptions():
-    """{kind: [Exemption]} of exceptions.txt."""
+def read_exceptions(name):
+    """{kind: [Exemption]} of exceptions.txt, or of a file like it."""
     found = {kind: [] for kind in KINDS}
-    for number, line in enumerate((HERE / "exceptions.txt").read_text().splitlines(), 1):
+    for number, line in enumerate((HERE / name).read_text().splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
         match = re.match(r"(\w+) (\S+(?: \S+)*?): (.+)$", line)
         if not match or match[1] not in KINDS:
-            raise SystemExit(f"exceptions.txt:{number}: not `kind name: reason`")
+            raise SystemExit(f"{name}:{number}: not `kind name: reason`")
         found[match[1]].append(Exemption(match[2], match[3]))
     return found
 
@@ -366,7 +371,7 @@ def compare(build):
     items = all_items(build)
     ours = evaluate("ours", ["gcc", *OURS_EXTRA], items, build)
     mingw = evaluate("mingw", ["x86_64-w64-mingw32-gcc", *mingw_flags()], items, build)
-    exceptions = read_exceptions()
+    exceptions = read_exceptions("exceptions.txt")
     compared, excepted, failures = 0, 0, []
     for number, item in enumerate(items):
         verdict = judge(item, number, ours, mingw)
@@ -385,11 +390,35 @@ def compare(build):
     return compared, excepted, failures
 
 
+def compare_kit(build):
+    """The same for what drivers get. An exception that is needed no more is an error here, too."""
+    build.mkdir(parents=True, exist_ok=True)
+    items = all_items(build)
+    ours = evaluate("ours", ["gcc", *OURS_EXTRA], items, build)
+    kit = evaluate("kit", ["x86_64-w64-mingw32-gcc", *KIT_EXTRA, *mingw_flags()], items, build)
+    text, own = read_exceptions("exceptions.txt")["text"], read_exceptions("exceptions-kit.txt")
+    compared, excepted, failures = 0, 0, []
+    for number, item in enumerate(items):
+        verdict = judge(item, number, ours, kit)
+        if verdict is None:
+            compared += 1
+        elif (verdict[0] == "text" and exempt(text, item.name)) or exempt(own[verdict[0]], item.name):
+            excepted += 1
+        else:
+            failures.append(f"kit: {verdict[0]} {verdict[1]}")
+    failures += [f"exceptions-kit.txt: nothing needs `{kind} {exemption.pattern}` any more"
+                 for kind, exemptions in own.items() for exemption in exemptions
+                 if not exemption.uses]
+    return compared, excepted, failures
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", default="build")
+    parser.add_argument("--kit", action="store_true", help="compare with kernel/kit")
     arguments = parser.parse_args()
-    compared, excepted, failures = compare(Path(arguments.build).resolve() / "ddk")
+    build = Path(arguments.build).resolve() / ("kit" if arguments.kit else "ddk")
+    compared, excepted, failures = (compare_kit if arguments.kit else compare)(build)
     print("\n".join(failures), end="\n" if failures else "")
     print(f"ddk: {compared} compared, {excepted} excepted, {len(failures)} failed")
     sys.exit(1 if failures or not compared else 0)

@@ -55,6 +55,7 @@ static BOOLEAN NTAPI FakeForward(PDEVICE_OBJECT Device, PIRP Irp);
 #define IofCallDriver FakeCall
 #define IofCompleteRequest FakeComplete
 #define IoForwardIrpSynchronously FakeForward
+#define DriverEntry NvmeDriverEntry
 
 #include "drivers/nvme/controller.c"
 #include "drivers/nvme/io.c"

@@ -146,6 +146,7 @@ class Runner:
 DOCUMENTS = "tests/tools/check_docs.py"
 SCRIPTS = (
     ("headers against those of mingw-w64", "tests/ddk/compare.py", "--build", "{build}"),
+    ("headers of the driver kit", "tests/ddk/compare.py", "--kit", "--build", "{build}"),
     ("coverage table and API reference", DOCUMENTS),
 )
 

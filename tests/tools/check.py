@@ -62,7 +62,8 @@ def kernel_flags(path):
 def check_headers(_):
     """Each header must compile alone."""
     compiler = shlex.split(os.environ["CC"])
-    headers = sources((".h",), [folder for folder in FOLDERS if folder != "tests/host"])
+    headers = [path for path in sources((".h",), [f for f in FOLDERS if f != "tests/host"])
+               if not path.startswith("kernel/kit/")]  # those belong to another compiler
     alone = ["-Wno-unused-function", "-fsyntax-only", "-x", "c"]
     return run_each([compiler + kernel_flags(header) + alone + ["-include", header, "/dev/null"]
                      for header in headers])

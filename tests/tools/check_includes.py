@@ -19,6 +19,7 @@ MM_NEEDS = r'"kernel/inc/(ke|kd|rtl|loader|checked|bugcodes)\.h"'
 # (files, what they may include). The first row that matches a file's path counts.
 FLOORS = (
     (r"kernel/ddk/", (DDK, COMPILER)),
+    (r"kernel/kit/", (r"<\w+\.h>", r'"\.\./ddk/\w+\.h"')),  # in front of mingw-w64's headers
     (r"kernel/inc/io\.h$", (DDK, CONTRACTS, r'"mm/mm\.h"')),
     (r"kernel/inc/kearch\.h$", (DDK, r"<kearchinline\.h>")),
     (r"kernel/inc/", (DDK, COMPILER, CONTRACTS)),

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes sure that what a target needs is installed: `setup.sh test` or `setup.sh check`.
+# Makes sure that what a target needs is installed: `setup.sh driver`, `setup.sh test` or
+# `setup.sh check`. (To build drivers with clang, install clang as well.)
 # Nothing missing: says nothing. As root on Debian or Ubuntu: installs it. Otherwise: prints the one
 # line to run, and fails.
 set -eu
@@ -7,8 +8,13 @@ set -eu
 PATH=$PATH:/usr/sbin:/sbin # sgdisk and mkfs.fat live there
 
 # One row for each need: what proves it (a command, or a file), and the package that has it.
-test_needs='
+driver_needs='
 python3 python3
+x86_64-w64-mingw32-gcc gcc-mingw-w64-x86-64
+x86_64-w64-mingw32-dlltool binutils-mingw-w64-x86-64
+/usr/x86_64-w64-mingw32/include/ddk/ntddk.h mingw-w64-x86-64-dev
+'
+test_needs=$driver_needs'
 qemu-system-x86_64 qemu-system-x86
 /usr/lib/grub/i386-pc/lnxboot.img grub-pc-bin
 /usr/lib/grub/x86_64-efi/modinfo.sh grub-efi-amd64-bin
@@ -24,7 +30,6 @@ bochs bochs
 /usr/share/bochs/VGABIOS-lgpl-latest vgabios
 gdb gdb
 /usr/include/stdio.h libc6-dev
-x86_64-w64-mingw32-gcc gcc-mingw-w64-x86-64
 '
 check_needs='
 python3 python3
@@ -42,10 +47,11 @@ exists() {
 }
 
 case ${1:-} in
+driver) needs=$driver_needs ;;
 test) needs=$test_needs ;;
 check) needs=$check_needs ;;
 *)
-    echo "usage: setup.sh test|check" >&2
+    echo "usage: setup.sh driver|test|check" >&2
     exit 2
     ;;
 esac

@@ -1,0 +1,15 @@
+// <ntddk.h> of mingw-w64, and what it lacks: see wdm.h. (It includes <wdm.h>, which is ours.)
+#pragma once
+
+#include_next <ntddk.h>
+
+// mingw-w64 has them in a section for legacy drivers only.
+NTHALAPI ULONG NTAPI HalGetBusData(_In_ BUS_DATA_TYPE BusDataType, _In_ ULONG BusNumber,
+                                   _In_ ULONG SlotNumber, _Out_writes_bytes_(Length) PVOID Buffer,
+                                   _In_ ULONG Length);
+NTHALAPI ULONG NTAPI HalSetBusData(_In_ BUS_DATA_TYPE BusDataType, _In_ ULONG BusNumber,
+                                   _In_ ULONG SlotNumber, _In_reads_bytes_(Length) PVOID Buffer,
+                                   _In_ ULONG Length);
+
+typedef VOID(NTAPI DRIVER_REINITIALIZE)(_In_ struct _DRIVER_OBJECT *DriverObject,
+                                        _In_opt_ PVOID Context, _In_ ULONG Count);
