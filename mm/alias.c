@@ -14,8 +14,12 @@
 // MiPrepareAlias splits the direct map around the frames when they are allocated, and a 4 KiB leaf
 // can always be taken away.
 //
+// Frames of driver images have no alias either (image.c), though they are write-back: read-only code
+// would have a writable second name.
+//
 // Invariant (checked by MmVerify):
-//   A1  A frame's alias is missing exactly when its cache type is decided and not write-back.
+//   A1  A frame's alias is missing exactly when its cache type is decided and not write-back, or it is
+//       an image's.
 // Lock: none. A frame has one owner; the first to map it decides, and owners serialise the use of
 // an MDL.
 #include "mm/mi.h"
@@ -25,20 +29,41 @@ NTSTATUS MiPrepareAlias(PFN_NUMBER FirstPfn, PFN_NUMBER PageCount)
     return MiSplitRange((ULONG_PTR)MiFrameToVa(FirstPfn), PageCount);
 }
 
+// The same for a chain of frames.
+NTSTATUS MiPrepareChainAliases(PFN_NUMBER FirstPfn)
+{
+    NTSTATUS Status = STATUS_SUCCESS;
+    for (PFN_NUMBER Pfn = FirstPfn; NT_SUCCESS(Status) && Pfn != MI_NO_PFN;
+         Pfn = MiNextInChain(Pfn)) {
+        Status = MiPrepareAlias(Pfn, 1);
+    }
+    return Status;
+}
+
+VOID MiDropAlias(PFN_NUMBER Pfn, PMI_TLB_BATCH Batch)
+{
+    MiClearRange((ULONG_PTR)MiFrameToVa(Pfn), 1, Batch);
+}
+
+VOID MiRestoreAlias(PFN_NUMBER Pfn)
+{
+    MiCommitRange(NULL, (ULONG_PTR)MiFrameToVa(Pfn), Pfn, 1,
+                  (MI_PROTECTION){MiAccessReadWrite, MiCacheWriteBack});
+}
+
 static VOID MiHideAlias(PFN_NUMBER Pfn)
 {
     MI_TLB_BATCH Batch;
     MiInitializeTlbBatch(&Batch);
     // Dirty lines must reach memory while there is still an address to name them by.
     MiArchFlushCacheRange(MiFrameToVa(Pfn), PAGE_SIZE);
-    MiClearRange((ULONG_PTR)MiFrameToVa(Pfn), 1, &Batch);
+    MiDropAlias(Pfn, &Batch);
     MiFlushTlbBatch(&Batch);
 }
 
 static VOID MiShowAlias(PFN_NUMBER Pfn)
 {
-    MiCommitRange(NULL, (ULONG_PTR)MiFrameToVa(Pfn), Pfn, 1,
-                  (MI_PROTECTION){MiAccessReadWrite, MiCacheWriteBack});
+    MiRestoreAlias(Pfn);
     // Lines that were fetched through the old alias, just before it went, are stale by now.
     MiArchFlushCacheRange(MiFrameToVa(Pfn), PAGE_SIZE);
 }
@@ -77,6 +102,7 @@ BOOLEAN MiIsLockedFrame(PFN_NUMBER Pfn, MI_REASON *Reason)
     case MiPfnKernel:
     case MiPfnLedger:
     case MiPfnRecord:
+    case MiPfnImage:
         *Reason = MiReasonKernel;
         return FALSE;
     case MiPfnNotRam:

@@ -36,17 +36,6 @@ static BOOLEAN MiNeedsAddresses(MI_PROTECTION Protection)
 // Make.
 //
 
-// Makes sure that every frame can lose its alias.
-static NTSTATUS MiPrepareAliases(PFN_NUMBER FirstPfn)
-{
-    NTSTATUS Status = STATUS_SUCCESS;
-    for (PFN_NUMBER Pfn = FirstPfn; NT_SUCCESS(Status) && Pfn != MI_NO_PFN;
-         Pfn = MiNextInChain(Pfn)) {
-        Status = MiPrepareAlias(Pfn, 1);
-    }
-    return Status;
-}
-
 // Addresses that are ready to be mapped, and frames that are ready to be hidden. 0: not enough of
 // something.
 static ULONG_PTR MiPrepareBlock(PFN_NUMBER FirstPfn, PFN_NUMBER PageCount, MI_CACHE_TYPE CacheType)
@@ -56,7 +45,7 @@ static ULONG_PTR MiPrepareBlock(PFN_NUMBER FirstPfn, PFN_NUMBER PageCount, MI_CA
         return 0;
     }
     if (!NT_SUCCESS(MiPreparePages(Va, PageCount)) ||
-        (CacheType != MiCacheWriteBack && !NT_SUCCESS(MiPrepareAliases(FirstPfn)))) {
+        (CacheType != MiCacheWriteBack && !NT_SUCCESS(MiPrepareChainAliases(FirstPfn)))) {
         MiReleaseSystemVa(MiRegionPool, Va, PageCount, 0);
         return 0;
     }

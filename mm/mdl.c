@@ -264,7 +264,7 @@ static BOOLEAN MiIsMappableIoFrame(PFN_NUMBER Pfn)
 static BOOLEAN MiIsFrameOfMdls(PFN_NUMBER Pfn)
 {
     const MI_PFN_STATE State = MiPfnState(Pfn);
-    return State == MiPfnMdl || State == MiPfnPool || State == MiPfnDriver ||
+    return State == MiPfnMdl || State == MiPfnPool || State == MiPfnDriver || State == MiPfnImage ||
            (State == MiPfnKernel && MiPfnElement(Pfn)->LockCount != 0);
 }
 

@@ -4,7 +4,7 @@
 // Locks, in the order in which they may be taken; each is a spin lock at DISPATCH_LEVEL, and no two
 // of them are held for longer than a few stores or one search:
 //   MiClaimLock 1 < MiLedgerLock 2 < MiMappingLock 3 < MiSystemVaLock 4 < MiPageTableLock 5 <
-//   MiPfnLock 6 < MiPoolLock 7 < MiTrackLock 8 < MiBlockLock 9
+//   MiPfnLock 6 < MiPoolLock 7 < MiTrackLock 8 < MiBlockLock 9 < MiImageLock 10
 // Allocate first, lock second: the only allocator that is called under a lock is that of frames
 // (rank 6).
 #pragma once
@@ -25,6 +25,7 @@
 #define MI_RANK_POOL 7
 #define MI_RANK_TRACK 8
 #define MI_RANK_BLOCK 9
+#define MI_RANK_IMAGE 10
 
 // Frames, both ends included, so that the last frame of the address space can be named. FirstPfn <=
 // LastPfn.
@@ -221,6 +222,7 @@ typedef enum _MI_PFN_STATE {
     MiPfnLedger, // a node of the ledger
     MiPfnRecord, // records of mappings
     MiPfnDriver, // out as contiguous or non-cached memory
+    MiPfnImage,  // of a driver's image
     MiPfnStateCount,
 } MI_PFN_STATE;
 
@@ -233,7 +235,8 @@ typedef enum _MI_POOL_KIND {
 
 typedef struct _MMPFN {
     union {
-        struct { // free: neighbours in the list; of a chain: Flink is the next one
+        struct { // free: neighbours in the list; of a chain: Flink is the next one; of an image:
+                 // Flink is the page
             ULONG Flink;
             ULONG Blink;
         };
@@ -467,6 +470,11 @@ _Must_inspect_result_ ULONG_PTR MiReserveSystemVa(_In_ MI_REGION Region, _In_ PF
 // The same in the region of small mappings, at a multiple of PageCount, a power of two.
 _Must_inspect_result_ ULONG_PTR MiReserveAlignedSystemVa(_In_ PFN_NUMBER PageCount,
                                                          _In_ PFN_NUMBER LeadingGuardPages);
+
+// The same at just this address. 0: it is taken, or not in the region.
+_Must_inspect_result_ ULONG_PTR MiReserveSystemVaAt(_In_ MI_REGION Region, _In_ ULONG_PTR Va,
+                                                    _In_ PFN_NUMBER PageCount,
+                                                    _In_ PFN_NUMBER LeadingGuardPages);
 
 // The coarsest alignment, in pages, that a leaf of a contiguous mapping can use.
 ULONG64 MiUsefulAlignment(_In_ PFN_NUMBER PageCount);
@@ -786,6 +794,11 @@ VOID MiPoisonFrames(_Out_writes_(PageCount) PPFN_NUMBER Pfns, _In_ PFN_NUMBER Pa
 
 // Splits the direct map around the frames, so that their aliases can go without fail.
 _Must_inspect_result_ NTSTATUS MiPrepareAlias(_In_ PFN_NUMBER FirstPfn, _In_ PFN_NUMBER PageCount);
+_Must_inspect_result_ NTSTATUS MiPrepareChainAliases(_In_ PFN_NUMBER FirstPfn);
+
+// Takes a frame that stays write-back out of the direct map, and back in.
+VOID MiDropAlias(_In_ PFN_NUMBER Pfn, _Inout_ PMI_TLB_BATCH Batch);
+VOID MiRestoreAlias(_In_ PFN_NUMBER Pfn);
 
 // The states of frames whose cache type can be another than write-back.
 static inline BOOLEAN MiHasChosenCacheType(MI_PFN_STATE State)
@@ -895,6 +908,17 @@ static inline ULONG_PTR MiBlockVa(const MI_BLOCK *Block)
 typedef VOID MI_BLOCK_ROUTINE(_In_ const MI_BLOCK *Block, _In_opt_ PVOID Context);
 VOID MiEnumerateBlocks(_In_ MI_BLOCK_ROUTINE *Routine, _In_opt_ PVOID Context);
 ULONG64 MiBlockCount(VOID);
+
+//
+// image.c: driver images.
+//
+
+// Where a frame in state MiPfnImage is mapped.
+ULONG_PTR MiVaOfImageFrame(_In_ PFN_NUMBER Pfn);
+ULONG64 MiImageCount(VOID);
+
+// The pages of the image that covers Va, or NULL.
+struct _RTL_INTERVAL_NODE *MiFindImage(_In_ const VOID *Va);
 
 // One node, number 0, and one partition, NULL.
 static inline BOOLEAN MiIsNodeLegal(ULONG Node)
@@ -1167,6 +1191,9 @@ BOOLEAN MiIsLedgerConsistent(_Out_ ULONG64 *FrameHolders, _Out_ ULONG64 *RangeHo
 BOOLEAN MiAreClaimsConsistent(VOID);
 BOOLEAN MiIsPoolConsistent(VOID);
 BOOLEAN MiAreBlocksConsistent(VOID);
+BOOLEAN MiAreImagesConsistent(VOID);
+BOOLEAN MiIsImageLeafConsistent(_In_ ULONG_PTR Va, _In_ PFN_NUMBER Pfn,
+                                _In_ MI_PROTECTION Protection);
 
 // Stops the machine with a documented code and a sentence.
 #define MiBugCheck KiBugCheckSaying

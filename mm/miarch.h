@@ -77,6 +77,7 @@ typedef enum _MI_REGION {
     MiRegionSystemPtes,      // mappings smaller than a large page
     MiRegionLargeSystemPtes, // mappings of at least one large page
     MiRegionPool,            // nonpaged pool
+    MiRegionDriverImages,    // drivers as the loader has them
     MiRegionKernelImage,
     MiRegionCount,
 } MI_REGION;

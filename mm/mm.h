@@ -124,10 +124,12 @@ typedef struct _MM_MEMORY_USE {
     ULONG64
     TablePages; // and mm's other tables: kept for reuse, may grow up to what was once mapped
     ULONG64 PoolPages;
-    ULONG64 PoolBlocks;    // allocations that were not freed
-    ULONG64 MdlPages;      // out by MmAllocatePagesForMdl
-    ULONG64 DriverPages;   // out as contiguous or non-cached memory
-    ULONG64 DriverBlocks;  // and in how many blocks
+    ULONG64 PoolBlocks;   // allocations that were not freed
+    ULONG64 MdlPages;     // out by MmAllocatePagesForMdl
+    ULONG64 DriverPages;  // out as contiguous or non-cached memory
+    ULONG64 DriverBlocks; // and in how many blocks
+    ULONG64 ImagePages;   // of driver images
+    ULONG64 Images;
     ULONG64 Mappings;      // I/O, MDL and reserved mappings
     ULONG64 SystemPtes;    // pages of system addresses in use, guards included
     ULONG64 LedgerEntries; // frames and ranges of I/O space that somebody holds
@@ -159,6 +161,24 @@ VOID MmReadFailureOptions(VOID);
 
 // How many allocations the simulation has made to fail.
 ULONG64 MmSimulatedFailureCount(VOID);
+
+//
+// Memory of driver images (for the loader). IRQL <= DISPATCH_LEVEL.
+//
+
+// ByteCount bytes of zeroed memory, readable and writable, in whole pages with an unmapped one on
+// either side. At PreferredBase, or, when that is NULL, anywhere in the region of driver images. The
+// caller frees it by MmFreeImage. NULL: not enough memory, or PreferredBase is not to be had.
+_Must_inspect_result_ PVOID MmAllocateImage(_In_opt_ PVOID PreferredBase, _In_ SIZE_T ByteCount);
+
+// Changes the protection of whole pages of an image, none of which was discarded: PAGE_READONLY,
+// PAGE_READWRITE or PAGE_EXECUTE_READ.
+VOID MmProtectImage(_In_ PVOID Va, _In_ SIZE_T ByteCount, _In_ ULONG Protect);
+
+// Frees whole pages of an image; an access to them faults from then on. Bug checks 0x4E/0x9A when an
+// MDL locks or maps one of them; so does MmFreeImage.
+VOID MmDiscardImagePages(_In_ PVOID Va, _In_ SIZE_T ByteCount);
+VOID MmFreeImage(_In_ PVOID Base);
 
 //
 // The verifier's report of leaks.

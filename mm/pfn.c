@@ -54,9 +54,11 @@ PFN_NUMBER MiFirstFreePfn(VOID)
 
 // The cache type of a frame that came into a state. MI_CACHE_NONE: nobody may map it.
 static const UCHAR MiCacheTypeOfState[] = {
-    [MiPfnNotRam] = MI_CACHE_NONE, [MiPfnFree] = MI_CACHE_NONE,    [MiPfnKernel] = MI_CACHE_NONE,
-    [MiPfnTable] = MI_CACHE_NONE,  [MiPfnPool] = MiCacheWriteBack, [MiPfnMdl] = MiCacheUndecided,
-    [MiPfnLedger] = MI_CACHE_NONE, [MiPfnRecord] = MI_CACHE_NONE,  [MiPfnDriver] = MiCacheUndecided,
+    [MiPfnNotRam] = MI_CACHE_NONE,    [MiPfnFree] = MI_CACHE_NONE,
+    [MiPfnKernel] = MI_CACHE_NONE,    [MiPfnTable] = MI_CACHE_NONE,
+    [MiPfnPool] = MiCacheWriteBack,   [MiPfnMdl] = MiCacheUndecided,
+    [MiPfnLedger] = MI_CACHE_NONE,    [MiPfnRecord] = MI_CACHE_NONE,
+    [MiPfnDriver] = MiCacheUndecided, [MiPfnImage] = MiCacheWriteBack,
 };
 C_ASSERT(ARRAYSIZE(MiCacheTypeOfState) == MiPfnStateCount);
 

@@ -28,6 +28,9 @@ PVOID MiKernelVaOfFrame(PFN_NUMBER Pfn)
     if (MiTranslate((ULONG_PTR)MiFrameToVa(Pfn), &Found)) {
         return MiFrameToVa(Pfn);
     }
+    if (MiPfnState(Pfn) == MiPfnImage) {
+        return (PVOID)MiVaOfImageFrame(Pfn);
+    }
     const MI_IMAGE_SECTION *Sections;
     const ULONG SectionCount = MiArchImageSections(&Sections);
     for (ULONG Index = 0; Index < SectionCount; Index += 1) {
@@ -173,6 +176,7 @@ VOID MmQueryMemoryUse(PMM_MEMORY_USE Use)
 {
     ULONG64 Total;
     ULONG64 LargePages;
+    ULONG64 ImagePages;
     MmTrim();
     const ULONG64 SparePages = MiSparePoolPageCount();
     *Use = (MM_MEMORY_USE){
@@ -184,6 +188,8 @@ VOID MmQueryMemoryUse(PMM_MEMORY_USE Use)
         .MdlPages = MiPfnStateCountOf(MiPfnMdl),
         .DriverPages = MiPfnStateCountOf(MiPfnDriver),
         .DriverBlocks = MiBlockCount(),
+        .ImagePages = MiPfnStateCountOf(MiPfnImage),
+        .Images = MiImageCount(),
         .Mappings = MiMappingCount(),
         .LedgerEntries = MiLedgerUsedCount(),
         .Claims = MiClaimCount(),
@@ -191,4 +197,6 @@ VOID MmQueryMemoryUse(PMM_MEMORY_USE Use)
     MiQuerySystemVa(MiRegionSystemPtes, &Use->SystemPtes, &Total);
     MiQuerySystemVa(MiRegionLargeSystemPtes, &LargePages, &Total);
     Use->SystemPtes += LargePages;
+    MiQuerySystemVa(MiRegionDriverImages, &ImagePages, &Total);
+    Use->SystemPtes += ImagePages;
 }

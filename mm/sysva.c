@@ -1,10 +1,11 @@
-// System addresses: three regions of the kernel's half that are handed out in pieces, each a bitmap
+// System addresses: four regions of the kernel's half that are handed out in pieces, each a bitmap
 // of units.
 //
 //   region            unit     holds
 //   system PTEs       4 KiB    mappings of less than a large page, MDL mappings, reservations
 //   large mappings    2 MiB    mappings of contiguous frames from one large page up
 //   pool              4 KiB    pool blocks of several pages
+//   driver images     4 KiB    driver images
 //
 // A piece is its pages and the guards around them, which stay unmapped, so that running over the
 // end faults:
@@ -39,6 +40,7 @@ static MI_VA_ZONE MiZones[MiRegionCount] = {
     [MiRegionSystemPtes] = {.UnitLevel = 1},
     [MiRegionLargeSystemPtes] = {.UnitLevel = MI_LARGE_UNIT_LEVEL},
     [MiRegionPool] = {.UnitLevel = 1},
+    [MiRegionDriverImages] = {.UnitLevel = 1},
 };
 
 // A piece in units of its zone.
@@ -79,6 +81,7 @@ VOID MiInitializeSystemVa(VOID)
     MiInitializeZone(MiRegionSystemPtes);
     MiInitializeZone(MiRegionLargeSystemPtes);
     MiInitializeZone(MiRegionPool);
+    MiInitializeZone(MiRegionDriverImages);
 }
 
 ULONG64 MiUsefulAlignment(PFN_NUMBER PageCount)
@@ -142,6 +145,26 @@ ULONG_PTR MiReserveAlignedSystemVa(PFN_NUMBER PageCount, PFN_NUMBER LeadingGuard
     return First != RTL_NO_BIT ? MiArchLayout[MiRegionSystemPtes].BaseVa +
                                      ((First + LeadingGuardPages) << PAGE_SHIFT)
                                : 0;
+}
+
+ULONG_PTR MiReserveSystemVaAt(MI_REGION Region, ULONG_PTR Va, PFN_NUMBER PageCount,
+                              PFN_NUMBER LeadingGuardPages)
+{
+    PMI_VA_ZONE Zone = &MiZones[Region];
+    const ULONG64 Page = ((Va - MiArchLayout[Region].BaseVa) >> PAGE_SHIFT) - LeadingGuardPages;
+    const ULONG64 Count = LeadingGuardPages + PageCount + 1;
+    if (MiMustFail(MM_FAIL_ADDRESSES) || Page >= Zone->Units.BitCount ||
+        Count > Zone->Units.BitCount - Page) {
+        return 0;
+    }
+    const KIRQL OldIrql = KiAcquireLock(&MiSystemVaLock);
+    const BOOLEAN IsFree = RtlFindClearRun(&Zone->Units, Count, 1, 0, Page) == Page;
+    if (IsFree) {
+        RtlSetBits(&Zone->Units, Page, Count);
+        Zone->UsedCount += Count;
+    }
+    KiReleaseLock(&MiSystemVaLock, OldIrql);
+    return IsFree ? Va : 0;
 }
 
 // The units that MiReserveSystemVa took for a piece.

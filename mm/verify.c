@@ -61,9 +61,10 @@ static BOOLEAN MiIsAliasMissing(PFN_NUMBER Pfn)
 static VOID MiVerifyFrame(PFN_NUMBER Pfn, const MMPFN *Element)
 {
     MiLocksSeen += Element->LockCount;
-    const BOOLEAN IsHidden = MiHasChosenCacheType((MI_PFN_STATE)Element->State) &&
-                             Element->CacheType != MiCacheUndecided &&
-                             Element->CacheType != MiCacheWriteBack;
+    const BOOLEAN IsHidden =
+        Element->State == MiPfnImage ||
+        (MiHasChosenCacheType((MI_PFN_STATE)Element->State) &&
+         Element->CacheType != MiCacheUndecided && Element->CacheType != MiCacheWriteBack);
     if (Element->State == MiPfnFree) {
         MiExpect(FALSE, "F3", "a free frame has a cache type or a mapping", Pfn);
         return;
@@ -142,6 +143,7 @@ static VOID MiVerifyPfnDatabase(VOID)
 //
 
 static ULONG64 MiTablesSeen;
+static ULONG64 MiImagePagesSeen;
 
 static VOID MiVerifyTable(PFN_NUMBER TablePfn, ULONG Level)
 {
@@ -208,6 +210,10 @@ static BOOLEAN MiVerifyLeaf(ULONG_PTR Va, ULONG Level, MMPTE Leaf, PVOID Context
     } else if (MiIsIn(MiRegionPool, Va)) {
         MiExpect(MiPfnState(Pfn) == MiPfnPool || MiPfnState(Pfn) == MiPfnDriver, "T4",
                  "a pool address leads to a frame that is not the pool's", Va);
+    } else if (MiIsIn(MiRegionDriverImages, Va)) {
+        MiImagePagesSeen += 1;
+        MiExpect(MiIsImageLeafConsistent(Va, Pfn, Protection), "I1",
+                 "a page of a driver's image is not as its frame and its record say", Va);
     } else {
         MiExpect(MiIsIn(MiRegionKernelImage, Va) && !MiIsWritableAndExecutable(Protection.Access),
                  "T4", "a leaf lies in no region, or the kernel image is writable and executable",
@@ -219,12 +225,15 @@ static BOOLEAN MiVerifyLeaf(ULONG_PTR Va, ULONG Level, MMPTE Leaf, PVOID Context
 static VOID MiVerifyPageTables(VOID)
 {
     MiTablesSeen = 0;
+    MiImagePagesSeen = 0;
     MiAliasesSeen = 0;
     MiMappedPagesSeen = 0;
     MiVerifyTable(MiRootPfn, MiArchTopLevel());
     MiExpect(MiTablesSeen == MiPfnStateCountOf(MiPfnTable), "T2",
              "some table is in the tree twice, or not at all", MiTablesSeen);
     MiWalkLeaves(MiVerifyLeaf, NULL);
+    MiExpect(MiImagePagesSeen == MiPfnStateCountOf(MiPfnImage), "I2",
+             "the pages of driver images are not the frames in that state", MiImagePagesSeen);
     MiExpect(MiAliasesSeen == MiAliasesExpected, "A1",
              "a frame's alias is missing from the direct map", MiAliasesSeen);
 }
@@ -346,7 +355,8 @@ ULONG MmVerify(VOID)
     MiVerifyPfnDatabase();
     MiVerifyPageTables();
     MiExpect(MiIsZoneConsistent(MiRegionSystemPtes) &&
-                 MiIsZoneConsistent(MiRegionLargeSystemPtes) && MiIsZoneConsistent(MiRegionPool),
+                 MiIsZoneConsistent(MiRegionLargeSystemPtes) && MiIsZoneConsistent(MiRegionPool) &&
+                 MiIsZoneConsistent(MiRegionDriverImages),
              "V1", "the bitmap of system addresses does not agree with its counts", 0);
     MiMappedPagesExpected = 0;
     MiEnumerateSlots(MiVerifyMapping, &Expected);
@@ -365,5 +375,6 @@ ULONG MmVerify(VOID)
     MiExpect(MiIsPoolConsistent(), "B1", "a pool page's list of free blocks is damaged", 0);
     MiExpect(MiAreBlocksConsistent(), "K2",
              "contiguous or non-cached memory is not as its record says", 0);
+    MiExpect(MiAreImagesConsistent(), "I1", "the records of driver images overlap", 0);
     return MiViolationCount;
 }

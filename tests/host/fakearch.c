@@ -15,8 +15,8 @@
 //   +-----------+------+------+-------+---------------------+-----+
 //
 // Memory. Physical memory is a sparse file. All of its RAM is visible at FakeFrame, for the fakes
-// and the tests; mm sees it where its page tables say: leaves in the direct map and in the pool's
-// region become real mappings of the file on the build machine, and go when the entry goes. The
+// and the tests; mm sees it where its page tables say: leaves in the direct map, in the pool's region
+// and in that of driver images become real mappings of the file on the build machine, and go when the entry goes. The
 // addresses of system PTEs are only numbers.
 #define _GNU_SOURCE
 #include <errno.h>
@@ -34,6 +34,7 @@ const MI_VIRTUAL_REGION MiArchLayout[MiRegionCount] = {
     [MiRegionSystemPtes] = {0x300000000000, 1 * GIB, "system PTEs"},
     [MiRegionLargeSystemPtes] = {0x380000000000, 512 * GIB, "large mappings"},
     [MiRegionPool] = {0x400000000000, 1 * GIB, "nonpaged pool"},
+    [MiRegionDriverImages] = {0x480000000000, 1 * GIB, "driver images"},
     [MiRegionKernelImage] = {0x600000000000, 1 * GIB, "kernel image"},
 };
 
@@ -227,6 +228,7 @@ VOID FakeInitializeArch(ULONG PhysicalBits, ULONG LargestLeafLevel)
 {
     const MI_VIRTUAL_REGION *DirectMap = &MiArchLayout[MiRegionDirectMap];
     const MI_VIRTUAL_REGION *Pool = &MiArchLayout[MiRegionPool];
+    const MI_VIRTUAL_REGION *Images = &MiArchLayout[MiRegionDriverImages];
     Arch.PhysicalBits = PhysicalBits;
     Arch.LargestLeafLevel = LargestLeafLevel;
     Arch.RootPfn = 0;
@@ -238,6 +240,7 @@ VOID FakeInitializeArch(ULONG PhysicalBits, ULONG LargestLeafLevel)
     MapFile(DirectMap->BaseVa, FAKE_BOOT_MAP_BYTES, 0);
     MapNothing(DirectMap->BaseVa + FAKE_BOOT_MAP_BYTES, DirectMap->ByteCount - FAKE_BOOT_MAP_BYTES);
     MapNothing(Pool->BaseVa, Pool->ByteCount);
+    MapNothing(Images->BaseVa, Images->ByteCount);
     WatchInitialize(PhysicalBits);
 }
 
@@ -249,7 +252,7 @@ static BOOLEAN IsInRegion(ULONG_PTR Va, MI_REGION Region)
 
 static BOOLEAN IsMirrored(ULONG_PTR Va)
 {
-    return IsInRegion(Va, MiRegionPool) ||
+    return IsInRegion(Va, MiRegionPool) || IsInRegion(Va, MiRegionDriverImages) ||
            (FakeMirrorsDirectMap && IsInRegion(Va, MiRegionDirectMap));
 }
 

@@ -153,6 +153,34 @@ static VOID Damage_to_a_block_is_seen(VOID)
     MmFreeNonCachedMemory(Va, 2 * PAGE_SIZE);
 }
 
+static VOID Damage_to_an_image_is_seen(VOID)
+{
+    const PUCHAR Va = MmAllocateImage(NULL, 2 * PAGE_SIZE);
+    const PUCHAR Second = MmAllocateImage(NULL, 2 * PAGE_SIZE);
+    const PRTL_INTERVAL_NODE Image = MiFindImage(Va);
+    PFN_NUMBER Pfn = MI_NO_PFN;
+    CHECK(MiTranslate((ULONG_PTR)Va, &Pfn));
+    const PMMPFN Frame = MiPfnElement(Pfn);
+    CHECK_EQUAL(MmVerify(), 0);
+    CHECK_DAMAGE(Frame->Flink, Frame->Flink + 1, "I1");
+    CHECK_DAMAGE(Frame->State, MiPfnPool, "I1");
+    CHECK_DAMAGE(Image->First, Image->First + 1, "I1");
+    CHECK_DAMAGE(Image->Last, Image->Last - 1, "I1");
+    CHECK_DAMAGE(Image->Height, 9, "I1");
+    CHECK_DAMAGE(MiFindImage(Second)->First, Image->Last, "I1");
+    const MMPTE Leaf = MiArchLoadPte(MiFindFirstPage((ULONG_PTR)Va));
+    const MI_PROTECTION Both = {MiAccessExecuteReadWrite, MiCacheWriteBack};
+    MiArchStorePte(MiFindFirstPage((ULONG_PTR)Va), MiArchMakeLeaf(1, Pfn, Both));
+    CheckSeen("I1");
+    MiArchStorePte(MiFindFirstPage((ULONG_PTR)Va), (MMPTE){0});
+    CheckSeen("I2");
+    MiArchFlushAll();
+    MiArchStorePte(MiFindFirstPage((ULONG_PTR)Va), Leaf);
+    CHECK_EQUAL(MmVerify(), 0);
+    MmFreeImage(Second);
+    MmFreeImage(Va);
+}
+
 static const HOST_TEST Tests[] = {
     HOST_ROW(Damage_to_the_frames_is_seen, "F1-F3, A1", &FakeMachineMax),
     HOST_ROW(Damage_to_a_mapping_is_seen, "M1, M2, V2", &FakeMachineMax),
@@ -163,6 +191,7 @@ static const HOST_TEST Tests[] = {
     HOST_ROW(A_table_that_is_in_no_tree_is_seen, "T2", &FakeMachineMax),
     HOST_ROW(A_ledger_without_a_mappings_hold_is_seen, "C2, C3", &FakeMachineMax),
     HOST_ROW(A_claim_of_RAM_is_seen, "O1", &FakeMachineMax),
+    HOST_ROW(Damage_to_an_image_is_seen, "I1, I2", &FakeMachineMax),
     HOST_ROW(Damage_to_a_block_is_seen, "K2, K3", &FakeMachineMax),
 };
 

@@ -176,6 +176,8 @@ ULONG KtCountLeaks(const MM_MEMORY_USE *Before)
            KtCountLeak("MDL pages", Before->MdlPages, After.MdlPages) +
            KtCountLeak("pages of driver memory", Before->DriverPages, After.DriverPages) +
            KtCountLeak("blocks of driver memory", Before->DriverBlocks, After.DriverBlocks) +
+           KtCountLeak("pages of driver images", Before->ImagePages, After.ImagePages) +
+           KtCountLeak("driver images", Before->Images, After.Images) +
            KtCountLeak("mappings", Before->Mappings, After.Mappings) +
            KtCountLeak("system PTEs", Before->SystemPtes, After.SystemPtes) +
            KtCountLeak("ledger entries", Before->LedgerEntries, After.LedgerEntries) +

@@ -16,6 +16,7 @@ const MI_VIRTUAL_REGION MiArchLayout[MiRegionCount] = {
     [MiRegionSystemPtes] = {0xFFFFF88000000000, 16 * GIB, "system PTEs"},
     [MiRegionLargeSystemPtes] = {0xFFFFF90000000000, 4 * TIB, "large system PTEs"},
     [MiRegionPool] = {0xFFFFF8A000000000, 16 * GIB, "pool"},
+    [MiRegionDriverImages] = {0xFFFFF80000000000, 1 * GIB, "driver images"},
     [MiRegionKernelImage] = {IMAGE_BASE_VA, 1 * GIB, "kernel image"},
 };
 
