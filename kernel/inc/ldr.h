@@ -19,13 +19,17 @@ struct _RUNTIME_FUNCTION;
 typedef struct _LDR_IMAGE {
     CHAR Name[LDR_NAME_BYTES]; // of the file: "nvme.sys"
     ULONG_PTR Base;            // page aligned
-    SIZE_T ByteCount;          // whole pages, headers included
+    SIZE_T ByteCount;          // whole pages, headers included; 0: the record is free
     ULONG_PTR EntryPoint;      // of an NTAPI routine; 0: none (an image that only exports)
     const struct _RUNTIME_FUNCTION *FunctionTable; // ascending, within the image; NULL: none
     ULONG FunctionCount;
-    ULONG ReferenceCount;         // by LdrLoadImage, and by each image that imports from this one
-    ULONG Version;                // odd while the record changes
-    struct _LDR_DETAILS *Details; // the loader's own
+
+    // The loader's own.
+    ULONG ReferenceCount;  // by LdrLoadImage, and by each image that imports from this one
+    ULONG Version;         // odd while the record changes
+    ULONG HeaderOffset;    // of the NT headers in the image
+    BOOLEAN IsInitialized; // its discardable sections are gone
+    ULONG64 Imports[LDR_MAXIMUM_IMAGES / 64]; // a bit for each image that this one imports from
 } LDR_IMAGE, *PLDR_IMAGE;
 
 // The image that Address lies in, or NULL. Takes no lock: any IRQL, and in a crash.
@@ -41,7 +45,7 @@ const LDR_IMAGE *LdrFindImage(ULONG_PTR Address);
 // STATUS_DRIVER_ORDINAL_NOT_FOUND      the same by number
 // STATUS_OBJECT_NAME_NOT_FOUND         imports from a module that is not loaded
 // STATUS_CONFLICTING_ADDRESSES         an image that cannot be moved, and its place is taken
-// STATUS_OBJECT_NAME_COLLISION         an image of this name is loaded
+// STATUS_IMAGE_ALREADY_LOADED          one of this name is
 // STATUS_INSUFFICIENT_RESOURCES        no memory
 _Must_inspect_result_ _IRQL_requires_max_(PASSIVE_LEVEL)
 NTSTATUS LdrLoadImage(_In_ const VOID *File, _In_ SIZE_T FileBytes, _In_ PCSTR Name,

@@ -27,3 +27,18 @@ static inline LONG LdrpCompareNames(PCSTR A, PCSTR B)
     }
     return (LONG)(UCHAR)*A - (LONG)(UCHAR)*B;
 }
+
+//
+// images.c: the loaded images.
+//
+
+// A record with these contents, which everybody sees from then on; its version is the record's own.
+// NULL: all are in use.
+PLDR_IMAGE LdrpPublishImage(_In_ const LDR_IMAGE *Contents);
+VOID LdrpWithdrawImage(_Inout_ PLDR_IMAGE Image);
+
+// The loaded images one after the other: the first one for NULL, behind the last one NULL.
+PLDR_IMAGE LdrpNextImage(_In_opt_ const LDR_IMAGE *Previous);
+
+ULONG LdrpIndexOfImage(_In_ const LDR_IMAGE *Image);
+PLDR_IMAGE LdrpImageOfIndex(_In_ ULONG Index);
