@@ -31,13 +31,27 @@ BOOLEAN RtlCopyString(PCHAR To, SIZE_T ToByteCount, PCSTR From);
 
 // -------------------------------------------------------------------------------------------------
 // Formatted print (kernel/rtl/print.c).
-//   %s %c %d %i %u %x %X %p %%   with l, ll, I64, z, h, hh   flags - and 0   width and precision,
-//   also as *
+//   numbers  %d %i %u %x %X %o   with l, ll, I64, I32, I, z, j, t, h, hh
+//   text     %s %c of the format's own kind, %S %C of the other; %hs %hc narrow, %ls %ws %lc wide
+//            %Z PANSI_STRING, %wZ PUNICODE_STRING
+//   %p %%    flags - 0 + # and space   width and precision, also as *
 // As on NT, "long" has 32 bits: %lx takes a ULONG, %llx and %I64x a ULONG64. %p prints 16 digits.
 // An unknown conversion prints itself and takes no argument.
 
 typedef VOID (*PRTL_SINK)(PVOID Context, const CHAR *Text, SIZE_T ByteCount);
+typedef VOID (*PRTL_WIDE_SINK)(PVOID Context, const WCHAR *Text, SIZE_T UnitCount);
 
+// Where formatted text goes: one of the two sinks is NULL.
+typedef struct _RTL_FORMAT_OUTPUT {
+    PRTL_SINK Sink;
+    PRTL_WIDE_SINK WideSink;
+    PVOID Context;
+    BOOLEAN HasUpperCasePointers; // %p as the C runtime prints it
+} RTL_FORMAT_OUTPUT, *PRTL_FORMAT_OUTPUT;
+
+// Format is a PCWSTR when the output is wide, else a PCSTR.
+VOID RtlFormatOutput(const RTL_FORMAT_OUTPUT *Output, const VOID *Format,
+                     __builtin_ms_va_list Arguments);
 VOID RtlFormat(PRTL_SINK Sink, PVOID Context, PCSTR Format, __builtin_ms_va_list Arguments);
 
 // Into a buffer, always terminated, cut to fit. Returns the length that the whole text has.

@@ -21,7 +21,8 @@
                         Apply(handoff) Apply(exception) Apply(lock) Apply(mdlpart)                 \
                             Apply(mdlprotect) Apply(contiguous) Apply(noncached) Apply(copy)       \
                                 Apply(mtrr) Apply(branches) Apply(damage) Apply(paths)             \
-                                    Apply(owners) Apply(imagememory) Apply(corpus) Apply(model)
+                                    Apply(owners) Apply(imagememory) Apply(crt) Apply(rtlstring)   \
+                                        Apply(corpus) Apply(model)
 
 #define DECLARE_SUITE(Name) extern const HOST_SUITE HostSuite_##Name;
 SUITES(DECLARE_SUITE)

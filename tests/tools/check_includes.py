@@ -29,6 +29,7 @@ FLOORS = (
     (r"arch/x64/", (DDK, COMPILER, CONTRACTS, r'"arch/x64/(mm/)?\w+\.h"', r'"mm/miarch\.h"')),
     (r"boot/", (DDK, r'"kernel/inc/(ke|kearch|loader|rtl)\.h"')),
     (r"kernel/(ke|rtl|kd)/", (DDK, COMPILER, CONTRACTS)),
+    (r"kernel/runtime/", (DDK, CONTRACTS, r'"kernel/runtime/\w+\.(h|inc)"')),
     (r"kernel/(io|ldr|ps|ob|ex|cm)/",
      (DDK, CONTRACTS, IO_CONTRACT, r'"mm/mm\.h"', r'"kernel/(io|ldr|ps|ob|ex|cm)/\w+\.h"')),
     (r"kernel/\w+\.[ch]$",
