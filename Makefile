@@ -70,7 +70,7 @@ iso: $(ISO) ## one ISO that boots under BIOS and UEFI
 run: $(ISO) | setup ## boots the ISO with a disk and a network card, and shows what it does
 	@python3 tests/qemu/demo.py --build $(BUILD)
 
-test: $(KERNEL) | setup ## host tests, every machine, mutations; the last line is the sum
+test: $(KERNEL) drivers | setup ## host tests, every machine, mutations; the last line is the sum
 	@python3 tests/qemu/run.py --build $(BUILD)
 
 host-test: ## mm compiled for this machine, under sanitizers
@@ -86,7 +86,7 @@ bench: | setup ## instructions per operation, beside Linux's
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/free DBG=0 all
 	@python3 tests/qemu/bench.py --build $(BUILD)/free
 
-gdb: $(KERNEL) | setup ## QEMU waits, gdb attaches with symbols
+gdb: $(KERNEL) drivers | setup ## QEMU waits, gdb attaches with symbols
 	@python3 tests/qemu/debug.py --build $(BUILD)
 
 docs: ## brings docs/coverage.md and the examples in docs/api up to date
@@ -147,7 +147,7 @@ $(EXPORT_LIBRARY): $(EXPORTS) kernel/ldr/makeexports.py
 	@mkdir -p $(@D)
 	@$(MAKE_EXPORTS) library $< > $@
 
-$(ISO): $(KERNEL) tests/qemu/images.py | setup
+$(ISO): $(KERNEL) $(DRIVERS) tests/qemu/images.py tests/tools/inf.py | setup
 	@echo "  ISO     $@"
 	@python3 tests/qemu/images.py iso $(KERNEL) $@
 

@@ -228,15 +228,66 @@ static BOOLEAN ReadLoaderName(PLOADER_BLOCK Block, const TAG *Tag)
     return TRUE;
 }
 
-// A module's name is the first word of its command line.
-static VOID CopyModuleName(PLOADER_MODULE Module, const CHAR *CommandLine)
+// GRUB puts a word with blanks into double quotes, and a backslash before a backslash or quote.
+// Copies the next word without them, as much of it as there is room for, and returns where to go on.
+static const CHAR *CopyWord(PCHAR Buffer, SIZE_T ByteCount, const CHAR *Text, PBOOLEAN WasCut)
 {
-    (VOID) RtlCopyString(Module->Name, sizeof(Module->Name), CommandLine);
-    for (PCHAR Character = Module->Name; *Character != '\0'; Character += 1) {
-        if (*Character == ' ') {
-            *Character = '\0';
+    BOOLEAN IsQuoted = FALSE;
+    SIZE_T Length = 0;
+
+    for (; *Text != '\0' && (IsQuoted || *Text != ' '); Text += 1) {
+        if (*Text == '"') {
+            IsQuoted = !IsQuoted;
+            continue;
+        }
+        if (*Text == '\\' && (Text[1] == '\\' || Text[1] == '"' || Text[1] == '\'')) {
+            Text += 1;
+        }
+        if (Length + 1 < ByteCount) {
+            Buffer[Length++] = *Text;
+        } else {
+            *WasCut = TRUE;
+        }
+    }
+    Buffer[Length] = '\0';
+    return Text;
+}
+
+static const CHAR *SkipBlanks(const CHAR *Text)
+{
+    while (*Text == ' ') {
+        Text += 1;
+    }
+    return Text;
+}
+
+// The first word is the module's name. A word of the others that does not fit is left out with all
+// that follow it: half a hardware id would be another one.
+static VOID ReadModuleCommandLine(PLOADER_MODULE Module, const CHAR *CommandLine)
+{
+    BOOLEAN WasCut = FALSE;
+    const CHAR *Text =
+        CopyWord(Module->Name, sizeof(Module->Name), SkipBlanks(CommandLine), &WasCut);
+    SIZE_T Used = 0;
+
+    for (Text = SkipBlanks(Text); *Text != '\0' && !WasCut; Text = SkipBlanks(Text)) {
+        const SIZE_T Start = Used != 0 ? Used + 1 : 0;
+        PCHAR Word = Module->Arguments + Start;
+        if (Start >= sizeof(Module->Arguments)) {
+            WasCut = TRUE;
             break;
         }
+        Text = CopyWord(Word, sizeof(Module->Arguments) - Start, Text, &WasCut);
+        if (!WasCut) {
+            if (Start != 0) {
+                Module->Arguments[Used] = ' ';
+            }
+            Used = Start + RtlStringLength(Word);
+        }
+    }
+    Module->Arguments[Used] = '\0';
+    if (WasCut) {
+        Note("the command line of a boot module is too long and was cut");
     }
 }
 
@@ -254,7 +305,7 @@ static BOOLEAN ReadModule(PLOADER_BLOCK Block, const TAG *Tag)
     PLOADER_MODULE Module = &Block->Modules[Block->ModuleCount++];
     Module->BaseAddress = Given->StartAddress;
     Module->ByteCount = Given->EndAddress - Given->StartAddress;
-    CopyModuleName(Module, Given->CommandLine);
+    ReadModuleCommandLine(Module, Given->CommandLine);
     AddLoadedRange(Block, Module->BaseAddress, Module->ByteCount, LoaderRangeModule);
     return TRUE;
 }

@@ -12,6 +12,7 @@
 #define LOADER_MAXIMUM_RANGES 64
 #define LOADER_MAXIMUM_MODULES 32
 #define LOADER_MODULE_NAME_BYTES 64
+#define LOADER_MODULE_ARGUMENTS_BYTES 1024
 #define LOADER_COMMAND_LINE_BYTES 256
 #define LOADER_NAME_BYTES 64
 #define LOADER_ROOT_POINTER_BYTES 36
@@ -48,10 +49,16 @@ typedef struct _LOADER_RANGE {
     LOADER_RANGE_KIND Kind;
 } LOADER_RANGE, *PLOADER_RANGE;
 
+// A file that the boot loader put into memory, on a page of its own: a driver's image. mm never uses
+// its pages, so that a driver can be loaded again; MmGetVirtualForPhysical says where to read it.
+// Name is the first word of the module's command line, Arguments are the others, with one blank
+// between them, and without what the boot loader does to blanks, quotes and backslashes: the
+// hardware ids that the driver is for, or the word "demand".
 typedef struct _LOADER_MODULE {
     ULONG64 BaseAddress;
     ULONG64 ByteCount;
-    CHAR Name[LOADER_MODULE_NAME_BYTES]; // the first word of the module's command line
+    CHAR Name[LOADER_MODULE_NAME_BYTES];
+    CHAR Arguments[LOADER_MODULE_ARGUMENTS_BYTES];
 } LOADER_MODULE, *PLOADER_MODULE;
 
 // The ELF symbol table (24-byte entries, ELF64_Sym) and its string table: a copy in the kernel image,

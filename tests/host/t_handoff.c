@@ -87,7 +87,7 @@ static VOID AppendModule(const CHAR *CommandLine)
 {
     struct {
         ULONG Start, End;
-        CHAR Text[32];
+        CHAR Text[2 * LOADER_MODULE_ARGUMENTS_BYTES];
     } Module = {.Start = 0x100000, .End = 0x100800};
     strcpy(Module.Text, CommandLine);
     AppendTag(TagModule, &Module, 8 + strlen(CommandLine) + 1);
@@ -170,6 +170,7 @@ static VOID Every_field_arrives(VOID)
     CHECK_EQUAL(Block.MemoryDescriptors[4].BaseAddress, 0x4000);
     CHECK_EQUAL(Block.ModuleCount, 1);
     CHECK_TEXT(Block.Modules[0].Name, "driver.sys");
+    CHECK_TEXT(Block.Modules[0].Arguments, "with arguments");
     CHECK_EQUAL(Block.Modules[0].ByteCount, 0x800);
     CHECK_EQUAL(Symbols.Table.Address, 0x5000);
     CHECK_EQUAL(Symbols.Strings.ByteCount, 100);
@@ -207,6 +208,66 @@ static VOID A_long_command_line_is_cut_and_noted(VOID)
     CHECK(ReadRecord(RecordBytes) == NULL);
     CHECK_EQUAL(strlen(Block.CommandLine), LOADER_COMMAND_LINE_BYTES - 1);
     CHECK(strstr(Printed, "command line is too long") != NULL);
+}
+
+static VOID ReadModuleLine(PCSTR Line)
+{
+    BeginRecord();
+    AppendMemoryMap(1);
+    AppendModule(Line);
+    AppendTag(TagEnd, "", 0);
+    CHECK(ReadRecord(RecordBytes) == NULL);
+}
+
+static VOID The_words_of_a_module_come_as_they_were_written(VOID)
+{
+    // What GRUB makes of a command line, and what was meant.
+    static const struct {
+        PCSTR Given;
+        PCSTR Name;
+        PCSTR Arguments;
+    } Rows[] = {
+        {"", "", ""},
+        {"x.sys", "x.sys", ""},
+        {"x.sys ", "x.sys", ""},
+        {"  x.sys   demand  ", "x.sys", "demand"},
+        {"x.sys PCI\\\\VEN_1234&DEV_11E8 PCI\\\\CC_010802", "x.sys",
+         "PCI\\VEN_1234&DEV_11E8 PCI\\CC_010802"},
+        {"x.sys PCI\\VEN_1234", "x.sys", "PCI\\VEN_1234"}, // another boot loader's
+        {"\"a b.sys\" one\\\"two\\' three\\", "a b.sys", "one\"two' three\\"},
+        {"x.sys \"open", "x.sys", "open"},
+    };
+
+    for (ULONG Index = 0; Index < ARRAYSIZE(Rows); Index += 1) {
+        ReadModuleLine(Rows[Index].Given);
+        CHECK_TEXT(Block.Modules[0].Name, Rows[Index].Name);
+        CHECK_TEXT(Block.Modules[0].Arguments, Rows[Index].Arguments);
+        CHECK_EQUAL(PrintedBytes, 0);
+    }
+}
+
+// A word that does not fit goes as a whole, and so do those behind it, wherever the limit falls.
+static VOID A_long_module_line_is_cut_between_words_and_noted(VOID)
+{
+    for (ULONG First = 1; First <= 8; First += 1) {
+        CHAR Line[2 * LOADER_MODULE_ARGUMENTS_BYTES] = "x.sys ";
+        memset(Line + 6, '7', First);
+        for (ULONG Word = 0; Word < LOADER_MODULE_ARGUMENTS_BYTES / 8; Word += 1) {
+            strcat(Line, " 1234567");
+        }
+        strcat(Line, " 8");
+        ReadModuleLine(Line);
+        const SIZE_T Length = strlen(Block.Modules[0].Arguments);
+        CHECK(Length < LOADER_MODULE_ARGUMENTS_BYTES &&
+              Length + 8 >= LOADER_MODULE_ARGUMENTS_BYTES);
+        CHECK_TEXT(Block.Modules[0].Arguments + Length - 8, " 1234567");
+        CHECK(strstr(Printed, "command line of a boot module is too long") != NULL);
+    }
+    CHAR Name[LOADER_MODULE_NAME_BYTES + 1] = "";
+    memset(Name, 'n', LOADER_MODULE_NAME_BYTES);
+    ReadModuleLine(Name);
+    CHECK_EQUAL(strlen(Block.Modules[0].Name), LOADER_MODULE_NAME_BYTES - 1);
+    CHECK(strstr(Printed, "command line of a boot module is too long") != NULL);
 }
 
 static VOID A_record_without_a_memory_map_is_refused(VOID)
@@ -301,6 +362,8 @@ static const HOST_TEST Tests[] = {
     HOST_ROW(A_long_memory_map_is_cut_and_noted, "boot", NULL),
     HOST_ROW(Too_many_modules_are_cut_and_noted, "boot", NULL),
     HOST_ROW(A_long_command_line_is_cut_and_noted, "boot", NULL),
+    HOST_ROW(The_words_of_a_module_come_as_they_were_written, "boot", NULL),
+    HOST_ROW(A_long_module_line_is_cut_between_words_and_noted, "boot", NULL),
     HOST_ROW(A_record_without_a_memory_map_is_refused, "boot", NULL),
     HOST_ROW(A_malformed_tag_is_refused_by_name, "boot", NULL),
     HOST_ROW(Every_shortened_record_is_refused, "boot", NULL),

@@ -5,10 +5,14 @@
   core   GRUB's core image with the kernel inside, for QEMU's -kernel under SeaBIOS: the quickest
   efi    the same as an EFI program, for QEMU's -kernel under OVMF
 
+Drivers go along as GRUB's modules, beside the kernel: `module2 /boot/x.sys x.sys ARGUMENTS`. The
+arguments say what the driver is for: hardware ids, or the word `demand`.
+
 The kernel's command line is part of GRUB's configuration, so each command line has an image of its
 own; ImageStore makes them on demand.
 
 As a program:  images.py iso|core|efi KERNEL OUTPUT [COMMAND LINE]
+The drivers are those of the folder `drivers` beside the kernel.
 """
 
 import io
@@ -17,22 +21,70 @@ import sys
 import tarfile
 import tempfile
 import threading
+from dataclasses import dataclass
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
+import inf  # noqa: E402
 
 GRUB_LIBRARY = Path("/usr/lib/grub")
 GRUB_PREFIX = "(memdisk)/boot/grub"
 MODULES = ["memdisk", "tar", "multiboot2", "normal", "configfile"]
 
 
-def grub_configuration(command_line):
+DEMAND = "demand"  # an argument: nothing loads the driver but a test that asks for it
+
+
+@dataclass(frozen=True)
+class Module:
+    """A driver that is put beside the kernel."""
+    path: Path
+    arguments: tuple = ()  # words
+
+    @property
+    def name(self):
+        return self.path.name
+
+
+def module_of(path, ids=None):
+    """A driver with the ids given, or else with those of the .inf beside it, if there is one."""
+    path = Path(path)
+    beside = path.with_suffix(".inf")
+    if ids is None:
+        ids = inf.read(beside).hardware_ids if beside.exists() else ()
+    return Module(path, tuple(ids))
+
+
+def own_drivers(kernel):
+    """The drivers that belong to a kernel."""
+    return tuple(module_of(path) for path in sorted(Path(kernel).parent.glob("drivers/*.sys")))
+
+
+def quote(word):
+    """A word for GRUB's shell, to which backslash, & and quotes mean something."""
+    if "'" in word or "\n" in word:
+        raise ValueError(f"GRUB cannot be given the word {word}")
+    return f"'{word}'"
+
+
+def grub_configuration(command_line, modules):
+    lines = [f"    module2 /boot/{module.name} {' '.join(map(quote, (module.name, *module.arguments)))}\n"
+             for module in modules]
     return (
         "set timeout=0\n"
         "set default=0\n"
         'menuentry "IoSpace" {\n'
         f"    multiboot2 /boot/iospace {command_line}\n"
+        f"{''.join(lines)}"
         "    boot\n"
         "}\n"
     )
+
+
+def files_of(kernel, modules):
+    """{path in the image: its bytes}; the configuration comes beside them."""
+    return {"boot/iospace": Path(kernel).read_bytes(),
+            **{f"boot/{module.name}": module.path.read_bytes() for module in modules}}
 
 
 def run(command):
@@ -41,12 +93,10 @@ def run(command):
         raise RuntimeError(f"{command[0]} failed: {done.stderr.strip()}")
 
 
-def make_memdisk(kernel, command_line, path):
-    files = {
-        "boot/iospace": Path(kernel).read_bytes(),
-        # A core image starts in a memory disk, where "/" is not the root of anything.
-        "boot/grub/grub.cfg": b"set root=memdisk\n" + grub_configuration(command_line).encode(),
-    }
+def make_memdisk(kernel, command_line, modules, path):
+    # A core image starts in a memory disk, where "/" is not the root of anything.
+    configuration = "set root=memdisk\n" + grub_configuration(command_line, modules)
+    files = {**files_of(kernel, modules), "boot/grub/grub.cfg": configuration.encode()}
     with tarfile.open(path, "w") as archive:
         for name, data in files.items():
             entry = tarfile.TarInfo(name)
@@ -54,30 +104,31 @@ def make_memdisk(kernel, command_line, path):
             archive.addfile(entry, io.BytesIO(data))
 
 
-def make_grub_program(kernel, output, command_line, target, modules):
+def make_grub_program(kernel, output, command_line, modules, target, grub_modules):
     with tempfile.TemporaryDirectory() as folder:
         memdisk = Path(folder, "memdisk.tar")
-        make_memdisk(kernel, command_line, memdisk)
+        make_memdisk(kernel, command_line, modules, memdisk)
         run(["grub-mkimage", "-O", target, "-o", str(output), "-m", str(memdisk), "-p", GRUB_PREFIX]
-            + MODULES + modules)
+            + MODULES + grub_modules)
 
 
-def make_core(kernel, output, command_line):
-    make_grub_program(kernel, output, command_line, "i386-pc", ["biosdisk"])
+def make_core(kernel, output, command_line, modules):
+    make_grub_program(kernel, output, command_line, modules, "i386-pc", ["biosdisk"])
     loader = GRUB_LIBRARY / "i386-pc" / "lnxboot.img"
     output.write_bytes(loader.read_bytes() + output.read_bytes())
 
 
-def make_efi(kernel, output, command_line):
-    make_grub_program(kernel, output, command_line, "x86_64-efi", [])
+def make_efi(kernel, output, command_line, modules):
+    make_grub_program(kernel, output, command_line, modules, "x86_64-efi", [])
 
 
-def make_iso(kernel, output, command_line):
+def make_iso(kernel, output, command_line, modules):
     with tempfile.TemporaryDirectory() as folder:
-        grub = Path(folder, "boot", "grub")
-        grub.mkdir(parents=True)
-        Path(folder, "boot", "iospace").write_bytes(Path(kernel).read_bytes())
-        (grub / "grub.cfg").write_text(grub_configuration(command_line))
+        Path(folder, "boot", "grub").mkdir(parents=True)
+        for name, data in files_of(kernel, modules).items():
+            Path(folder, name).write_bytes(data)
+        Path(folder, "boot", "grub", "grub.cfg").write_text(
+            grub_configuration(command_line, modules))
         run(["grub-mkrescue", "-o", str(output), folder])
 
 
@@ -85,21 +136,23 @@ MAKERS = {"iso": make_iso, "core": make_core, "efi": make_efi}
 
 
 class ImageStore:
-    """Makes each (door, command line) once; safe to ask from several threads."""
+    """Makes each (door, command line, modules) once; safe to ask from several threads."""
 
     def __init__(self, kernel, folder):
-        self.kernel = kernel
+        self.kernel = Path(kernel)
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.images = {}
         self.lock = threading.Lock()
 
-    def get(self, door, command_line):
+    def get(self, door, command_line, more=()):
+        """`more`: modules besides the kernel's own drivers."""
         with self.lock:
-            key = (door, command_line)
+            key = (door, command_line, more)
             if key not in self.images:
                 path = self.folder / f"{len(self.images):03}.{door}"
-                MAKERS[door](self.kernel, path, command_line)
+                modules = own_drivers(self.kernel) + more
+                MAKERS[door](self.kernel, path, command_line, modules)
                 self.images[key] = path
             return self.images[key]
 
@@ -108,7 +161,7 @@ def main():
     if len(sys.argv) < 4 or sys.argv[1] not in MAKERS:
         sys.exit(__doc__)
     door, kernel, output = sys.argv[1:4]
-    MAKERS[door](kernel, Path(output), " ".join(sys.argv[4:]))
+    MAKERS[door](kernel, Path(output), " ".join(sys.argv[4:]), own_drivers(kernel))
 
 
 if __name__ == "__main__":

@@ -72,6 +72,7 @@ class Machine:
     devices: tuple = ALL_DEVICES
     arguments: tuple = ()  # more of QEMU's command line
     options: str = "mode=test"  # the kernel's command line
+    drivers: tuple = ()  # tests/drivers that are started, besides drivers/; the rest is on demand
     timeout: int = 120  # seconds
     status: int = PASSED  # or several that will do
     floor: int = 1  # the least number of passed checks; 0: the guest runs no self-tests
@@ -85,6 +86,11 @@ class Machine:
     @property
     def command_line(self):
         return self.options + (" oracle" if self.oracle else "")
+
+    @property
+    def has_test_drivers(self):
+        """Whether the guest has the drivers of tests/drivers beside it."""
+        return bool(self.drivers) or "mode=test" in self.options.split()
 
 
 # Lines of the demonstration.
