@@ -8,6 +8,7 @@
 #include "kernel/inc/ke.h"
 #include "kernel/inc/kearch.h"
 #include "kernel/inc/loader.h"
+#include "kernel/inc/ps.h"
 #include "kernel/inc/ob.h"
 #include "kernel/inc/rtl.h"
 #include "kernel/inc/tests.h"
@@ -27,6 +28,7 @@ static BOOLEAN KiRunTestMode(const LOADER_BLOCK *LoaderBlock)
 static BOOLEAN KiRunBenchMode(const LOADER_BLOCK *LoaderBlock)
 {
     UNREFERENCED_PARAMETER(LoaderBlock);
+    KeStopClock(); // so that the counts repeat
     KiRunBenchmarks();
     return TRUE;
 }
@@ -92,10 +94,21 @@ static VOID KiStartMemory(const LOADER_BLOCK *LoaderBlock)
     MmInitSystem(LoaderBlock);
 }
 
+static VOID KiStartDispatcher(VOID)
+{
+    const PVOID IdleStack = MmCreateKernelStack(NULL);
+    if (IdleStack == NULL) {
+        KeBugCheckEx(PHASE0_INITIALIZATION_FAILED, 1, 0, 0, 0);
+    }
+    KeInitializeDispatcher(IdleStack, MM_KERNEL_STACK_BYTES);
+    PsInitSystem();
+    KeStartClock();
+}
+
 static VOID KiStartInterrupts(VOID)
 {
     KeArchInitializeInterrupts();
-    KeArchRestoreInterrupts(TRUE);
+    KiStartDispatcher();
 }
 
 DECLSPEC_NORETURN VOID KiSystemStartup(PLOADER_BLOCK LoaderBlock)

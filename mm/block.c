@@ -1,10 +1,10 @@
-// Blocks: contiguous and non-cached memory that drivers have. What contiguous.c and noncached.c
-// share: where a block lies, and how it is found again.
+// Blocks: contiguous and non-cached memory that drivers have, and the stacks of threads. What
+// contiguous.c, noncached.c and stack.c share: where a block lies, and how it is found again.
 //
 //   cached             the direct map shows it already, side by side where the frames are
 //   uncached,          addresses of its own in the pool's region; its frames lose their place in
 //   write-combined     the direct map (alias.c)
-//   executable         addresses of its own, and the direct map shows it, too
+//   executable, stack  addresses of its own, and the direct map shows it, too
 //
 // The frames come linked through MMPFN.Flink, in order, so that a block need not know whether they
 // adjoin. The links are gone once it is made.
@@ -27,9 +27,10 @@ static PMI_BLOCK MiBlockOf(PRTL_INTERVAL_NODE Node)
     return Node != NULL ? CONTAINING_RECORD(Node, MI_BLOCK, Node) : NULL;
 }
 
-static BOOLEAN MiNeedsAddresses(MI_PROTECTION Protection)
+static BOOLEAN MiNeedsAddresses(const MI_BLOCK *Block)
 {
-    return Protection.CacheType != MiCacheWriteBack || Protection.Access != MiAccessReadWrite;
+    return Block->Kind == MiBlockStack || Block->Protection.CacheType != MiCacheWriteBack ||
+           Block->Protection.Access != MiAccessReadWrite;
 }
 
 //
@@ -53,9 +54,10 @@ static ULONG_PTR MiPrepareBlock(PFN_NUMBER FirstPfn, PFN_NUMBER PageCount, MI_CA
 }
 
 // Gives every frame its type, and maps it where Va is not its place in the direct map. Cannot fail.
-static VOID MiCommitBlock(ULONG_PTR Va, PFN_NUMBER FirstPfn, MI_PROTECTION Protection)
+static VOID MiCommitBlock(const MI_BLOCK *Block, ULONG_PTR Va, PFN_NUMBER FirstPfn)
 {
-    const BOOLEAN IsMapped = MiNeedsAddresses(Protection);
+    const MI_PROTECTION Protection = Block->Protection;
+    const BOOLEAN IsMapped = MiNeedsAddresses(Block);
     PFN_NUMBER Pfn = FirstPfn;
     for (ULONG_PTR At = Va; Pfn != MI_NO_PFN; At += PAGE_SIZE) {
         const PFN_NUMBER Next = MiNextInChain(Pfn);
@@ -82,7 +84,7 @@ PVOID MiCreateBlock(const MI_BLOCK *Block, PFN_NUMBER FirstPfn)
     if (Record == NULL) {
         return NULL;
     }
-    const ULONG_PTR Va = MiNeedsAddresses(Block->Protection)
+    const ULONG_PTR Va = MiNeedsAddresses(Block)
                              ? MiPrepareBlock(FirstPfn, PageCount, Block->Protection.CacheType)
                              : (ULONG_PTR)MiFrameToVa(FirstPfn);
     if (Va == 0) {
@@ -93,7 +95,7 @@ PVOID MiCreateBlock(const MI_BLOCK *Block, PFN_NUMBER FirstPfn)
     Record->Node.First = Va >> PAGE_SHIFT;
     Record->Node.Last = Record->Node.First + PageCount - 1;
     Record->Time = KeReadCycles();
-    MiCommitBlock(Va, FirstPfn, Block->Protection);
+    MiCommitBlock(Block, Va, FirstPfn);
     MiInsertBlock(Record);
     if (MiIsVerifying()) {
         MiFillRandom((PVOID)Va, PageCount << PAGE_SHIFT);
@@ -175,7 +177,7 @@ VOID MiDestroyBlock(PMI_BLOCK Block)
     const KIRQL OldIrql = KiAcquireLock(&MiBlockLock);
     RtlRemoveInterval(&MiBlocks, &Block->Node);
     KiReleaseLock(&MiBlockLock, OldIrql);
-    if (MiNeedsAddresses(Block->Protection)) {
+    if (MiNeedsAddresses(Block)) {
         MiUnmapBlock(Block);
     }
     for (PFN_NUMBER Pfn = FirstPfn; Pfn != MI_NO_PFN; Pfn = MiNextInChain(Pfn)) {

@@ -175,6 +175,7 @@ static VOID MiReportBlock(const MI_BLOCK *Block, PVOID Context)
     static const CHAR *const Names[] = {
         [MiBlockContiguous] = "contiguous memory",
         [MiBlockNonCached] = "non-cached memory",
+        [MiBlockStack] = "the stack of a thread",
     };
     C_ASSERT(ARRAYSIZE(Names) == MiBlockKindCount);
     MI_LEAK_REPORT *Report = Context;

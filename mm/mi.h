@@ -869,6 +869,7 @@ ULONG64 MiSparePoolPageCount(VOID);
 typedef enum _MI_BLOCK_KIND {
     MiBlockContiguous,
     MiBlockNonCached,
+    MiBlockStack,
     MiBlockKindCount,
 } MI_BLOCK_KIND;
 

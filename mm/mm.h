@@ -63,6 +63,20 @@ VOID MmDescribeLastRefusal(_Out_ PCHAR Buffer, _In_ SIZE_T ByteCount);
 VOID MmReleaseMdlChain(_In_opt_ PMDL First);
 
 //
+// Stacks of threads. IRQL <= DISPATCH_LEVEL.
+//
+
+#define MM_KERNEL_STACK_BYTES 0x6000
+
+// The end of a new stack of MM_KERNEL_STACK_BYTES: the address behind its highest byte. Below it and
+// above it lies a page that is never mapped, so that running over either end faults. Caller is who
+// wants the thread. NULL: no memory.
+_Must_inspect_result_ PVOID MmCreateKernelStack(_In_opt_ PVOID Caller);
+
+// Of a thread that will not run again. MEMORY_MANAGEMENT: StackBase is no stack's end.
+VOID MmDeleteKernelStack(_In_ PVOID StackBase);
+
+//
 // Reports.
 //
 

@@ -8,6 +8,7 @@
 #include "arch/x64/x64.h"
 
 #include "kernel/inc/ke.h"
+#include "kernel/inc/ps.h"
 #include "kernel/inc/rtl.h"
 #include "mm/miarch.h"
 
@@ -124,7 +125,10 @@ static VOID KiInitializePcr(ULONG Number)
 {
     KPCR *Pcr = &KiPcrs[Number];
     Pcr->Self = Pcr;
+    Pcr->CurrentPrcb = &Pcr->MxCsr;
+    Pcr->MxCsr = MXCSR_ALL_MASKED;
     Pcr->Number = (USHORT)Number;
+    Pcr->CurrentThread = KiGetInitialThread(Number);
     KeArchWriteMsr(MSR_GS_BASE, (ULONG64)Pcr);
 }
 

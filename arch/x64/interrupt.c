@@ -22,6 +22,7 @@
 #include "arch/x64/x64.h"
 
 #include "kernel/inc/ke.h"
+#include "kernel/inc/ps.h"
 
 #define IRQL_OF_VECTOR(Vector) ((KIRQL)((Vector) >> 4))
 
@@ -63,8 +64,8 @@ static VOID KiRunClass(const KI_INTERRUPT_CLASS *Class, ULONG Vector)
 {
     const KIRQL Irql = IRQL_OF_VECTOR(Vector);
     const KIRQL OldIrql = KeArchReadIrql();
-    struct _KM_TRY_FRAME *const Handlers = KeArchGetPcr()->ExceptionList;
-    KeArchGetPcr()->ExceptionList = NULL;
+    struct _KM_TRY_FRAME *const Handlers = KeArchGetCurrentThread()->ExceptionList;
+    KeArchGetCurrentThread()->ExceptionList = NULL;
     KeArchGetPcr()->InterruptCount += 1;
     KeArchWriteIrql(Irql);
     if (Class->IsAcknowledgedFirst) {
@@ -77,7 +78,7 @@ static VOID KiRunClass(const KI_INTERRUPT_CLASS *Class, ULONG Vector)
     if (!Class->IsAcknowledgedFirst) {
         KiAcknowledgeInterrupt();
     }
-    KeArchGetPcr()->ExceptionList = Handlers;
+    KeArchGetCurrentThread()->ExceptionList = Handlers;
     KeArchWriteIrql(OldIrql);
 }
 

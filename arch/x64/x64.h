@@ -25,6 +25,8 @@
 #define CR4_SMAP (1ull << 21)
 #define CR4_PKS (1ull << 24)
 
+#define MXCSR_ALL_MASKED 0x1F80 // no SSE exception is raised; round to nearest
+
 #define RFLAGS_IF (1ull << 9)
 
 // Model-specific registers.

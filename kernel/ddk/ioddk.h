@@ -5,6 +5,7 @@
 #include <ntstatus.h>
 
 #include <busddk.h>
+#include <dispatchddk.h>
 #include <keddk.h>
 #include <mmddk.h>
 

@@ -6,7 +6,7 @@
 #include <ntstatus.h>
 
 struct _IRP;
-typedef struct _EPROCESS *PEPROCESS; // opaque: this kernel has no processes
+typedef struct _EPROCESS *PEPROCESS; // opaque; see <dispatchddk.h>
 
 // -------------------------------------------------------------------------------------------------
 // Pages.

@@ -26,7 +26,7 @@
 #define ARRAYSIZE(Array) (sizeof(Array) / sizeof((Array)[0]))
 #define UNREFERENCED_PARAMETER(Name) ((VOID)(Name))
 
-typedef void VOID, *PVOID, *HANDLE;
+typedef void VOID, *PVOID, *HANDLE, **PHANDLE;
 typedef char CHAR, *PCHAR, *PSTR;
 typedef const char *PCSTR, *PCCH;
 typedef signed char CCHAR, SCHAR;
@@ -56,6 +56,7 @@ C_ASSERT(sizeof(WCHAR) == 2 && sizeof(BOOLEAN) == 1 && sizeof(CSHORT) == 2);
 
 #define MAXUCHAR 0xFF
 #define MAXUSHORT 0xFFFF
+#define MINLONG 0x80000000
 #define MAXLONG 0x7FFFFFFF
 #define MAXULONG 0xFFFFFFFFU
 #define MAXLONGLONG 0x7FFFFFFFFFFFFFFFLL
@@ -83,6 +84,20 @@ typedef union _LARGE_INTEGER {
 
 C_ASSERT(sizeof(LARGE_INTEGER) == 8);
 C_ASSERT(FIELD_OFFSET(LARGE_INTEGER, HighPart) == 4);
+
+typedef union _ULARGE_INTEGER {
+    struct {
+        ULONG LowPart;
+        ULONG HighPart;
+    };
+    struct {
+        ULONG LowPart;
+        ULONG HighPart;
+    } u;
+    ULONGLONG QuadPart;
+} ULARGE_INTEGER, *PULARGE_INTEGER;
+
+C_ASSERT(sizeof(ULARGE_INTEGER) == 8);
 
 typedef LARGE_INTEGER PHYSICAL_ADDRESS, *PPHYSICAL_ADDRESS;
 

@@ -132,7 +132,7 @@ VOID KiRegisterCode(PCSTR Name, ULONG_PTR Base, SIZE_T ByteCount, BOOLEAN IsDriv
 // Whose code Address is; NULL: nobody's but the kernel's.
 PCSTR KiFindCodeOwner(ULONG_PTR Address);
 
-// TRUE for an address in the stack of a processor.
+// TRUE for an address in the stack of a thread. Above DISPATCH_LEVEL only the current thread's is known.
 BOOLEAN KiIsStackAddress(ULONG_PTR Address);
 
 // -------------------------------------------------------------------------------------------------

@@ -39,21 +39,39 @@ extern KE_FEATURES KeFeatures;
 
 #define KE_MAXIMUM_PROCESSORS 8
 
+#define KI_PRIORITY_COUNT 32
+
 typedef struct _KPCR {
-    struct _KM_TRY_FRAME *ExceptionList; // 0x00: the innermost handler (kernel/ke/exception.c)
-    UCHAR Reserved0[0x18 - 0x08];
+    UCHAR Reserved0[0x18];
     struct _KPCR *Self; // 0x18
+    PVOID CurrentPrcb;  // 0x20: what NT calls the PRCB begins at MxCsr
     ULONG HeldRanks;    // bit r: this processor holds a lock of rank r
     ULONG Reserved1;
     ULONG64 SpuriousInterrupts; // vectors that nothing was given
     ULONG64 InterruptCount;     // all others
-    UCHAR Reserved2[0x184 - 0x38];
+    UCHAR Reserved2[0x180 - 0x40];
+    ULONG MxCsr;   // 0x180: what a thread begins with
     USHORT Number; // 0x184
     USHORT Reserved3;
-    PVOID CurrentThread; // 0x188
+    struct _KTHREAD *CurrentThread; // 0x188
+
+    // The dispatcher's. KiDispatcherLock is for the ready lists, DpcLock for the DPCs.
+    struct _KTHREAD *IdleThread;
+    LIST_ENTRY ReadyLists[KI_PRIORITY_COUNT];
+    ULONG ReadySummary;   // bit p: the ready list of priority p is not empty
+    BOOLEAN QuantumEnded; // of the current thread
+    BOOLEAN DpcRequested; // the dispatch interrupt is on its way
+    BOOLEAN DpcRunning;   // KiRetireDpcs is at work
+    BOOLEAN TimersDue;
+    LIST_ENTRY DpcList;
+    KSPIN_LOCK DpcLock;
+    ULONG64 SwitchCount;
+    ULONG64 DpcCount;
 } KPCR, *PKPCR;
 
 C_ASSERT(FIELD_OFFSET(KPCR, Self) == 0x18);
+C_ASSERT(FIELD_OFFSET(KPCR, CurrentPrcb) == 0x20);
+C_ASSERT(FIELD_OFFSET(KPCR, MxCsr) == 0x180);
 C_ASSERT(FIELD_OFFSET(KPCR, Number) == 0x184);
 C_ASSERT(FIELD_OFFSET(KPCR, CurrentThread) == 0x188);
 
@@ -69,6 +87,23 @@ DECLSPEC_NORETURN VOID KeArchHalt(VOID);
 
 ULONG64 KeArchReadMsr(ULONG Msr);
 VOID KeArchWriteMsr(ULONG Msr, ULONG64 Value);
+
+// -------------------------------------------------------------------------------------------------
+// Threads.
+
+// Saves what must survive a call in the stack of From, and goes on in To, whose KTHREAD.StackPointer
+// was left by this routine or made by KeArchPrepareStack.
+VOID KeArchSwitchStack(struct _KTHREAD *From, struct _KTHREAD *To);
+
+// A stack that ends below StackBase, from which KeArchSwitchStack goes to KiStartThread(). Returns its
+// StackPointer.
+ULONG64 KeArchPrepareStack(ULONG_PTR StackBase);
+
+// Upward: the beginning of a thread, at DISPATCH_LEVEL, with the dispatcher's lock held.
+DECLSPEC_NORETURN VOID KiStartThread(VOID);
+
+// Waits for an interrupt.
+VOID KeArchIdle(VOID);
 
 // -------------------------------------------------------------------------------------------------
 // Ports.
@@ -169,6 +204,7 @@ VOID KiDeviceInterrupt(ULONG Vector); // at the vector's IRQL
 //   KIRQL KeArchReadIrql(VOID)         IRQL is the task-priority register and nothing else
 //   VOID KeArchWriteIrql(KIRQL Irql)
 //   PKPCR KeArchGetPcr(VOID)
+//   PKTHREAD KeArchGetCurrentThread(VOID)   one load: the thread may move to another processor
 //   VOID KeArchPause(VOID)             in every loop that waits
 //
 #include <kearchinline.h>

@@ -1,40 +1,40 @@
 // Exceptions: from the raise to the innermost handler.
 //
-//   KPCR.ExceptionList ──▶ innermost frame ──Previous──▶ next outer one ──▶ ... ──▶ NULL
+//   KTHREAD.ExceptionList ──▶ innermost frame ──Previous──▶ next outer one ──▶ ... ──▶ NULL
 //
 // The frames lie in the stack, in the routines that handle. A raise takes the innermost one out of
 // the chain and continues there; whatever lay between is gone with its part of the stack. The catch
 // runs outside of its own try, so that what it raises goes to the next outer handler.
 //
-// The chain belongs to the processor, because a processor has one stack; with threads it will be the
-// thread's.
+// The chain is the thread's. An interrupt begins an empty one (arch/x64/interrupt.c).
 //
 // Invariants:
 //   X1  A frame is left before the ones around it.
 //   X2  A raise happens with no more of the kernel's locks held than its handler's try began with:
 //       nobody would release them.
-// Lock: none; a processor walks its own chain.
+// Lock: none; a thread walks its own chain.
 #include <except.h>
 
 #include "kernel/inc/ke.h"
 #include "kernel/inc/kearch.h"
+#include "kernel/inc/ps.h"
 
 VOID NTAPI KmEnterTry(PKM_TRY_FRAME Frame)
 {
-    const PKPCR Pcr = KeArchGetPcr();
-    Frame->Previous = Pcr->ExceptionList;
-    Frame->HeldRanks = Pcr->HeldRanks;
+    const PKTHREAD Thread = KeArchGetCurrentThread();
+    Frame->Previous = Thread->ExceptionList;
+    Frame->HeldRanks = KeArchGetPcr()->HeldRanks;
     Frame->State = KmTryInside;
-    Pcr->ExceptionList = Frame;
+    Thread->ExceptionList = Frame;
 }
 
 // Called once or more on every way out.
 VOID NTAPI KmLeaveTry(PKM_TRY_FRAME Frame)
 {
     if (Frame->State == KmTryInside) {
-        const PKPCR Pcr = KeArchGetPcr();
-        NT_ASSERT_INVARIANT("X1", Pcr->ExceptionList == Frame);
-        Pcr->ExceptionList = Frame->Previous;
+        const PKTHREAD Thread = KeArchGetCurrentThread();
+        NT_ASSERT_INVARIANT("X1", Thread->ExceptionList == Frame);
+        Thread->ExceptionList = Frame->Previous;
     }
     Frame->State = KmTryDone;
 }
@@ -52,13 +52,13 @@ static DECLSPEC_NORETURN VOID KiStopUnhandled(PCSTR Routine, NTSTATUS Status, co
 DECLSPEC_NORETURN VOID KiRaiseStatus(PCSTR Routine, NTSTATUS Status, const VOID *Caller)
 {
     NT_ASSERT(KeGetCurrentIrql() <= DISPATCH_LEVEL);
-    const PKPCR Pcr = KeArchGetPcr();
-    const PKM_TRY_FRAME Frame = Pcr->ExceptionList;
+    const PKTHREAD Thread = KeArchGetCurrentThread();
+    const PKM_TRY_FRAME Frame = Thread->ExceptionList;
     if (Frame == NULL) {
         KiStopUnhandled(Routine, Status, Caller);
     }
-    NT_ASSERT_INVARIANT("X2", Frame->HeldRanks == Pcr->HeldRanks);
-    Pcr->ExceptionList = Frame->Previous;
+    NT_ASSERT_INVARIANT("X2", Frame->HeldRanks == KeArchGetPcr()->HeldRanks);
+    Thread->ExceptionList = Frame->Previous;
     Frame->Status = Status;
     Frame->State = KmTryRaised;
     __builtin_longjmp(Frame->Context, 1);

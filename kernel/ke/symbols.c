@@ -87,8 +87,8 @@ PCSTR KiFindSymbol(ULONG_PTR Address, PULONG_PTR Offset)
 // Whose code.
 //
 
-// Named by linker.ld: the objects of drivers/ lie together; the first stack is the first data.
-extern const UCHAR KiDriverTextStart[], KiDriverTextEnd[], KiDataStart[], KiStackEnd[];
+// Named by linker.ld: the objects of drivers/ lie together.
+extern const UCHAR KiDriverTextStart[], KiDriverTextEnd[];
 
 #define KI_MAXIMUM_OWNERS 32
 
@@ -142,9 +142,4 @@ BOOLEAN KiIsDriverCode(ULONG_PTR Address)
     const KI_CODE_OWNER *Owner = KiOwnerOf(Address);
     return (Address >= (ULONG_PTR)KiDriverTextStart && Address < (ULONG_PTR)KiDriverTextEnd) ||
            (Owner != NULL && Owner->IsDriver);
-}
-
-BOOLEAN KiIsStackAddress(ULONG_PTR Address)
-{
-    return Address >= (ULONG_PTR)KiDataStart && Address < (ULONG_PTR)KiStackEnd;
 }

@@ -2,16 +2,41 @@
 
 #include "kernel/inc/ke.h"
 #include "kernel/inc/kearch.h"
+#include "kernel/inc/ps.h"
 
 #define MICROSECONDS_PER_SECOND 1000000ull
 #define CYCLES_PER_KHZ 1000ull
 
 static ULONG64 KiCyclesPerSecond;
 
+// -------------------------------------------------------------------------------------------------
+// The interrupt time: units of 100 ns since the start, from the same counter, so that ticks which an
+// emulator, or a long section with interrupts off, swallows are not lost.
+
+#define KI_UNITS_PER_SECOND 10000000ull
+
+static ULONG64 KiStartCycles;
+static ULONG64 KiUnitsPerCycle; // times 2^32
+static volatile ULONG64 KiTime; // at the last tick
+static ULONG64 KiSystemTimeOffset;
+
+// MAXULONG64 cycles must not overflow: the product has 128 bits.
+static ULONG64 KiUnitsOfCycles(ULONG64 Cycles)
+{
+    return (ULONG64)((unsigned __int128)Cycles * KiUnitsPerCycle >> 32);
+}
+
+static VOID KiStartTime(VOID)
+{
+    KiStartCycles = KeArchReadCycles();
+    KiUnitsPerCycle = (KI_UNITS_PER_SECOND << 32) / KiCyclesPerSecond;
+}
+
 VOID KeInitializeClock(VOID)
 {
     PCSTR Source;
     KiCyclesPerSecond = KeArchMeasureCyclesPerSecond(&Source);
+    KiStartTime();
     DbgPrint("clock: time-stamp counter at %llu.%03llu MHz, %s%s\n",
              KiCyclesPerSecond / MICROSECONDS_PER_SECOND, KiCyclesPerSecond / CYCLES_PER_KHZ % 1000,
              Source, KeFeatures.InvariantTsc ? "" : "; its rate may change with the processor's");
@@ -49,4 +74,41 @@ VOID NTAPI KeStallExecutionProcessor(ULONG Microseconds)
     while (KeArchReadCycles() - Start < Wanted) {
         KeArchPause();
     }
+}
+
+ULONG64 KiInterruptTimeNow(VOID)
+{
+    return KiUnitsOfCycles(KeArchReadCycles() - KiStartCycles);
+}
+
+ULONG64 KiInterruptTime(VOID)
+{
+    return KiTime;
+}
+
+ULONG64 KiSystemTimeAtStart(VOID)
+{
+    return KiSystemTimeOffset;
+}
+
+ULONG KiAdvanceTime(VOID)
+{
+    const ULONG64 OldTick = KiTime / KI_TIME_INCREMENT;
+    KiTime = KiInterruptTimeNow();
+    return (ULONG)(KiTime / KI_TIME_INCREMENT - OldTick);
+}
+
+VOID KeStartClock(VOID)
+{
+    KeArchStartClock(KI_TICKS_PER_SECOND);
+}
+
+VOID KeStopClock(VOID)
+{
+    KeArchStopClock();
+}
+
+ULONG NTAPI KeQueryTimeIncrement(VOID)
+{
+    return KI_TIME_INCREMENT;
 }

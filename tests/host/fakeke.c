@@ -6,13 +6,15 @@
 // any other has failed.
 #include "kernel/inc/ke.h"
 #include "kernel/inc/kearch.h"
+#include "kernel/inc/ps.h"
 #include "kernel/inc/rtl.h"
 #include "tests/host/host.h"
 
 KIRQL FakeIrql;
 ULONG FakeHeldRanks;
 FAKE_BUG_CHECK FakeBugCheck;
-KPCR FakePcr;
+static KTHREAD FakeThread;
+KPCR FakePcr = {.CurrentThread = &FakeThread};
 BOOLEAN FakeIsBugCheckActive;
 KE_FEATURES KeFeatures; // for arch/x64/mm/mtrr.c
 ULONG64 FakeMsrs[FAKE_MSR_COUNT];
@@ -120,7 +122,7 @@ BOOLEAN KiIsBugCheckActive(VOID)
 
 VOID FakeExpectBugCheck(VOID)
 {
-    FakeBugCheck.ExceptionList = FakePcr.ExceptionList;
+    FakeBugCheck.ExceptionList = FakePcr.CurrentThread->ExceptionList;
     FakeBugCheck.IsExpected = TRUE;
     FakeBugCheck.Happened = FALSE;
 }
@@ -133,7 +135,8 @@ VOID FakeEndExpectation(const CHAR *File, int Line, const CHAR *Statement)
     FakeBugCheck.IsExpected = FALSE;
     FakeHeldRanks = 0;
     FakeIrql = PASSIVE_LEVEL;
-    FakePcr.ExceptionList = FakeBugCheck.ExceptionList; // handlers inside the statement are gone
+    FakePcr.CurrentThread->ExceptionList =
+        FakeBugCheck.ExceptionList; // handlers inside the statement are gone
     WatchAbandonCall();
 }
 

@@ -19,6 +19,11 @@ static inline PKPCR KeArchGetPcr(VOID)
     return &FakePcr;
 }
 
+static inline PKTHREAD KeArchGetCurrentThread(VOID)
+{
+    return FakePcr.CurrentThread;
+}
+
 static inline VOID KeArchPause(VOID)
 {
 }

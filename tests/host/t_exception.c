@@ -1,5 +1,6 @@
 // KmTry, KmCatch, ExRaiseStatus: kernel/ke/exception.c itself, compiled for this machine.
 #include "kernel/inc/kearch.h"
+#include "kernel/inc/ps.h"
 #include "tests/host/host.h"
 
 #define INNER ((NTSTATUS)0xC0001111)
@@ -7,7 +8,7 @@
 
 static VOID CheckNoHandler(VOID)
 {
-    CHECK(FakePcr.ExceptionList == NULL);
+    CHECK(FakePcr.CurrentThread->ExceptionList == NULL);
 }
 
 // Deep enough that the raise crosses several frames.

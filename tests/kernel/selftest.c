@@ -27,6 +27,7 @@
 // clang-format off: one a line, so that a new one changes one line
 static const KT_SUITE *const KtSuites[] = {
     &KtCpuSuite,
+    &KtDispatcherSuite,
     &KtInterruptSuite,
     &KtTablesSuite,
     &KtPoolSuite,

@@ -1,5 +1,6 @@
 // Exceptions: KmTry, KmCatch, ExRaiseStatus.
 #include "kernel/inc/kearch.h"
+#include "kernel/inc/ps.h"
 #include "tests/kernel/tests.h"
 
 #define INNER ((NTSTATUS)0xC0001111)
@@ -15,7 +16,7 @@ static DECLSPEC_NORETURN VOID RaiseFromBelow(ULONG Depth, NTSTATUS Status)
 
 static VOID CheckNoHandler(VOID)
 {
-    KT_EQUAL(KeArchGetPcr()->ExceptionList, NULL);
+    KT_EQUAL(KeArchGetCurrentThread()->ExceptionList, NULL);
 }
 
 static VOID ARaiseGoesOnInTheCatch(VOID)

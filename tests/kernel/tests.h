@@ -46,6 +46,7 @@ typedef struct _KT_SUITE {
 } KT_SUITE;
 
 extern const KT_SUITE KtCpuSuite;
+extern const KT_SUITE KtDispatcherSuite;
 extern const KT_SUITE KtInterruptSuite;
 extern const KT_SUITE KtTablesSuite;
 extern const KT_SUITE KtPoolSuite;
@@ -197,6 +198,18 @@ BOOLEAN KtRunViolation(PCSTR Name);
             KT_SKIP("a violation at level 1 of the verifier");                                     \
         }                                                                                          \
     } while (0)
+
+//
+// Threads (t_dispatcher.c).
+//
+
+// As a time-out, from now on.
+LARGE_INTEGER KtMilliseconds(LONG Milliseconds);
+VOID KtSleep(LONG Milliseconds);
+
+// A system thread, referenced until KtJoin, which waits for its end. Priority 0: the usual one.
+PKTHREAD KtStartThread(PKSTART_ROUTINE Routine, PVOID Context, KPRIORITY Priority);
+VOID KtJoin(PKTHREAD Thread);
 
 //
 // Memory: what is held now, to see whether something grew.

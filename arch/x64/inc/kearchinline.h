@@ -24,6 +24,13 @@ static inline PKPCR KeArchGetPcr(VOID)
     return Pcr;
 }
 
+static inline PKTHREAD KeArchGetCurrentThread(VOID)
+{
+    PKTHREAD Thread;
+    __asm__ volatile("movq %%gs:%c1, %0" : "=r"(Thread) : "i"(FIELD_OFFSET(KPCR, CurrentThread)));
+    return Thread;
+}
+
 static inline VOID KeArchPause(VOID)
 {
     __asm__ volatile("pause" : : : "memory");

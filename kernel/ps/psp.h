@@ -1,0 +1,12 @@
+// Private to kernel/ps.
+#pragma once
+
+#include <wdm.h>
+
+#define PSP_CURRENT_PROCESS ((HANDLE)(LONG_PTR)-1)
+#define PSP_CURRENT_THREAD ((HANDLE)(LONG_PTR)-2)
+#define PSP_SYSTEM_PROCESS_ID ((HANDLE)4)
+
+// process.c: the system process, and what the pseudo handles stand for.
+VOID PspInitializeProcess(VOID);
+PVOID PspResolvePseudoHandle(HANDLE Handle);
