@@ -107,6 +107,7 @@ BOOLEAN MiIsLockedFrame(PFN_NUMBER Pfn, MI_REASON *Reason)
         return FALSE;
     case MiPfnNotRam:
     case MiPfnFree:
+    case MiPfnQuarantine:
     case MiPfnStateCount:
         break;
     }

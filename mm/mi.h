@@ -218,11 +218,12 @@ typedef enum _MI_PFN_STATE {
     MiPfnKernel, // image, loader's modules, this database
     MiPfnTable,  // a page table
     MiPfnPool,
-    MiPfnMdl,    // out by MmAllocatePagesForMdl
-    MiPfnLedger, // a node of the ledger
-    MiPfnRecord, // records of mappings
-    MiPfnDriver, // out as contiguous or non-cached memory
-    MiPfnImage,  // of a driver's image
+    MiPfnMdl,        // out by MmAllocatePagesForMdl
+    MiPfnLedger,     // a node of the ledger
+    MiPfnRecord,     // records of mappings
+    MiPfnDriver,     // out as contiguous or non-cached memory
+    MiPfnImage,      // of a driver's image
+    MiPfnQuarantine, // nobody's, for ever: a device may still write to it (quarantine.c)
     MiPfnStateCount,
 } MI_PFN_STATE;
 
@@ -254,16 +255,19 @@ typedef struct _MMPFN {
                      // pool's own
     ULONG LockCount; // locked MDLs that list it
     USHORT FirstFreeBlock; // pool page of small blocks: byte offset, or MI_NO_BLOCK when full
-    USHORT UsedBlockCount; // and how many blocks are out
-    UCHAR State;           // MI_PFN_STATE
-    UCHAR CacheType;       // MI_CACHE_TYPE, or MI_CACHE_NONE
-    UCHAR PoolClass;       // pool page: class of its blocks, or MI_POOL_CLASS_PAGES or _SPECIAL
-    UCHAR PoolKind;        // pool page: MI_POOL_KIND
+    USHORT
+        UsedBlockCount; // and how many blocks are out; MI_QUARANTINED on any frame that is in use
+    UCHAR State;        // MI_PFN_STATE
+    UCHAR CacheType;    // MI_CACHE_TYPE, or MI_CACHE_NONE
+    UCHAR PoolClass;    // pool page: class of its blocks, or MI_POOL_CLASS_PAGES or _SPECIAL
+    UCHAR PoolKind;     // pool page: MI_POOL_KIND
 } MMPFN, *PMMPFN;
 
 C_ASSERT(sizeof(MMPFN) == 24);
 
 #define MI_CACHE_NONE (MiCacheUndecided + 1) // a frame that nobody may map
+
+#define MI_QUARANTINED 0x8000 // not to be used again, once it is freed (quarantine.c)
 
 #define MI_NO_PFN ((PFN_NUMBER)0)  // frame 0 is never handed out
 #define MI_POISONED_PFN MAXULONG64 // what stands in an MDL whose frames were given up
@@ -279,6 +283,11 @@ static inline PMMPFN MiPfnElement(PFN_NUMBER Pfn)
 {
     return Pfn < MiPfnDatabaseEnd && MiPfnDatabase[Pfn].State != MiPfnNotRam ? &MiPfnDatabase[Pfn]
                                                                              : NULL;
+}
+
+static inline BOOLEAN MiIsQuarantined(const MMPFN *Element)
+{
+    return (Element->UsedBlockCount & MI_QUARANTINED) != 0;
 }
 
 static inline MI_PFN_STATE MiPfnState(PFN_NUMBER Pfn)
@@ -858,6 +867,9 @@ VOID MiCheckPoolTag(_In_ PVOID Block, _In_ ULONG OwnTag, _In_ ULONG Tag);
 _Must_inspect_result_ PVOID MiAllocatePool(_In_ SIZE_T ByteCount, _In_ ULONG Tag);
 VOID MiFreePool(_In_ PVOID Block);
 ULONG64 MiPoolBlockCount(VOID);
+
+// Marks a frame that is in use, of the pool or not. FALSE: it was marked before.
+BOOLEAN MiMarkQuarantined(_In_ PMMPFN Element);
 
 // Pages that hold no block and are kept for the next one.
 ULONG64 MiSparePoolPageCount(VOID);

@@ -76,6 +76,11 @@ _Must_inspect_result_ PVOID MmCreateKernelStack(_In_opt_ PVOID Caller);
 // Of a thread that will not run again. MEMORY_MANAGEMENT: StackBase is no stack's end.
 VOID MmDeleteKernelStack(_In_ PVOID StackBase);
 
+// Frames that somebody has, and that a device may write to for ever, because it never said that it is
+// done: once their owner frees them, nobody gets them. What is no RAM, or free, is left alone. Returns how
+// many were not in quarantine before. IRQL <= DISPATCH_LEVEL.
+ULONG64 MmQuarantineFrames(_In_reads_(PageCount) const PFN_NUMBER *Pfns, _In_ ULONG64 PageCount);
+
 //
 // Reports.
 //
@@ -148,6 +153,7 @@ typedef struct _MM_MEMORY_USE {
     ULONG64 SystemPtes;    // pages of system addresses in use, guards included
     ULONG64 LedgerEntries; // frames and ranges of I/O space that somebody holds
     ULONG64 Claims;
+    ULONG64 QuarantinedPages; // nobody's for ever, after their owners freed them
 } MM_MEMORY_USE, *PMM_MEMORY_USE;
 
 VOID MmQueryMemoryUse(_Out_ PMM_MEMORY_USE Use);

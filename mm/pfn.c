@@ -54,11 +54,12 @@ PFN_NUMBER MiFirstFreePfn(VOID)
 
 // The cache type of a frame that came into a state. MI_CACHE_NONE: nobody may map it.
 static const UCHAR MiCacheTypeOfState[] = {
-    [MiPfnNotRam] = MI_CACHE_NONE,    [MiPfnFree] = MI_CACHE_NONE,
-    [MiPfnKernel] = MI_CACHE_NONE,    [MiPfnTable] = MI_CACHE_NONE,
-    [MiPfnPool] = MiCacheWriteBack,   [MiPfnMdl] = MiCacheUndecided,
-    [MiPfnLedger] = MI_CACHE_NONE,    [MiPfnRecord] = MI_CACHE_NONE,
-    [MiPfnDriver] = MiCacheUndecided, [MiPfnImage] = MiCacheWriteBack,
+    [MiPfnNotRam] = MI_CACHE_NONE,     [MiPfnFree] = MI_CACHE_NONE,
+    [MiPfnKernel] = MI_CACHE_NONE,     [MiPfnTable] = MI_CACHE_NONE,
+    [MiPfnPool] = MiCacheWriteBack,    [MiPfnMdl] = MiCacheUndecided,
+    [MiPfnLedger] = MI_CACHE_NONE,     [MiPfnRecord] = MI_CACHE_NONE,
+    [MiPfnDriver] = MiCacheUndecided,  [MiPfnImage] = MiCacheWriteBack,
+    [MiPfnQuarantine] = MI_CACHE_NONE,
 };
 C_ASSERT(ARRAYSIZE(MiCacheTypeOfState) == MiPfnStateCount);
 
@@ -188,7 +189,11 @@ VOID MiFreeFrame(PFN_NUMBER Pfn)
     NT_ASSERT_INVARIANT("F2", MiPfnElement(Pfn) != NULL && MiPfnState(Pfn) != MiPfnFree);
     MiCheckFrameUnmapped(Pfn);
     const KIRQL OldIrql = KiAcquireLock(&MiPfnLock);
-    MiPushFreeFrame(Pfn);
+    if (MiIsQuarantined(MiPfnElement(Pfn))) {
+        MiSetPfnState(MiPfnElement(Pfn), MiPfnQuarantine);
+    } else {
+        MiPushFreeFrame(Pfn);
+    }
     KiReleaseLock(&MiPfnLock, OldIrql);
 }
 

@@ -199,6 +199,11 @@ static VOID MiFreeSmall(PFN_NUMBER Pfn, PMI_POOL_HEADER Header)
     const KIRQL OldIrql = KiAcquireLock(&MiPoolLock);
     PMMPFN Page = MiPfnElement(Pfn);
     Header->State = MI_BLOCK_FREE;
+    if (MiIsQuarantined(Page)) { // the block stays out, and so does its page
+        MiPoolBlocks -= 1;
+        KiReleaseLock(&MiPoolLock, OldIrql);
+        return;
+    }
     if (Page->FirstFreeBlock == MI_NO_BLOCK) {
         MiLinkPartial(Pfn);
     }
@@ -479,6 +484,15 @@ VOID MiFreePool(PVOID Block)
     MiFreePoolFor(Block, 0, NULL);
 }
 
+BOOLEAN MiMarkQuarantined(PMMPFN Element)
+{
+    const KIRQL OldIrql = KiAcquireLock(&MiPoolLock);
+    const BOOLEAN IsNew = !MiIsQuarantined(Element);
+    Element->UsedBlockCount |= MI_QUARANTINED;
+    KiReleaseLock(&MiPoolLock, OldIrql);
+    return IsNew;
+}
+
 ULONG64 MiPoolBlockCount(VOID)
 {
     return MiPoolBlocks;
@@ -521,7 +535,8 @@ static BOOLEAN MiIsPoolPageConsistent(PFN_NUMBER Pfn)
             return FALSE;
         }
     }
-    return Page->UsedBlockCount + FreeBlockCount == MiBlocksPerPage(Page->PoolClass);
+    const ULONG UsedBlockCount = Page->UsedBlockCount & ~(ULONG)MI_QUARANTINED;
+    return UsedBlockCount + FreeBlockCount == MiBlocksPerPage(Page->PoolClass);
 }
 
 static BOOLEAN MiIsPartialListConsistent(MI_POOL_KIND Kind, ULONG Class)

@@ -193,6 +193,7 @@ VOID MmQueryMemoryUse(PMM_MEMORY_USE Use)
         .Mappings = MiMappingCount(),
         .LedgerEntries = MiLedgerUsedCount(),
         .Claims = MiClaimCount(),
+        .QuarantinedPages = MiPfnStateCountOf(MiPfnQuarantine),
     };
     MiQuerySystemVa(MiRegionSystemPtes, &Use->SystemPtes, &Total);
     MiQuerySystemVa(MiRegionLargeSystemPtes, &LargePages, &Total);

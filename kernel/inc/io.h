@@ -92,3 +92,20 @@ _Must_inspect_result_ NTSTATUS IoControlSynchronously(
     _In_reads_bytes_opt_(InputByteCount) const VOID *Input, _In_ ULONG InputByteCount,
     _Out_writes_bytes_opt_(OutputByteCount) PVOID Output, _In_ ULONG OutputByteCount,
     _Out_ PULONG_PTR Information);
+
+// -------------------------------------------------------------------------------------------------
+// DMA (kernel/io/dma.c).
+
+// Prints each DMA object that is still there and was asked for by Owner's code (KiRegisterCode): adapters,
+// common buffers, lists, channels, map registers, requests that wait. NULL: by the code of any owner.
+// Returns how many. IRQL = PASSIVE_LEVEL.
+ULONG IoReportDmaLeaks(_In_opt_ PCSTR Owner);
+
+// Prints every adapter with its counters.
+VOID IoPrintDma(VOID);
+
+// Checks the invariants of kernel/io/dma.h. Prints each violation and returns how many there were.
+ULONG IoVerifyDma(VOID);
+
+// How many pages of transfers that never ended are kept from use.
+ULONG64 IoQuarantinedDmaPages(VOID);

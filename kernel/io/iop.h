@@ -161,3 +161,13 @@ _Must_inspect_result_ NTSTATUS IopBuildResourceList(_In_ const IO_PCI_FUNCTION *
 
 // Loads the drivers for the functions that were found, and starts them.
 VOID IopStartDevices(VOID);
+
+//
+// dma.c
+//
+
+// IoGetDmaAdapter on behalf of Caller.
+_Must_inspect_result_ PDMA_ADAPTER IopGetDmaAdapter(_In_opt_ PDEVICE_OBJECT PhysicalDeviceObject,
+                                                    _In_ const DEVICE_DESCRIPTION *Description,
+                                                    _Out_ PULONG NumberOfMapRegisters,
+                                                    _In_ PVOID Caller);

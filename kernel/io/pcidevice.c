@@ -88,6 +88,14 @@ static BOOLEAN NTAPI IopTranslateBusAddress(PVOID Context, PHYSICAL_ADDRESS BusA
     return TRUE;
 }
 
+static PDMA_ADAPTER NTAPI IopGetFunctionAdapter(PVOID Context, PDEVICE_DESCRIPTION Descriptor,
+                                                PULONG NumberOfMapRegisters)
+{
+    const IO_PCI_FUNCTION *Function = Context;
+    return IopGetDmaAdapter(Function->Pdo, Descriptor, NumberOfMapRegisters,
+                            __builtin_return_address(0));
+}
+
 static ULONG NTAPI IopGetFunctionData(PVOID Context, ULONG DataType, PVOID Buffer, ULONG Offset,
                                       ULONG Length)
 {
@@ -124,6 +132,7 @@ static NTSTATUS IopQueryInterface(PIO_PCI_FUNCTION Function, const IO_STACK_LOCA
         .InterfaceReference = IopReferenceBusInterface,
         .InterfaceDereference = IopReferenceBusInterface,
         .TranslateBusAddress = IopTranslateBusAddress,
+        .GetDmaAdapter = IopGetFunctionAdapter,
         .SetBusData = IopSetFunctionData,
         .GetBusData = IopGetFunctionData,
     };
