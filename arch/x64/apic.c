@@ -17,6 +17,7 @@
 #include "kernel/inc/ke.h"
 
 // Registers, as offsets in memory.
+#define APIC_ID 0x020
 #define APIC_VERSION 0x030
 #define APIC_EOI 0x0B0
 #define APIC_SPURIOUS 0x0F0
@@ -48,9 +49,15 @@
 #define LVT_TIMER_TSC_DEADLINE (2u << 17)
 #define TIMER_DIVIDE_BY_1 0x0B
 
+// [x64] A message is a write to this range: the address says who, the data says which vector.
+// Everything else is 0: to one processor, as an edge.
+#define MESSAGE_ADDRESS 0xFEE00000ull
+#define MESSAGE_DESTINATION_SHIFT 12
+
 #define CALIBRATION_DIVISOR 500 // of a second
 
 static volatile ULONG *KiApicRegisters; // NULL in x2APIC mode
+static ULONG KiFirstApicId;
 static BOOLEAN KiHasDeadlineTimer;
 static ULONG64 KiTimerTicksPerSecond; // of the periodic timer
 
@@ -151,6 +158,7 @@ VOID KeArchInitializeInterrupts(VOID)
     KiEnableApic();
     KiWriteApic(APIC_SPURIOUS, SPURIOUS_APIC_ENABLE | VECTOR_SPURIOUS);
     KiSetLocalVectors();
+    KiFirstApicId = KiApicRegisters != NULL ? KiReadApic(APIC_ID) >> 24 : KiReadApic(APIC_ID);
     if (!KiHasDeadlineTimer) {
         KiCalibrateTimer();
     }
@@ -161,6 +169,17 @@ VOID KeArchInitializeInterrupts(VOID)
 
 // -------------------------------------------------------------------------------------------------
 // Interrupts.
+
+ULONG KiGetApicId(VOID)
+{
+    return KiFirstApicId;
+}
+
+KE_MESSAGE KeArchMakeMessage(ULONG Vector)
+{
+    return (KE_MESSAGE){MESSAGE_ADDRESS | (ULONG64)KiFirstApicId << MESSAGE_DESTINATION_SHIFT,
+                        Vector};
+}
 
 BOOLEAN KiIsInService(ULONG Vector)
 {

@@ -203,6 +203,7 @@ extern const UCHAR KiInterruptStubs[];
 VOID KiRunInterrupt(ULONG Vector);
 
 // apic.c
+ULONG KiGetApicId(VOID);             // of the first processor
 BOOLEAN KiIsInService(ULONG Vector); // delivered by the local APIC, and not yet acknowledged
 VOID KiAcknowledgeInterrupt(VOID);
 VOID KiRearmClock(VOID);

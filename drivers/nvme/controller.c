@@ -153,6 +153,19 @@ VOID NvmeFailController(PNVME_DEVICE Device, NTSTATUS Reason)
 // Bring-up: each routine is one step.
 //
 
+static BOOLEAN NvmeHasMessages(const CM_RESOURCE_LIST *Resources)
+{
+    const CM_PARTIAL_RESOURCE_LIST *List = &Resources->List[0].PartialResourceList;
+    for (ULONG Index = 0; Index < List->Count; Index += 1) {
+        const CM_PARTIAL_RESOURCE_DESCRIPTOR *Resource = &List->PartialDescriptors[Index];
+        if (Resource->Type == CmResourceTypeInterrupt &&
+            (Resource->Flags & CM_RESOURCE_INTERRUPT_MESSAGE) != 0) {
+            return TRUE;
+        }
+    }
+    return FALSE;
+}
+
 // BAR0, and with it the registers, is the first memory resource.
 static NTSTATUS NvmeMapRegisters(PNVME_DEVICE Device, const CM_RESOURCE_LIST *Resources)
 {
@@ -168,6 +181,7 @@ static NTSTATUS NvmeMapRegisters(PNVME_DEVICE Device, const CM_RESOURCE_LIST *Re
         if (Resource->u.Memory.Length <= NVME_DOORBELL_OFFSET) {
             return STATUS_DEVICE_CONFIGURATION_ERROR;
         }
+        Device->HasMessages = NvmeHasMessages(Resources);
         Device->RegisterByteCount = Resource->u.Memory.Length;
         Device->Registers = MmMapIoSpaceEx(Resource->u.Memory.Start, Device->RegisterByteCount,
                                            PAGE_READWRITE | PAGE_NOCACHE);
@@ -215,7 +229,9 @@ static NTSTATUS NvmeResetController(PNVME_DEVICE Device)
     const NTSTATUS Status = NvmeDisableController(Device);
     if (NT_SUCCESS(Status)) {
         Device->Unstoppable = FALSE;
-        WRITE_REGISTER_ULONG(&Device->Registers->IntMs, MAXULONG);
+        if (!Device->HasMessages) { // with MSI-X, this register must not be touched
+            WRITE_REGISTER_ULONG(&Device->Registers->IntMs, MAXULONG);
+        }
     }
     return Status;
 }

@@ -83,6 +83,7 @@ typedef struct _NVME_DEVICE {
     BOOLEAN Unstoppable; // it was told to stop, and may all the same touch memory (N1, N2)
 
     volatile NVME_REGISTERS *Registers;
+    BOOLEAN HasMessages; // MSI-X, masked by the system: this driver polls
     SIZE_T RegisterByteCount;
     ULONG64 Capabilities;
 

@@ -47,9 +47,14 @@ typedef struct _IO_PCI_FUNCTION {
     UCHAR BaseClass;
     UCHAR SubClass;
     UCHAR ProgIf;
-    UCHAR SecondaryBus;   // of a bridge
-    PCSTR DriverName;     // NULL: no driver for it
-    NTSTATUS StartStatus; // of that driver
+    UCHAR SecondaryBus;             // of a bridge
+    PCSTR DriverName;               // NULL: no driver for it
+    NTSTATUS StartStatus;           // of that driver
+    UCHAR InterruptLine;            // as firmware wrote it; of no use when there is no pin
+    UCHAR InterruptPin;             // 1 is INTA; 0: the function has no line
+    ULONG MessageLimit;             // how many messages its driver wants; 0: a line
+    ULONG LineVector;               // 0: it was not given one
+    struct _IOP_MESSAGES *Messages; // NULL: it was not given any
     IO_PCI_BAR Bars[PCI_TYPE0_ADDRESSES];
 } IO_PCI_FUNCTION, *PIO_PCI_FUNCTION;
 

@@ -138,6 +138,30 @@ VOID KeArchStartClock(ULONG Hz);
 // One more call may come, if the interrupt was on its way.
 VOID KeArchStopClock(VOID);
 
+// Lines: the inputs of I/O APICs, numbered through ("global system interrupts"). Adds the controller
+// whose registers are at RegisterAddress and whose first input is FirstLine; masks all of its lines.
+// Returns their number; 0: the registers cannot be mapped, or there are too many controllers.
+ULONG KeArchAddLineController(ULONG64 RegisterAddress, ULONG FirstLine);
+BOOLEAN KeArchHasLine(ULONG Line);
+
+typedef struct _KE_LINE_SETTING {
+    UCHAR Vector;
+    BOOLEAN IsLevel;
+    BOOLEAN IsActiveLow;
+    BOOLEAN IsMasked;
+} KE_LINE_SETTING;
+
+// The line must exist; its interrupts go to the first processor. Any IRQL.
+VOID KeArchSetLine(ULONG Line, const KE_LINE_SETTING *Setting);
+
+// What a device writes, and where, to interrupt the first processor with a vector.
+typedef struct _KE_MESSAGE {
+    ULONG64 Address;
+    ULONG Data;
+} KE_MESSAGE;
+
+KE_MESSAGE KeArchMakeMessage(ULONG Vector);
+
 // -------------------------------------------------------------------------------------------------
 // Time.
 

@@ -165,13 +165,14 @@ static VOID IopFreeResourceList(PCM_RESOURCE_LIST List)
     }
 }
 
-static NTSTATUS IopStartStack(const IO_PCI_FUNCTION *Function)
+static NTSTATUS IopStartStack(PIO_PCI_FUNCTION Function)
 {
     PCM_RESOURCE_LIST Raw;
     PCM_RESOURCE_LIST Translated = NULL;
-    NTSTATUS Status = IopBuildResourceList(Function, &Raw);
+    IopAssignInterrupts(Function);
+    NTSTATUS Status = IopBuildResourceList(Function, IopResourcesRaw, &Raw);
     if (NT_SUCCESS(Status)) {
-        Status = IopBuildResourceList(Function, &Translated);
+        Status = IopBuildResourceList(Function, IopResourcesTranslated, &Translated);
     }
     if (NT_SUCCESS(Status)) {
         Status = IopSendPnp(Function->Pdo, IRP_MN_START_DEVICE, Raw, Translated);
@@ -184,7 +185,7 @@ static NTSTATUS IopStartStack(const IO_PCI_FUNCTION *Function)
     return Status;
 }
 
-static NTSTATUS IopAddAndStart(PDRIVER_OBJECT Driver, const IO_PCI_FUNCTION *Function)
+static NTSTATUS IopAddAndStart(PDRIVER_OBJECT Driver, PIO_PCI_FUNCTION Function)
 {
     NTSTATUS Status = Driver->DriverExtension->AddDevice(Driver, Function->Pdo);
     if (!NT_SUCCESS(Status)) {

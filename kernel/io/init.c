@@ -1,5 +1,5 @@
-// The start of Io, in order: tables, configuration space, functions, their registers, their
-// drivers.
+// The start of Io, in order: tables, configuration space, functions, their interrupts and registers,
+// their drivers.
 #include "kernel/io/dma.h"
 #include "kernel/io/iop.h"
 
@@ -8,7 +8,9 @@ VOID IoInitSystem(const LOADER_BLOCK *LoaderBlock)
     IopInitializeDma();
     IopInitializeAcpi(LoaderBlock);
     IopInitializePciConfig();
+    IopInitializeLines();
     IopEnumeratePci();
+    IopInitializeInterrupts();
     IopAssignBars();
     IopStartDevices();
 }

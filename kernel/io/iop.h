@@ -3,6 +3,7 @@
 
 #include <wdm.h>
 
+#include "kernel/inc/interrupt.h"
 #include "kernel/inc/io.h"
 #include "kernel/inc/ke.h"
 #include "kernel/inc/loader.h"
@@ -13,6 +14,7 @@
 
 // Above all ranks of mm: nothing of mm is called under an Io lock.
 #define IOP_RANK_DEVICES 16
+#define IOP_RANK_LINES 17
 
 #define IOP_DEVICE_QUEUE_TYPE 20 // KOBJECTS of the DDK: DeviceQueueObject
 
@@ -115,6 +117,10 @@ ULONG IopReadPciUlong(_In_ const IO_PCI_FUNCTION *Function, _In_ ULONG Offset);
 VOID IopWritePciUshort(_In_ const IO_PCI_FUNCTION *Function, _In_ ULONG Offset, _In_ USHORT Value);
 VOID IopWritePciUlong(_In_ const IO_PCI_FUNCTION *Function, _In_ ULONG Offset, _In_ ULONG Value);
 
+// Reads, clears bits, sets bits, writes. The caller is the register's only user.
+VOID IopChangePciUshort(_In_ const IO_PCI_FUNCTION *Function, _In_ ULONG Offset, _In_ USHORT Clear,
+                        _In_ USHORT Set);
+
 FORCEINLINE IOP_PCI_ADDRESS IopPciAddress(const IO_PCI_FUNCTION *Function)
 {
     return (IOP_PCI_ADDRESS){Function->Segment, Function->Bus, Function->Device,
@@ -147,12 +153,84 @@ VOID IopAssignBars(VOID);
 _Must_inspect_result_ PDRIVER_OBJECT IopCreatePciDriver(VOID);
 
 //
+// line.c: interrupt lines.
+//
+
+#define IOP_INTERRUPT_AFFINITY 1 // the first processor gets them all
+
+// Finds the I/O APICs and masks all their lines.
+VOID IopInitializeLines(VOID);
+
+// The vector of an ISA line, as its old number goes, or of the PCI pins that firmware has put there.
+// 0: there is no such line, or there are no more vectors.
+ULONG IopGetLineVector(_In_ ULONG IsaLine, _In_ BOOLEAN IsPci);
+
+//
+// msi.c: interrupts as messages.
+//
+
+#define IOP_MAXIMUM_MESSAGES KE_VECTORS_PER_IRQL
+
+typedef enum _IOP_MESSAGE_KIND { IopMsi, IopMsix } IOP_MESSAGE_KIND;
+
+typedef struct _IOP_MESSAGES {
+    IOP_MESSAGE_KIND Kind;
+    BOOLEAN Is64Bit;    // MSI: the address
+    BOOLEAN IsMaskable; // MSI
+    ULONG Capability;   // its offset
+    ULONG Count;        // that the function was given; the vectors lie side by side
+    ULONG FirstVector;
+    ULONG64 TableAddress;                   // MSI-X
+    ULONG TableBytes;                       // MSI-X
+    volatile struct _IOP_MSIX_ENTRY *Table; // MSI-X; NULL: the device is not started
+    KSPIN_LOCK MaskLock;
+    ULONG MaskBits;
+    KI_INTERRUPT_SOURCE Sources[IOP_MAXIMUM_MESSAGES];
+} IOP_MESSAGES, *PIOP_MESSAGES;
+
+// Gives the function up to Limit of the messages that it can send, and vectors for them, if it has
+// none yet. FALSE: it can send none, or there are no vectors or no pool.
+BOOLEAN IopAssignMessages(_Inout_ PIO_PCI_FUNCTION Function, _In_ ULONG Limit);
+
+// Programs the messages, each masked if possible, and makes the function send them.
+// STATUS_INSUFFICIENT_RESOURCES: the MSI-X table cannot be mapped.
+_Must_inspect_result_ NTSTATUS IopEnableMessages(_Inout_ PIO_PCI_FUNCTION Function);
+
+// The function sends no messages any more, not even those that firmware has turned on.
+VOID IopDisableMessages(_Inout_ PIO_PCI_FUNCTION Function);
+
+//
+// interrupt.c
+//
+
+// A function that was given messages, and whose driver has not asked for the line.
+FORCEINLINE BOOLEAN IopUsesMessages(const IO_PCI_FUNCTION *Function)
+{
+    return Function->Messages != NULL && Function->MessageLimit != 0;
+}
+
+// For all functions, before any is started: their pins, and no interrupts of firmware's making.
+VOID IopInitializeInterrupts(VOID);
+
+// Decides how the function interrupts, once: by messages if it can and its driver wants, else by its
+// line, else not at all.
+VOID IopAssignInterrupts(_Inout_ PIO_PCI_FUNCTION Function);
+
+// Makes the function interrupt as it was decided, or not at all.
+_Must_inspect_result_ NTSTATUS IopEnableInterrupts(_Inout_ PIO_PCI_FUNCTION Function);
+VOID IopDisableInterrupts(_Inout_ PIO_PCI_FUNCTION Function);
+
+//
 // resource.c
 //
 
-// The function's usable registers as a resource list. *List is NULL when there are none; the caller
-// frees it with ExFreePool. STATUS_INSUFFICIENT_RESOURCES: no pool.
+// As the bus sees them, or as the processor does.
+typedef enum _IOP_RESOURCE_VIEW { IopResourcesRaw, IopResourcesTranslated } IOP_RESOURCE_VIEW;
+
+// The function's usable registers and its interrupts as a resource list. *List is NULL when there
+// are none; the caller frees it with ExFreePool. STATUS_INSUFFICIENT_RESOURCES: no pool.
 _Must_inspect_result_ NTSTATUS IopBuildResourceList(_In_ const IO_PCI_FUNCTION *Function,
+                                                    _In_ IOP_RESOURCE_VIEW View,
                                                     _Outptr_ PCM_RESOURCE_LIST *List);
 
 //

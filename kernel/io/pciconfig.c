@@ -310,6 +310,12 @@ VOID IopWritePciUshort(const IO_PCI_FUNCTION *Function, ULONG Offset, USHORT Val
     IopWritePciConfig(IopPciAddress(Function), Offset, &Value, sizeof(Value));
 }
 
+VOID IopChangePciUshort(const IO_PCI_FUNCTION *Function, ULONG Offset, USHORT Clear, USHORT Set)
+{
+    const USHORT Value = IopReadPciUshort(Function, Offset);
+    IopWritePciUshort(Function, Offset, (USHORT)((Value & ~Clear) | Set));
+}
+
 VOID IopWritePciUlong(const IO_PCI_FUNCTION *Function, ULONG Offset, ULONG Value)
 {
     IopWritePciConfig(IopPciAddress(Function), Offset, &Value, sizeof(Value));

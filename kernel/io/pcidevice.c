@@ -31,9 +31,7 @@ static USHORT IopNeededDecodes(const IO_PCI_FUNCTION *Function)
 
 static VOID IopChangeCommand(const IO_PCI_FUNCTION *Function, USHORT Clear, USHORT Set)
 {
-    const ULONG Offset = (ULONG)FIELD_OFFSET(PCI_COMMON_HEADER, Command);
-    const USHORT Command = IopReadPciUshort(Function, Offset);
-    IopWritePciUshort(Function, Offset, (USHORT)((Command & ~Clear) | Set));
+    IopChangePciUshort(Function, (ULONG)FIELD_OFFSET(PCI_COMMON_HEADER, Command), Clear, Set);
 }
 
 // A register without a place must not decode: whatever its address is, it is somebody else's.
@@ -57,12 +55,13 @@ static NTSTATUS IopStartFunction(PIO_PCI_FUNCTION Function)
         IopChangeCommand(Bridge, 0, IopNeededDecodes(Function) | PCI_ENABLE_BUS_MASTER);
     }
     IopChangeCommand(Function, 0, IopNeededDecodes(Function) | PCI_ENABLE_BUS_MASTER);
-    return STATUS_SUCCESS;
+    return IopEnableInterrupts(Function);
 }
 
-// The device can no longer touch memory, whatever its driver left behind.
+// The device can no longer touch memory or interrupt, whatever its driver left behind.
 static NTSTATUS IopStopFunction(PIO_PCI_FUNCTION Function)
 {
+    IopDisableInterrupts(Function);
     IopChangeCommand(Function, PCI_ENABLE_BUS_MASTER, 0);
     return STATUS_SUCCESS;
 }

@@ -1,7 +1,7 @@
-// Resources: base address registers as drivers learn of them.
+// Resources: base address registers and interrupts, as drivers learn of them.
 //
-// On a PC the raw list (what the bus sees) and the translated one (what the processor sees) are the
-// same: a bus address is a physical address. A 64-bit register is one descriptor.
+// On a PC a bus address is a physical address, so the raw list (what the bus sees) and the translated
+// one (what the processor sees) differ only in the interrupts. A 64-bit register is one descriptor.
 #include "kernel/io/iop.h"
 
 // How a long length is stored: in units, as 32 bits.
@@ -108,31 +108,109 @@ static VOID IopDescribeBar(const IO_PCI_BAR *Bar, PCM_PARTIAL_RESOURCE_DESCRIPTO
     NT_ASSERT(NT_SUCCESS(Status));
 }
 
-NTSTATUS IopBuildResourceList(const IO_PCI_FUNCTION *Function, PCM_RESOURCE_LIST *List)
+//
+// Interrupts. One descriptor stands for a line, for one message of MSI-X, or for all messages of
+// MSI, which cannot be had one by one.
+//
+
+static ULONG IopCountInterrupts(const IO_PCI_FUNCTION *Function)
 {
-    const ULONG Count = IopCountUsableBars(Function);
-    *List = NULL;
-    if (Count == 0) {
-        return STATUS_SUCCESS;
+    if (IopUsesMessages(Function)) {
+        return Function->Messages->Kind == IopMsix ? Function->Messages->Count : 1;
     }
+    return Function->LineVector != 0 ? 1 : 0;
+}
+
+static VOID IopDescribeLineInterrupt(const IO_PCI_FUNCTION *Function, IOP_RESOURCE_VIEW View,
+                                     PCM_PARTIAL_RESOURCE_DESCRIPTOR Descriptor)
+{
+    Descriptor->ShareDisposition = CmResourceShareShared;
+    Descriptor->Flags = KiGetVectorSource(Function->LineVector)->Mode == LevelSensitive
+                            ? CM_RESOURCE_INTERRUPT_LEVEL_SENSITIVE
+                            : CM_RESOURCE_INTERRUPT_LATCHED;
+    if (View == IopResourcesRaw) {
+        Descriptor->u.Interrupt.Level = Function->InterruptLine;
+        Descriptor->u.Interrupt.Vector = Function->InterruptLine;
+        Descriptor->u.Interrupt.Affinity = ~(KAFFINITY)0;
+    } else {
+        Descriptor->u.Interrupt.Level = KiIrqlOfVector(Function->LineVector);
+        Descriptor->u.Interrupt.Vector = Function->LineVector;
+        Descriptor->u.Interrupt.Affinity = IOP_INTERRUPT_AFFINITY;
+    }
+}
+
+static VOID IopDescribeMessage(const IOP_MESSAGES *Messages, ULONG Number, IOP_RESOURCE_VIEW View,
+                               PCM_PARTIAL_RESOURCE_DESCRIPTOR Descriptor)
+{
+    const ULONG Vector = Messages->FirstVector + Number;
+    Descriptor->ShareDisposition = CmResourceShareDeviceExclusive;
+    Descriptor->Flags = CM_RESOURCE_INTERRUPT_LATCHED | CM_RESOURCE_INTERRUPT_MESSAGE;
+    if (View == IopResourcesRaw) {
+        Descriptor->u.MessageInterrupt.Raw.MessageCount =
+            (USHORT)(Messages->Kind == IopMsix ? 1 : Messages->Count);
+        Descriptor->u.MessageInterrupt.Raw.Vector = Vector;
+        Descriptor->u.MessageInterrupt.Raw.Affinity = IOP_INTERRUPT_AFFINITY;
+    } else {
+        Descriptor->u.MessageInterrupt.Translated.Level = KiIrqlOfVector(Vector);
+        Descriptor->u.MessageInterrupt.Translated.Vector = Vector;
+        Descriptor->u.MessageInterrupt.Translated.Affinity = IOP_INTERRUPT_AFFINITY;
+    }
+}
+
+static VOID IopDescribeInterrupt(const IO_PCI_FUNCTION *Function, ULONG Number,
+                                 IOP_RESOURCE_VIEW View, PCM_PARTIAL_RESOURCE_DESCRIPTOR Descriptor)
+{
+    Descriptor->Type = CmResourceTypeInterrupt;
+    if (IopUsesMessages(Function)) {
+        IopDescribeMessage(Function->Messages, Number, View, Descriptor);
+    } else {
+        IopDescribeLineInterrupt(Function, View, Descriptor);
+    }
+}
+
+//
+// The list.
+//
+
+static PCM_RESOURCE_LIST IopAllocateResourceList(const IO_PCI_FUNCTION *Function, ULONG Count)
+{
     PCM_RESOURCE_LIST Resources = ExAllocatePool2(
         POOL_FLAG_NON_PAGED,
         (SIZE_T)FIELD_OFFSET(CM_RESOURCE_LIST, List[0].PartialResourceList.PartialDescriptors) +
             Count * sizeof(CM_PARTIAL_RESOURCE_DESCRIPTOR),
         IOP_TAG);
+    if (Resources != NULL) {
+        Resources->Count = 1;
+        Resources->List[0].InterfaceType = PCIBus;
+        Resources->List[0].BusNumber = Function->Bus;
+        Resources->List[0].PartialResourceList.Version = 1;
+        Resources->List[0].PartialResourceList.Revision = 1;
+    }
+    return Resources;
+}
+
+NTSTATUS IopBuildResourceList(const IO_PCI_FUNCTION *Function, IOP_RESOURCE_VIEW View,
+                              PCM_RESOURCE_LIST *List)
+{
+    const ULONG InterruptCount = IopCountInterrupts(Function);
+    const ULONG Count = IopCountUsableBars(Function) + InterruptCount;
+    *List = NULL;
+    if (Count == 0) {
+        return STATUS_SUCCESS;
+    }
+    PCM_RESOURCE_LIST Resources = IopAllocateResourceList(Function, Count);
     if (Resources == NULL) {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
-    Resources->Count = 1;
-    Resources->List[0].InterfaceType = PCIBus;
-    Resources->List[0].BusNumber = Function->Bus;
     PCM_PARTIAL_RESOURCE_LIST Partial = &Resources->List[0].PartialResourceList;
-    Partial->Version = 1;
-    Partial->Revision = 1;
     for (ULONG Index = 0; Index < ARRAYSIZE(Function->Bars); Index += 1) {
         if (IopIsUsable(&Function->Bars[Index])) {
             IopDescribeBar(&Function->Bars[Index], &Partial->PartialDescriptors[Partial->Count++]);
         }
+    }
+    for (ULONG Number = 0; Number < InterruptCount; Number += 1) {
+        IopDescribeInterrupt(Function, Number, View,
+                             &Partial->PartialDescriptors[Partial->Count++]);
     }
     *List = Resources;
     return STATUS_SUCCESS;
