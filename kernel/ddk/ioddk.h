@@ -48,17 +48,22 @@ typedef ULONG DEVICE_TYPE;
 #define METHOD_FROM_CTL_CODE(Code) ((ULONG)(Code)&3)
 
 #define IRP_MJ_CREATE 0x00
+#define IRP_MJ_CREATE_NAMED_PIPE 0x01
 #define IRP_MJ_CLOSE 0x02
 #define IRP_MJ_READ 0x03
 #define IRP_MJ_WRITE 0x04
+#define IRP_MJ_QUERY_INFORMATION 0x05
+#define IRP_MJ_SET_INFORMATION 0x06
 #define IRP_MJ_FLUSH_BUFFERS 0x09
 #define IRP_MJ_DEVICE_CONTROL 0x0E
 #define IRP_MJ_INTERNAL_DEVICE_CONTROL 0x0F
+#define IRP_MJ_SCSI 0x0F
 #define IRP_MJ_SHUTDOWN 0x10
 #define IRP_MJ_CLEANUP 0x12
 #define IRP_MJ_POWER 0x16
 #define IRP_MJ_SYSTEM_CONTROL 0x17
 #define IRP_MJ_PNP 0x1B
+#define IRP_MJ_PNP_POWER IRP_MJ_PNP
 #define IRP_MJ_MAXIMUM_FUNCTION 0x1B
 
 #define IRP_MN_START_DEVICE 0x00
@@ -77,7 +82,19 @@ typedef ULONG DEVICE_TYPE;
 #define IRP_MN_FILTER_RESOURCE_REQUIREMENTS 0x0D
 #define IRP_MN_READ_CONFIG 0x0F
 #define IRP_MN_WRITE_CONFIG 0x10
+#define IRP_MN_EJECT 0x11
+#define IRP_MN_SET_LOCK 0x12
+#define IRP_MN_QUERY_ID 0x13
+#define IRP_MN_QUERY_PNP_DEVICE_STATE 0x14
+#define IRP_MN_QUERY_BUS_INFORMATION 0x15
+#define IRP_MN_DEVICE_USAGE_NOTIFICATION 0x16
 #define IRP_MN_SURPRISE_REMOVAL 0x17
+
+#define METHOD_DIRECT_TO_HARDWARE METHOD_IN_DIRECT
+#define METHOD_DIRECT_FROM_HARDWARE METHOD_OUT_DIRECT
+
+#define DEVICE_TYPE_FROM_CTL_CODE(Code) (((ULONG)(Code)&0xFFFF0000) >> 16)
+#define FILE_SPECIAL_ACCESS FILE_ANY_ACCESS
 
 // The priority boost of IoCompleteRequest; without threads it has no effect.
 #define IO_NO_INCREMENT 0
@@ -126,7 +143,9 @@ typedef VOID(NTAPI DRIVER_CANCEL)(_Inout_ struct _DEVICE_OBJECT *DeviceObject,
 typedef DRIVER_CANCEL *PDRIVER_CANCEL;
 
 // STATUS_MORE_PROCESSING_REQUIRED stops the completion: the IRP is the routine's owner's again. Any
-// other value goes on.
+// other value goes on; STATUS_CONTINUE_COMPLETION says so.
+#define STATUS_CONTINUE_COMPLETION STATUS_SUCCESS
+
 typedef NTSTATUS(NTAPI IO_COMPLETION_ROUTINE)(_In_ struct _DEVICE_OBJECT *DeviceObject,
                                               _In_ struct _IRP *Irp, _In_opt_ PVOID Context);
 typedef IO_COMPLETION_ROUTINE *PIO_COMPLETION_ROUTINE;
@@ -320,6 +339,59 @@ NTSTATUS NTAPI IoCreateUnprotectedSymbolicLink(_In_ PUNICODE_STRING SymbolicLink
 NTSTATUS NTAPI IoDeleteSymbolicLink(_In_ PUNICODE_STRING SymbolicLinkName);
 
 // -------------------------------------------------------------------------------------------------
+// File objects: somebody has a device open.
+
+#define FO_FILE_OPEN 0x00000001
+#define FO_SYNCHRONOUS_IO 0x00000002
+#define FO_ALERTABLE_IO 0x00000004
+#define FO_NO_INTERMEDIATE_BUFFERING 0x00000008
+#define FO_WRITE_THROUGH 0x00000010
+#define FO_DIRECT_DEVICE_OPEN 0x00000800
+#define FO_CLEANUP_COMPLETE 0x00004000
+#define FO_HANDLE_CREATED 0x00040000
+
+typedef struct _FILE_OBJECT {
+    CSHORT Type;
+    CSHORT Size;
+    PDEVICE_OBJECT DeviceObject; // the one that was named; requests go to the top of its stack
+    PVOID Vpb;
+    PVOID FsContext; // these two are the driver's
+    PVOID FsContext2;
+    PVOID SectionObjectPointer;
+    PVOID PrivateCacheMap;
+    NTSTATUS FinalStatus;
+    struct _FILE_OBJECT *RelatedFileObject;
+    BOOLEAN LockOperation;
+    BOOLEAN DeletePending;
+    BOOLEAN ReadAccess;
+    BOOLEAN WriteAccess;
+    BOOLEAN DeleteAccess;
+    BOOLEAN SharedRead;
+    BOOLEAN SharedWrite;
+    BOOLEAN SharedDelete;
+    ULONG Flags;             // FO_*
+    UNICODE_STRING FileName; // what followed the device's name, with its backslash
+    LARGE_INTEGER CurrentByteOffset;
+    volatile ULONG Waiters;
+    volatile ULONG Busy;
+    PVOID LastLock;
+    KEVENT Lock;
+    KEVENT Event; // signalled when a request is done
+    PVOID CompletionContext;
+    KSPIN_LOCK IrpListLock;
+    LIST_ENTRY IrpList;
+    PVOID FileObjectExtension;
+} FILE_OBJECT;
+
+C_ASSERT(sizeof(FILE_OBJECT) == 0xD8);
+C_ASSERT(FIELD_OFFSET(FILE_OBJECT, FsContext) == 0x18 &&
+         FIELD_OFFSET(FILE_OBJECT, FinalStatus) == 0x38);
+C_ASSERT(FIELD_OFFSET(FILE_OBJECT, Flags) == 0x50 && FIELD_OFFSET(FILE_OBJECT, FileName) == 0x58);
+C_ASSERT(FIELD_OFFSET(FILE_OBJECT, CurrentByteOffset) == 0x68 &&
+         FIELD_OFFSET(FILE_OBJECT, Lock) == 0x80);
+C_ASSERT(FIELD_OFFSET(FILE_OBJECT, Event) == 0x98 && FIELD_OFFSET(FILE_OBJECT, IrpList) == 0xC0);
+
+// -------------------------------------------------------------------------------------------------
 // IRPs: a request on its way down a stack of devices, with one stack location for each.
 
 #define SL_PENDING_RETURNED 0x01 // IO_STACK_LOCATION.Control
@@ -329,17 +401,60 @@ NTSTATUS NTAPI IoDeleteSymbolicLink(_In_ PUNICODE_STRING SymbolicLinkName);
 
 #define POINTER_ALIGNMENT DECLSPEC_ALIGN(8)
 
+typedef struct _IO_SECURITY_CONTEXT {
+    PVOID SecurityQos;
+    PVOID AccessState;
+    ACCESS_MASK DesiredAccess;
+    ULONG FullCreateOptions;
+} IO_SECURITY_CONTEXT, *PIO_SECURITY_CONTEXT;
+
+typedef enum _DEVICE_RELATION_TYPE {
+    BusRelations,
+    EjectionRelations,
+    PowerRelations,
+    RemovalRelations,
+    TargetDeviceRelation,
+    SingleBusRelations,
+    TransportRelations,
+} DEVICE_RELATION_TYPE;
+
+typedef enum _BUS_QUERY_ID_TYPE {
+    BusQueryDeviceID,
+    BusQueryHardwareIDs,
+    BusQueryCompatibleIDs,
+    BusQueryInstanceID,
+    BusQueryDeviceSerialNumber,
+    BusQueryContainerID,
+} BUS_QUERY_ID_TYPE;
+
+typedef enum _DEVICE_TEXT_TYPE {
+    DeviceTextDescription,
+    DeviceTextLocationInformation,
+} DEVICE_TEXT_TYPE;
+
 typedef struct _IO_STACK_LOCATION {
     UCHAR MajorFunction;
     UCHAR MinorFunction;
     UCHAR Flags;
     UCHAR Control;
     union {
+        struct { // IRP_MJ_CREATE; Options: the disposition in the highest byte
+            PIO_SECURITY_CONTEXT SecurityContext;
+            ULONG Options;
+            USHORT POINTER_ALIGNMENT FileAttributes;
+            USHORT ShareAccess;
+            ULONG POINTER_ALIGNMENT EaLength;
+        } Create;
         struct { // IRP_MJ_READ, IRP_MJ_WRITE: bytes, at a byte offset
             ULONG Length;
             ULONG POINTER_ALIGNMENT Key;
             LARGE_INTEGER ByteOffset;
         } Read, Write;
+        struct { // IRP_MJ_QUERY_INFORMATION, IRP_MJ_SET_INFORMATION: bytes of the system buffer
+            ULONG Length;
+            ULONG POINTER_ALIGNMENT FileInformationClass;
+            PFILE_OBJECT FileObject;
+        } QueryFile, SetFile;
         struct { // IRP_MJ_DEVICE_CONTROL
             ULONG OutputBufferLength;
             ULONG POINTER_ALIGNMENT InputBufferLength;
@@ -363,9 +478,42 @@ typedef struct _IO_STACK_LOCATION {
             ULONG Offset;
             ULONG POINTER_ALIGNMENT Length;
         } ReadWriteConfig;
-        struct { // IRP_MN_QUERY_DEVICE_RELATIONS
-            ULONG Type;
+        struct {
+            DEVICE_RELATION_TYPE Type;
         } QueryDeviceRelations;
+        struct { // IRP_MN_QUERY_CAPABILITIES
+            struct _DEVICE_CAPABILITIES *Capabilities;
+        } DeviceCapabilities;
+        struct {
+            struct _IO_RESOURCE_REQUIREMENTS_LIST *IoResourceRequirementList;
+        } FilterResourceRequirements;
+        struct { // IRP_MN_SET_LOCK
+            BOOLEAN Lock;
+        } SetLock;
+        struct { // IRP_MN_QUERY_ID
+            BUS_QUERY_ID_TYPE IdType;
+        } QueryId;
+        struct { // IRP_MN_QUERY_DEVICE_TEXT
+            DEVICE_TEXT_TYPE DeviceTextType;
+            ULONG POINTER_ALIGNMENT LocaleId;
+        } QueryDeviceText;
+        struct { // IRP_MN_DEVICE_USAGE_NOTIFICATION
+            BOOLEAN InPath;
+            BOOLEAN Reserved[3];
+            ULONG POINTER_ALIGNMENT Type;
+        } UsageNotification;
+        struct { // IRP_MJ_POWER
+            ULONG SystemContext;
+            ULONG POINTER_ALIGNMENT Type;
+            ULONG POINTER_ALIGNMENT State;
+            ULONG POINTER_ALIGNMENT ShutdownType;
+        } Power;
+        struct { // IRP_MJ_SYSTEM_CONTROL
+            ULONG_PTR ProviderId;
+            PVOID DataPath;
+            ULONG BufferSize;
+            PVOID Buffer;
+        } WMI;
         struct {
             PVOID Argument1;
             PVOID Argument2;
@@ -394,11 +542,18 @@ C_ASSERT(FIELD_OFFSET(IO_STACK_LOCATION, DeviceObject) == 0x28 &&
          FIELD_OFFSET(IO_STACK_LOCATION, Context) == 0x40);
 
 #define IRP_NOCACHE 0x00000001 // IRP.Flags
-#define IRP_BUFFERED_IO 0x00000010
-#define IRP_DEALLOCATE_BUFFER 0x00000020
-#define IRP_INPUT_OPERATION 0x00000040
+#define IRP_PAGING_IO 0x00000002
+#define IRP_SYNCHRONOUS_API 0x00000004
+#define IRP_ASSOCIATED_IRP 0x00000008
+#define IRP_BUFFERED_IO 0x00000010       // what follows is done when the IRP is completed
+#define IRP_DEALLOCATE_BUFFER 0x00000020 // the system buffer goes back to the pool
+#define IRP_INPUT_OPERATION 0x00000040   // it is copied to UserBuffer first
+#define IRP_CREATE_OPERATION 0x00000080
 #define IRP_READ_OPERATION 0x00000100
 #define IRP_WRITE_OPERATION 0x00000200
+#define IRP_CLOSE_OPERATION 0x00000400
+
+#define IRP_ALLOCATED_FIXED_SIZE 0x04 // IRP.AllocationFlags
 
 typedef struct DECLSPEC_ALIGN(16) _IRP {
     CSHORT Type;
@@ -459,21 +614,41 @@ C_ASSERT(FIELD_OFFSET(IRP, Tail.Overlay.CurrentStackLocation) == 0xB8);
 #define IoSizeOfIrp(StackSize) ((USHORT)(sizeof(IRP) + (StackSize) * sizeof(IO_STACK_LOCATION)))
 
 // A zeroed IRP with StackSize locations; the caller frees it with IoFreeIrp. NULL: no pool, or
-// StackSize < 1.
+// StackSize < 1. Ex: with the device object that the IRP is for.
 _Must_inspect_result_ _Ret_maybenull_ _IRQL_requires_max_(DISPATCH_LEVEL)
 PIRP NTAPI IoAllocateIrp(_In_ CCHAR StackSize, _In_ BOOLEAN ChargeQuota);
+_Must_inspect_result_ _Ret_maybenull_ _IRQL_requires_max_(DISPATCH_LEVEL)
+PIRP NTAPI IoAllocateIrpEx(_In_ PDEVICE_OBJECT DeviceObject, _In_ CCHAR StackSize,
+                           _In_ BOOLEAN ChargeQuota);
+
+// Makes an IRP of PacketSize bytes of the caller's; never freed by IoFreeIrp (that stops with
+// DRIVER_VERIFIER_IOMANAGER_VIOLATION at verifier level 1).
+VOID NTAPI IoInitializeIrp(_Out_ PIRP Irp, _In_ USHORT PacketSize, _In_ CCHAR StackSize);
+
+// As new, with Status in IoStatus; for IRPs of IoAllocateIrp that have come back to their sender.
+VOID NTAPI IoReuseIrp(_Inout_ PIRP Irp, _In_ NTSTATUS Status);
 
 // Frees the IRP, not what it points to.
 VOID NTAPI IoFreeIrp(_In_ PIRP Irp);
 
+// An IRP that is a part of Irp: when it is completed, it is freed, and the last one completes Irp. The
+// caller sets Irp->AssociatedIrp.IrpCount before it sends the first. NULL: no pool.
+_Must_inspect_result_ _Ret_maybenull_ PIRP NTAPI IoMakeAssociatedIrp(_In_ PIRP Irp,
+                                                                     _In_ CCHAR StackSize);
+
 // Moves the IRP to its next stack location and calls that device's driver. Returns what the driver
-// returns; the IRP may be gone by then. No location left: NO_MORE_IRP_STACK_LOCATIONS.
+// returns; the IRP may be gone by then. No location left: NO_MORE_IRP_STACK_LOCATIONS. Verifier level
+// 1: DRIVER_VERIFIER_IOMANAGER_VIOLATION for what is no IRP (3), no device (4), or a driver that
+// returns at another IRQL (5).
 NTSTATUS NTAPI IofCallDriver(_In_ PDEVICE_OBJECT DeviceObject, _Inout_ PIRP Irp);
 #define IoCallDriver(DeviceObject, Irp) IofCallDriver((DeviceObject), (Irp))
 
 // Gives the IRP back up the stack: calls the completion routines from the lowest on. The caller has
-// set IoStatus, and must not touch the IRP any more. An IRP that was completed before:
-// MULTIPLE_IRP_COMPLETE_REQUESTS.
+// set IoStatus, and must not touch the IRP any more. When nobody keeps it: its MDLs are unlocked and
+// freed, buffered output is copied, *UserIosb and UserEvent are set, it is freed. An IRP that was
+// completed before: MULTIPLE_IRP_COMPLETE_REQUESTS. Verifier level 1:
+// DRIVER_VERIFIER_IOMANAGER_VIOLATION for STATUS_PENDING in IoStatus (6), and for a cancel routine
+// that is still set (7).
 VOID NTAPI IofCompleteRequest(_In_ PIRP Irp, _In_ CCHAR PriorityBoost);
 #define IoCompleteRequest(Irp, PriorityBoost) IofCompleteRequest((Irp), (PriorityBoost))
 
@@ -532,3 +707,176 @@ FORCEINLINE VOID IoMarkIrpPending(_Inout_ PIRP Irp)
 {
     IoGetCurrentIrpStackLocation(Irp)->Control |= SL_PENDING_RETURNED;
 }
+
+// As if the caller were the device below: for IRPs that a driver allocated with a location for itself.
+FORCEINLINE VOID IoSetNextIrpStackLocation(_Inout_ PIRP Irp)
+{
+    Irp->CurrentLocation--;
+    Irp->Tail.Overlay.CurrentStackLocation--;
+}
+
+// Like IoSetCompletionRoutine; the driver is not unloaded before the routine has returned.
+// STATUS_INSUFFICIENT_RESOURCES. IRQL <= DISPATCH_LEVEL.
+NTSTATUS NTAPI IoSetCompletionRoutineEx(_In_ PDEVICE_OBJECT DeviceObject, _In_ PIRP Irp,
+                                        _In_ PIO_COMPLETION_ROUTINE CompletionRoutine,
+                                        _In_opt_ PVOID Context, _In_ BOOLEAN InvokeOnSuccess,
+                                        _In_ BOOLEAN InvokeOnError, _In_ BOOLEAN InvokeOnCancel);
+
+// -------------------------------------------------------------------------------------------------
+// Requests that are built for the caller. All IRQL <= APC_LEVEL but the asynchronous one, which is
+// <= DISPATCH_LEVEL. The synchronous ones free themselves: *IoStatusBlock and Event are set when they
+// are done. NULL: no pool; a buffer that cannot be locked; (FSD) a function that it does not build.
+
+// IRP_MJ_DEVICE_CONTROL, or IRP_MJ_INTERNAL_DEVICE_CONTROL. By the method of IoControlCode: one system
+// buffer for input and output; a system buffer for input and a locked MDL of the output buffer; or
+// the pointers as they are.
+_Must_inspect_result_ _Ret_maybenull_ PIRP NTAPI
+IoBuildDeviceIoControlRequest(_In_ ULONG IoControlCode, _In_ PDEVICE_OBJECT DeviceObject,
+                              _In_opt_ PVOID InputBuffer, _In_ ULONG InputBufferLength,
+                              _Out_opt_ PVOID OutputBuffer, _In_ ULONG OutputBufferLength,
+                              _In_ BOOLEAN InternalDeviceIoControl, _In_opt_ PKEVENT Event,
+                              _Out_ PIO_STATUS_BLOCK IoStatusBlock);
+
+// IRP_MJ_READ, IRP_MJ_WRITE, IRP_MJ_FLUSH_BUFFERS, IRP_MJ_SHUTDOWN or IRP_MJ_PNP. Buffer goes by
+// DO_BUFFERED_IO, DO_DIRECT_IO or neither.
+_Must_inspect_result_ _Ret_maybenull_ PIRP NTAPI
+IoBuildSynchronousFsdRequest(_In_ ULONG MajorFunction, _In_ PDEVICE_OBJECT DeviceObject,
+                             _Inout_opt_ PVOID Buffer, _In_ ULONG Length,
+                             _In_opt_ PLARGE_INTEGER StartingOffset, _In_ PKEVENT Event,
+                             _Out_ PIO_STATUS_BLOCK IoStatusBlock);
+
+// The same, but it does not free itself: its sender's completion routine takes it back and frees the
+// MDL or the system buffer, and it.
+_Must_inspect_result_ _Ret_maybenull_ PIRP NTAPI
+IoBuildAsynchronousFsdRequest(_In_ ULONG MajorFunction, _In_ PDEVICE_OBJECT DeviceObject,
+                              _Inout_opt_ PVOID Buffer, _In_ ULONG Length,
+                              _In_opt_ PLARGE_INTEGER StartingOffset,
+                              _In_opt_ PIO_STATUS_BLOCK IoStatusBlock);
+
+// -------------------------------------------------------------------------------------------------
+// Cancelling.
+
+// Marks the IRP and calls its cancel routine, which gets the cancel spin lock held and releases it.
+// FALSE: there is none (any more). IRQL <= DISPATCH_LEVEL. CANCEL_STATE_IN_COMPLETED_IRP: the IRP has
+// been completed, with its cancel routine still set.
+BOOLEAN NTAPI IoCancelIrp(_In_ PIRP Irp);
+
+VOID NTAPI IoAcquireCancelSpinLock(_Out_ PKIRQL Irql);
+VOID NTAPI IoReleaseCancelSpinLock(_In_ KIRQL Irql);
+
+// Returns the routine that was set. NULL from it, when a routine had been set: IoCancelIrp has taken
+// it, and it runs, or will.
+#define IoSetCancelRoutine(Irp, NewCancelRoutine)                                                  \
+    ((PDRIVER_CANCEL)(ULONG_PTR)__atomic_exchange_n(&(Irp)->CancelRoutine, (NewCancelRoutine),     \
+                                                    __ATOMIC_SEQ_CST))
+
+// -------------------------------------------------------------------------------------------------
+// A device that works on one IRP at a time: DriverStartIo gets them in order.
+
+// Gives the IRP to DriverStartIo now, or when it is its turn. IRQL <= DISPATCH_LEVEL.
+VOID NTAPI IoStartPacket(_In_ PDEVICE_OBJECT DeviceObject, _In_ PIRP Irp, _In_opt_ PULONG Key,
+                         _In_opt_ PDRIVER_CANCEL CancelFunction);
+
+// The driver is done with CurrentIrp. Cancelable: the IRPs have cancel routines. IRQL =
+// DISPATCH_LEVEL.
+VOID NTAPI IoStartNextPacket(_In_ PDEVICE_OBJECT DeviceObject, _In_ BOOLEAN Cancelable);
+VOID NTAPI IoStartNextPacketByKey(_In_ PDEVICE_OBJECT DeviceObject, _In_ BOOLEAN Cancelable,
+                                  _In_ ULONG Key);
+
+// DeferredStartIo: a call of IoStartNextPacket from DriverStartIo itself takes effect when that has
+// returned, so that it does not nest. NonCancelable: DriverStartIo's IRPs are started without the
+// cancel spin lock.
+VOID NTAPI IoSetStartIoAttributes(_In_ PDEVICE_OBJECT DeviceObject, _In_ BOOLEAN DeferredStartIo,
+                                  _In_ BOOLEAN NonCancelable);
+
+// -------------------------------------------------------------------------------------------------
+// Files.
+
+#define FILE_SUPERSEDE 0x00000000 // CreateDisposition
+#define FILE_OPEN 0x00000001
+#define FILE_CREATE 0x00000002
+#define FILE_OPEN_IF 0x00000003
+#define FILE_OVERWRITE 0x00000004
+#define FILE_OVERWRITE_IF 0x00000005
+#define FILE_MAXIMUM_DISPOSITION 0x00000005
+
+#define FILE_DIRECTORY_FILE 0x00000001 // CreateOptions
+#define FILE_WRITE_THROUGH 0x00000002
+#define FILE_SEQUENTIAL_ONLY 0x00000004
+#define FILE_NO_INTERMEDIATE_BUFFERING 0x00000008
+#define FILE_SYNCHRONOUS_IO_ALERT 0x00000010
+#define FILE_SYNCHRONOUS_IO_NONALERT 0x00000020
+#define FILE_NON_DIRECTORY_FILE 0x00000040
+
+#define FILE_SHARE_READ 0x00000001
+#define FILE_SHARE_WRITE 0x00000002
+#define FILE_SHARE_DELETE 0x00000004
+
+#define FILE_READ_DATA 0x00000001
+#define FILE_WRITE_DATA 0x00000002
+#define FILE_APPEND_DATA 0x00000004
+#define FILE_READ_ATTRIBUTES 0x00000080
+#define FILE_WRITE_ATTRIBUTES 0x00000100
+#define FILE_ALL_ACCESS (STANDARD_RIGHTS_REQUIRED | SYNCHRONIZE | 0x1FF)
+
+#define FILE_ATTRIBUTE_NORMAL 0x00000080
+#define FILE_OPENED 0x00000001 // IoStatus.Information of a create request
+#define FILE_CREATED 0x00000002
+
+// Opens a device, or a file of one: its driver gets IRP_MJ_CREATE, and IRP_MJ_CLEANUP with the last
+// handle, IRP_MJ_CLOSE with the last reference. Returns what the driver answered; before that:
+// STATUS_OBJECT_NAME_NOT_FOUND, STATUS_OBJECT_PATH_NOT_FOUND, STATUS_OBJECT_TYPE_MISMATCH (it is no
+// device), STATUS_ACCESS_DENIED (an exclusive device is open), STATUS_NO_SUCH_DEVICE (it is being
+// deleted, or not yet initialised), STATUS_INSUFFICIENT_RESOURCES. IRQL = PASSIVE_LEVEL.
+NTSTATUS NTAPI ZwCreateFile(_Out_ PHANDLE FileHandle, _In_ ACCESS_MASK DesiredAccess,
+                            _In_ POBJECT_ATTRIBUTES ObjectAttributes,
+                            _Out_ PIO_STATUS_BLOCK IoStatusBlock,
+                            _In_opt_ PLARGE_INTEGER AllocationSize, _In_ ULONG FileAttributes,
+                            _In_ ULONG ShareAccess, _In_ ULONG CreateDisposition,
+                            _In_ ULONG CreateOptions, _In_opt_ PVOID EaBuffer, _In_ ULONG EaLength);
+NTSTATUS NTAPI ZwOpenFile(_Out_ PHANDLE FileHandle, _In_ ACCESS_MASK DesiredAccess,
+                          _In_ POBJECT_ATTRIBUTES ObjectAttributes,
+                          _Out_ PIO_STATUS_BLOCK IoStatusBlock, _In_ ULONG ShareAccess,
+                          _In_ ULONG OpenOptions);
+
+typedef VOID(NTAPI IO_APC_ROUTINE)(_In_ PVOID ApcContext, _In_ PIO_STATUS_BLOCK IoStatusBlock,
+                                   _In_ ULONG Reserved);
+typedef IO_APC_ROUTINE *PIO_APC_ROUTINE;
+
+// Requests to an open file. They wait for the answer when the file was opened with
+// FILE_SYNCHRONOUS_IO_...; else they may return STATUS_PENDING, and Event (or the file itself) is
+// signalled when *IoStatusBlock is valid. ByteOffset NULL: the file's current one, for synchronous
+// files. STATUS_INVALID_HANDLE, STATUS_OBJECT_TYPE_MISMATCH, STATUS_ACCESS_DENIED (the access that the
+// handle or the control code asks for), STATUS_INVALID_PARAMETER (no offset; an ApcRoutine, which
+// there is no way to call (ours)), STATUS_INSUFFICIENT_RESOURCES. IRQL = PASSIVE_LEVEL.
+NTSTATUS NTAPI ZwReadFile(_In_ HANDLE FileHandle, _In_opt_ HANDLE Event,
+                          _In_opt_ PIO_APC_ROUTINE ApcRoutine, _In_opt_ PVOID ApcContext,
+                          _Out_ PIO_STATUS_BLOCK IoStatusBlock, _Out_ PVOID Buffer,
+                          _In_ ULONG Length, _In_opt_ PLARGE_INTEGER ByteOffset,
+                          _In_opt_ PULONG Key);
+NTSTATUS NTAPI ZwWriteFile(_In_ HANDLE FileHandle, _In_opt_ HANDLE Event,
+                           _In_opt_ PIO_APC_ROUTINE ApcRoutine, _In_opt_ PVOID ApcContext,
+                           _Out_ PIO_STATUS_BLOCK IoStatusBlock, _In_ PVOID Buffer,
+                           _In_ ULONG Length, _In_opt_ PLARGE_INTEGER ByteOffset,
+                           _In_opt_ PULONG Key);
+NTSTATUS NTAPI ZwDeviceIoControlFile(_In_ HANDLE FileHandle, _In_opt_ HANDLE Event,
+                                     _In_opt_ PIO_APC_ROUTINE ApcRoutine, _In_opt_ PVOID ApcContext,
+                                     _Out_ PIO_STATUS_BLOCK IoStatusBlock, _In_ ULONG IoControlCode,
+                                     _In_opt_ PVOID InputBuffer, _In_ ULONG InputBufferLength,
+                                     _Out_opt_ PVOID OutputBuffer, _In_ ULONG OutputBufferLength);
+NTSTATUS NTAPI ZwFlushBuffersFile(_In_ HANDLE FileHandle, _Out_ PIO_STATUS_BLOCK IoStatusBlock);
+
+// The top of the stack of a named device, and a file object that keeps it; the caller dereferences
+// the file object. The driver sees IRP_MJ_CREATE and IRP_MJ_CLEANUP, and IRP_MJ_CLOSE in the end.
+// Errors as ZwOpenFile. IRQL = PASSIVE_LEVEL.
+NTSTATUS NTAPI IoGetDeviceObjectPointer(_In_ PUNICODE_STRING ObjectName,
+                                        _In_ ACCESS_MASK DesiredAccess,
+                                        _Out_ PFILE_OBJECT *FileObject,
+                                        _Out_ PDEVICE_OBJECT *DeviceObject);
+
+// The device that requests for a file go to: the top of its stack. IRQL <= DISPATCH_LEVEL.
+PDEVICE_OBJECT NTAPI IoGetRelatedDeviceObject(_In_ PFILE_OBJECT FileObject);
+
+// IoAttachDeviceToDeviceStackSafe on a named device. IRQL = PASSIVE_LEVEL.
+NTSTATUS NTAPI IoAttachDevice(_In_ PDEVICE_OBJECT SourceDevice, _In_ PUNICODE_STRING TargetDevice,
+                              _Out_ PDEVICE_OBJECT *AttachedDevice);

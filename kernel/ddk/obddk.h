@@ -8,6 +8,7 @@
 #include <ntdef.h>
 #include <ntstatus.h>
 
+#include <dispatchddk.h>
 #include <keddk.h>
 
 #define DELETE 0x00010000
@@ -155,3 +156,32 @@ NTSTATUS NTAPI ZwOpenSymbolicLinkObject(_Out_ PHANDLE LinkHandle, _In_ ACCESS_MA
 // Where the link leads to. STATUS_BUFFER_TOO_SMALL: *ReturnedLength says how many bytes it takes.
 NTSTATUS NTAPI ZwQuerySymbolicLinkObject(_In_ HANDLE LinkHandle, _Inout_ PUNICODE_STRING LinkTarget,
                                          _Out_opt_ PULONG ReturnedLength);
+
+// -------------------------------------------------------------------------------------------------
+// Events with handles. IRQL = PASSIVE_LEVEL.
+
+#define EVENT_QUERY_STATE 0x0001
+#define EVENT_MODIFY_STATE 0x0002
+#define EVENT_ALL_ACCESS (STANDARD_RIGHTS_REQUIRED | SYNCHRONIZE | 0x3)
+
+// Errors as for directories; STATUS_INVALID_PARAMETER: no such EventType.
+NTSTATUS NTAPI ZwCreateEvent(_Out_ PHANDLE EventHandle, _In_ ACCESS_MASK DesiredAccess,
+                             _In_opt_ POBJECT_ATTRIBUTES ObjectAttributes,
+                             _In_ EVENT_TYPE EventType, _In_ BOOLEAN InitialState);
+NTSTATUS NTAPI ZwOpenEvent(_Out_ PHANDLE EventHandle, _In_ ACCESS_MASK DesiredAccess,
+                           _In_ POBJECT_ATTRIBUTES ObjectAttributes);
+NTSTATUS NTAPI ZwSetEvent(_In_ HANDLE EventHandle, _Out_opt_ PLONG PreviousState);
+NTSTATUS NTAPI ZwResetEvent(_In_ HANDLE EventHandle, _Out_opt_ PLONG PreviousState);
+NTSTATUS NTAPI ZwClearEvent(_In_ HANDLE EventHandle);
+
+// As KeWaitForSingleObject, for an event, a file or a thread. STATUS_OBJECT_TYPE_MISMATCH: there is
+// nothing to wait for in such an object.
+NTSTATUS NTAPI ZwWaitForSingleObject(_In_ HANDLE Handle, _In_ BOOLEAN Alertable,
+                                     _In_opt_ PLARGE_INTEGER Timeout);
+
+// An event of that name, made (signalled) or opened. The pointer is good until the handle is closed.
+// NULL: no pool, or a wrong name.
+_Must_inspect_result_ _Ret_maybenull_ PKEVENT NTAPI
+IoCreateNotificationEvent(_In_ PUNICODE_STRING EventName, _Out_ PHANDLE EventHandle);
+_Must_inspect_result_ _Ret_maybenull_ PKEVENT NTAPI
+IoCreateSynchronizationEvent(_In_ PUNICODE_STRING EventName, _Out_ PHANDLE EventHandle);

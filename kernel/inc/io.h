@@ -79,6 +79,10 @@ PDEVICE_OBJECT IoFindDevice(_In_ DEVICE_TYPE DeviceType, _In_ ULONG Index);
 // the verifier (MmCheckUnload).
 VOID IoUnloadDrivers(VOID);
 
+// How many free IRPs each processor keeps for its next request, 16 at first; this processor's go back
+// to the pool now. For tests, which count each block.
+VOID IoSetIrpCacheDepth(_In_ ULONG Count);
+
 // IRP_MJ_READ or IRP_MJ_WRITE of ByteCount bytes at ByteOffset through Mdl. *Information gets the
 // bytes done. Returns the driver's status; STATUS_INSUFFICIENT_RESOURCES: no IRP.
 // STATUS_PENDING: the driver never completed it. The MDL's pages must then stay as they are for

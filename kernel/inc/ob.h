@@ -25,6 +25,9 @@ struct _OBJECT_TYPE {
     PVOID (*NameBase)(_In_ PVOID Object, _Out_ PUNICODE_STRING Suffix);
     // Names are looked up through its objects: the rest of the path is theirs to understand.
     BOOLEAN IsNameEnd;
+    // A handle can be waited for: at WaitOffset in the body is a dispatcher object.
+    BOOLEAN IsWaitable;
+    ULONG WaitOffset;
     volatile LONG ObjectCount; // live ones
 };
 typedef struct _OBJECT_TYPE OBJECT_TYPE;

@@ -175,9 +175,8 @@ NTSTATUS NTAPI IoCreateDevice(PDRIVER_OBJECT DriverObject, ULONG DeviceExtension
         DeviceType == FILE_DEVICE_CD_ROM || DeviceType == FILE_DEVICE_TAPE) {
         Device->SectorSize = 512;
     }
-    InitializeListHead(&Device->DeviceQueue.DeviceListHead);
-    Device->DeviceQueue.Type = IOP_DEVICE_QUEUE_TYPE;
-    Device->DeviceQueue.Size = sizeof(Device->DeviceQueue);
+    KeInitializeDeviceQueue(&Device->DeviceQueue);
+    KeInitializeEvent(&Device->DeviceLock, SynchronizationEvent, TRUE);
     ObReferenceObject(DriverObject);
     IopLinkDevice(Device);
     const NTSTATUS Status = IopNameDevice(Device, DeviceName);
@@ -203,6 +202,25 @@ VOID NTAPI IoDeleteDevice(PDEVICE_OBJECT DeviceObject)
     IopUnlinkDevice(DeviceObject);
     ObRemoveName(DeviceObject);
     ObDereferenceObject(DeviceObject);
+}
+
+BOOLEAN IopCountOpen(PDEVICE_OBJECT DeviceObject)
+{
+    const KIRQL OldIrql = KiAcquireLock(&IopDeviceLock);
+    const BOOLEAN IsTaken =
+        (DeviceObject->Flags & DO_EXCLUSIVE) != 0 && DeviceObject->ReferenceCount != 0;
+    if (!IsTaken) {
+        DeviceObject->ReferenceCount += 1;
+    }
+    KiReleaseLock(&IopDeviceLock, OldIrql);
+    return !IsTaken;
+}
+
+VOID IopCountClose(PDEVICE_OBJECT DeviceObject)
+{
+    const KIRQL OldIrql = KiAcquireLock(&IopDeviceLock);
+    DeviceObject->ReferenceCount -= 1;
+    KiReleaseLock(&IopDeviceLock, OldIrql);
 }
 
 //

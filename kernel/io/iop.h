@@ -16,7 +16,7 @@
 #define IOP_RANK_DEVICES 16
 #define IOP_RANK_LINES 17
 
-#define IOP_DEVICE_QUEUE_TYPE 20 // KOBJECTS of the DDK: DeviceQueueObject
+#define IOP_RANK_IRPS 17
 
 //
 // device.c
@@ -27,6 +27,12 @@ typedef struct _IOP_DEVICE {
     DEVOBJ_EXTENSION Public;
     PDEVICE_OBJECT AttachedTo; // the next lower one in the stack
     BOOLEAN IsDeleted;         // by its driver; somebody may still refer to it
+    BOOLEAN DeferredStartIo;   // these: cancel.c
+    BOOLEAN NonCancelable;
+    BOOLEAN StartIoCancelable;
+    BOOLEAN StartIoHasKey;
+    ULONG StartIoKey;
+    volatile LONG StartIoCount;
 } IOP_DEVICE, *PIOP_DEVICE;
 
 FORCEINLINE PIOP_DEVICE IopDeviceOf(const DEVICE_OBJECT *DeviceObject)
@@ -46,9 +52,16 @@ VOID IopDeleteDriver(_In_ PDRIVER_OBJECT DriverObject);
 // The device on top of the stack that DeviceObject belongs to.
 PDEVICE_OBJECT IopTopOfStack(_In_ PDEVICE_OBJECT DeviceObject);
 
+// An open file more, or less. FALSE: the device is exclusive, and open.
+_Must_inspect_result_ BOOLEAN IopCountOpen(_Inout_ PDEVICE_OBJECT DeviceObject);
+VOID IopCountClose(_Inout_ PDEVICE_OBJECT DeviceObject);
+
 //
 // irp.c, request.c
 //
+
+// IRP.AllocationFlags, of ours: the memory is the caller's (IoInitializeIrp).
+#define IOP_IRP_OF_CALLER 0x80
 
 // Completes an IRP that the caller has answered; returns Status, as a dispatch routine does.
 NTSTATUS IopCompleteIrp(_In_ PIRP Irp, _In_ NTSTATUS Status, _In_ ULONG_PTR Information);
@@ -57,6 +70,32 @@ NTSTATUS IopCompleteIrp(_In_ PIRP Irp, _In_ NTSTATUS Status, _In_ ULONG_PTR Info
 // then.
 // STATUS_PENDING: it never was, and it must be forgotten: it frees itself if it ever returns.
 _Must_inspect_result_ NTSTATUS IopSendAndWait(_In_ PDEVICE_OBJECT DeviceObject, _In_ PIRP Irp);
+
+//
+// finish.c, build.c
+//
+
+// What becomes of an IRP that nobody took back.
+VOID IopFinishIrp(_In_ PIRP Irp, _In_ CCHAR PriorityBoost);
+
+// The IRP frees itself when it is completed, and may only then be freed; or no longer so.
+VOID IopOwnIrpByThread(_Inout_ PIRP Irp);
+VOID IopDisownIrp(_Inout_ PIRP Irp);
+
+// Frees an IRP that was never sent, with the buffers that were added to it.
+VOID IopAbandonIrp(_In_ PIRP Irp);
+
+// Gives the IRP, before it is sent, the buffers of a control code, or of a read or write to
+// DeviceObject. STATUS_INSUFFICIENT_RESOURCES, or what MmProbeAndLockPages raised: what was added
+// stays, for IopAbandonIrp.
+_Must_inspect_result_ NTSTATUS IopAddControlBuffers(_Inout_ PIRP Irp, _In_ ULONG IoControlCode,
+                                                    _In_opt_ PVOID Input, _In_ ULONG InputByteCount,
+                                                    _In_opt_ PVOID Output,
+                                                    _In_ ULONG OutputByteCount);
+_Must_inspect_result_ NTSTATUS IopAddTransferBuffer(_Inout_ PIRP Irp,
+                                                    _In_ PDEVICE_OBJECT DeviceObject,
+                                                    _In_ UCHAR MajorFunction, _In_ PVOID Buffer,
+                                                    _In_ ULONG ByteCount, _In_ ULONG64 ByteOffset);
 
 //
 // acpi.c

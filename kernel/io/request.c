@@ -1,13 +1,12 @@
 // Requests whose sender waits.
 //
-// There are no threads to put to sleep: waiting is polling. Drivers bound their own waits; a
-// request that one of them leaves pending nevertheless, because its device could not be stopped, is
-// given up after a while. Sender and completion then race for one word, and the later one frees:
+// Drivers bound their own waits; a request that one of them leaves pending nevertheless, because its
+// device could not be stopped, is given up after a while. Sender and completion then race for one
+// word, and the later one frees:
 //
 //   IopWaiting ──completion──▶ IopCompleted    the sender goes on and owns the IRP
 //   IopWaiting ──sender──────▶ IopAbandoned    the completion, if it ever comes, frees the IRP
 #include "kernel/io/iop.h"
-#include "kernel/inc/kearch.h"
 
 #define IOP_PENDING_SECONDS 10
 
@@ -15,6 +14,7 @@ typedef enum _IOP_WAIT_STATE { IopWaiting, IopCompleted, IopAbandoned } IOP_WAIT
 
 typedef struct _IOP_WAIT {
     volatile LONG State; // IOP_WAIT_STATE
+    KEVENT Done;
 } IOP_WAIT, *PIOP_WAIT;
 
 static NTSTATUS NTAPI IopSenderCompletion(PDEVICE_OBJECT DeviceObject, PIRP Irp, PVOID Context)
@@ -24,6 +24,8 @@ static NTSTATUS NTAPI IopSenderCompletion(PDEVICE_OBJECT DeviceObject, PIRP Irp,
     if (__atomic_exchange_n(&Wait->State, IopCompleted, __ATOMIC_ACQ_REL) == IopAbandoned) {
         ExFreePoolWithTag(Wait, IOP_TAG);
         IoFreeIrp(Irp);
+    } else {
+        KeSetEvent(&Wait->Done, IO_NO_INCREMENT, FALSE);
     }
     return STATUS_MORE_PROCESSING_REQUIRED;
 }
@@ -31,16 +33,18 @@ static NTSTATUS NTAPI IopSenderCompletion(PDEVICE_OBJECT DeviceObject, PIRP Irp,
 // FALSE: given up; the wait block is no longer the caller's.
 static BOOLEAN IopWaitForCompletion(PIOP_WAIT Wait)
 {
-    const ULONG64 Start = KeReadCycles();
-    const ULONG64 Limit = IOP_PENDING_SECONDS * KeGetCyclesPerSecond();
-    while (__atomic_load_n(&Wait->State, __ATOMIC_ACQUIRE) == IopWaiting) {
-        KeArchPause();
-        if (KeReadCycles() - Start > Limit) {
-            LONG Expected = IopWaiting;
-            return !__atomic_compare_exchange_n(&Wait->State, &Expected, IopAbandoned, FALSE,
-                                                __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
-        }
+    LARGE_INTEGER Limit = {.QuadPart = -10000000LL * IOP_PENDING_SECONDS};
+    if (KeWaitForSingleObject(&Wait->Done, Executive, KernelMode, FALSE, &Limit) !=
+        STATUS_TIMEOUT) {
+        return TRUE;
     }
+    LONG Expected = IopWaiting;
+    if (__atomic_compare_exchange_n(&Wait->State, &Expected, IopAbandoned, FALSE, __ATOMIC_ACQ_REL,
+                                    __ATOMIC_ACQUIRE)) {
+        return FALSE;
+    }
+    // It came in this very moment: the event is about to be set.
+    KeWaitForSingleObject(&Wait->Done, Executive, KernelMode, FALSE, NULL);
     return TRUE;
 }
 
@@ -51,6 +55,7 @@ NTSTATUS IopSendAndWait(PDEVICE_OBJECT DeviceObject, PIRP Irp)
         Irp->IoStatus.Status = STATUS_INSUFFICIENT_RESOURCES;
         return STATUS_INSUFFICIENT_RESOURCES;
     }
+    KeInitializeEvent(&Wait->Done, NotificationEvent, FALSE);
     IoSetCompletionRoutine(Irp, IopSenderCompletion, Wait, TRUE, TRUE, TRUE);
     (VOID) IoCallDriver(DeviceObject, Irp);
     if (!IopWaitForCompletion(Wait)) {
@@ -66,22 +71,22 @@ static NTSTATUS NTAPI IopForwardCompletion(PDEVICE_OBJECT DeviceObject, PIRP Irp
 {
     UNREFERENCED_PARAMETER(DeviceObject);
     UNREFERENCED_PARAMETER(Irp);
-    __atomic_store_n((volatile BOOLEAN *)Context, TRUE, __ATOMIC_RELEASE);
+    KeSetEvent(Context, IO_NO_INCREMENT, FALSE);
     return STATUS_MORE_PROCESSING_REQUIRED;
 }
 
 BOOLEAN NTAPI IoForwardIrpSynchronously(PDEVICE_OBJECT DeviceObject, PIRP Irp)
 {
-    volatile BOOLEAN Completed = FALSE;
+    KEVENT Done;
     if (Irp->CurrentLocation <= 1) {
         return FALSE;
     }
+    KeInitializeEvent(&Done, NotificationEvent, FALSE);
     IoCopyCurrentIrpStackLocationToNext(Irp);
-    IoSetCompletionRoutine(Irp, IopForwardCompletion, (PVOID)&Completed, TRUE, TRUE, TRUE);
-    (VOID) IoCallDriver(DeviceObject, Irp);
-    // Without a bound, as documented: the caller is in the middle of this very IRP.
-    while (!__atomic_load_n(&Completed, __ATOMIC_ACQUIRE)) {
-        KeArchPause();
+    IoSetCompletionRoutine(Irp, IopForwardCompletion, &Done, TRUE, TRUE, TRUE);
+    if (IoCallDriver(DeviceObject, Irp) == STATUS_PENDING) {
+        // Without a bound, as documented: the caller is in the middle of this very IRP.
+        KeWaitForSingleObject(&Done, Executive, KernelMode, FALSE, NULL);
     }
     return TRUE;
 }

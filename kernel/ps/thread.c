@@ -15,7 +15,7 @@
 #include "kernel/inc/ps.h"
 #include "mm/mm.h"
 
-static OBJECT_TYPE PspThreadType = {.Name = "Thread"};
+static OBJECT_TYPE PspThreadType = {.Name = "Thread", .IsWaitable = TRUE};
 static POBJECT_TYPE PspThreadTypePointer = &PspThreadType;
 POBJECT_TYPE *PsThreadType = &PspThreadTypePointer;
 

@@ -24,7 +24,8 @@
 #define KT_TEXT_BYTES 96
 #define KT_SUITE_INDENT "    "
 
-// clang-format off: one a line, so that a new one changes one line
+// clang-format off
+// clang-format off
 static const KT_SUITE *const KtSuites[] = {
     &KtCpuSuite,
     &KtDispatcherSuite,
@@ -218,6 +219,7 @@ BOOLEAN KiRunSelfTests(VOID)
     }
     KiRegisterCode("self-tests", (ULONG_PTR)KiTestTextStart,
                    (SIZE_T)(KiTestTextEnd - KiTestTextStart), FALSE);
+    IoSetIrpCacheDepth(0);
     // From here on the tests themselves decide what fails.
     DbgPrint("# allocations that failed on purpose so far: %llu\n", MmSimulatedFailureCount());
     ULONG SuiteCount = 0;
