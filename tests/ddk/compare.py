@@ -40,7 +40,7 @@ FLAGS = ["-std=gnu11", "-O2", "-ffreestanding", "-w", "-fmax-errors=0", "-DINITG
          "-DNT_PROCESSOR_GROUPS"]
 OURS_EXTRA = ["-Wno-multichar", f"-I{DDK}"]
 KIT_EXTRA = [f"-I{ROOT / 'kernel' / 'kit'}"]
-HEADERS = {"ours": "<wdm.h>", "mingw": "<ntifs.h>", "kit": "<ntddk.h>"}
+HEADERS = {"ours": "<wdm.h>", "mingw": "<ntifs.h>", "kit": "<ntifs.h>"}
 SIDE_HEADERS = ("<wdmguid.h>", "<ntdddisk.h>", "<ntddstor.h>")
 ONLY_OURS = ("sal.h", "ntddnet.h")  # annotations, and what no Windows has: not compared at all
 
