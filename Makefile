@@ -20,10 +20,10 @@ FRAME_POINTER := $(if $(filter 0,$(DBG)),-fomit-frame-pointer,-fno-omit-frame-po
 
 CFLAGS := -std=gnu11 -O2 -g -DDBG=$(DBG) \
     -ffreestanding -fno-pie -fno-pic -mcmodel=kernel -mno-red-zone -mno-mmx -mno-sse -mno-sse2 \
-    -fno-stack-protector -fcf-protection=none -fno-asynchronous-unwind-tables \
+    -fno-stack-protector -fcf-protection=none -fasynchronous-unwind-tables \
     $(FRAME_POINTER) -fno-strict-aliasing -Wall -Wextra -Werror -Wstrict-prototypes \
     -Wmissing-prototypes -Wswitch-enum -Wshadow -Wno-multichar # pool tags are written as 'abcd'
-LDFLAGS := -nostdlib -static -Wl,--build-id=none,-z,max-page-size=4096,-z,noexecstack
+LDFLAGS := -nostdlib -static -Wl,--build-id=none,-z,max-page-size=4096,-z,noexecstack,--eh-frame-hdr
 
 SOURCES := $(wildcard boot/*.S boot/*.c arch/x64/*.S arch/x64/*.c arch/x64/mm/*.c kernel/*.c \
     kernel/*/*.c mm/*.c drivers/*/*.c tests/kernel/*.c tests/examples/*.c)

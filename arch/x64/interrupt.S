@@ -38,7 +38,16 @@ KiInterruptStubs:
     .endr
 
     .type KiInterruptCommon, @function
+    .globl KiInterruptCommon
+    .globl KiInterruptCommonEnd
 KiInterruptCommon:
+    // For traces only: an exception does not leave an interrupt (frames.c).
+    .cfi_startproc simple
+    .cfi_signal_frame
+    .cfi_def_cfa rbp, 6 * 8
+    .cfi_offset rip, -5 * 8
+    .cfi_offset rsp, -2 * 8
+    .cfi_offset rbp, -6 * 8
     pushq %rax
     pushq %rcx
     pushq %rdx
@@ -79,7 +88,11 @@ KiInterruptCommon:
     popq %rax
     addq $8, %rsp // Vector
     popq %rbp
+    .cfi_def_cfa rsp, 5 * 8
+    .cfi_same_value rbp
     iretq
+    .cfi_endproc
+KiInterruptCommonEnd:
     .size KiInterruptCommon, . - KiInterruptCommon
 
     .section .rodata

@@ -32,47 +32,72 @@ KiTrapStubs:
     .set Vector, Vector + 1
     .endr
 
+// Ss Rsp Rflags Cs Rip ErrorCode Vector; the CFA is above Ss.
+#define TRAP_ENTRY_BYTES (7 * 8)
+
+    .macro PUSH_REGISTER Name
+    pushq %\Name
+    .cfi_adjust_cfa_offset 8
+    .cfi_rel_offset \Name, 0
+    .endm
+
+    .macro POP_REGISTER Name
+    popq %\Name
+    .cfi_adjust_cfa_offset -8
+    .cfi_same_value \Name
+    .endm
+
     .type KiTrapCommon, @function
 KiTrapCommon:
-    pushq %r15
-    pushq %r14
-    pushq %r13
-    pushq %r12
-    pushq %r11
-    pushq %r10
-    pushq %r9
-    pushq %r8
-    pushq %rbp
-    pushq %rdi
-    pushq %rsi
-    pushq %rdx
-    pushq %rcx
-    pushq %rbx
-    pushq %rax
+    .cfi_startproc simple
+    .cfi_signal_frame
+    .cfi_def_cfa rsp, TRAP_ENTRY_BYTES
+    .cfi_offset rip, -40
+    .cfi_offset rsp, -16
+    PUSH_REGISTER r15
+    PUSH_REGISTER r14
+    PUSH_REGISTER r13
+    PUSH_REGISTER r12
+    PUSH_REGISTER r11
+    PUSH_REGISTER r10
+    PUSH_REGISTER r9
+    PUSH_REGISTER r8
+    PUSH_REGISTER rbp
+    PUSH_REGISTER rdi
+    PUSH_REGISTER rsi
+    PUSH_REGISTER rdx
+    PUSH_REGISTER rcx
+    PUSH_REGISTER rbx
+    PUSH_REGISTER rax
     movq %cr2, %rax
     pushq %rax
+    .cfi_adjust_cfa_offset 8
     movq %rsp, %rdi
     subq $8, %rsp
+    .cfi_adjust_cfa_offset 8
     cld
     call KiDispatchTrap
     addq $16, %rsp // the padding and Cr2
-    popq %rax
-    popq %rbx
-    popq %rcx
-    popq %rdx
-    popq %rsi
-    popq %rdi
-    popq %rbp
-    popq %r8
-    popq %r9
-    popq %r10
-    popq %r11
-    popq %r12
-    popq %r13
-    popq %r14
-    popq %r15
+    .cfi_adjust_cfa_offset -16
+    POP_REGISTER rax
+    POP_REGISTER rbx
+    POP_REGISTER rcx
+    POP_REGISTER rdx
+    POP_REGISTER rsi
+    POP_REGISTER rdi
+    POP_REGISTER rbp
+    POP_REGISTER r8
+    POP_REGISTER r9
+    POP_REGISTER r10
+    POP_REGISTER r11
+    POP_REGISTER r12
+    POP_REGISTER r13
+    POP_REGISTER r14
+    POP_REGISTER r15
     addq $16, %rsp // Vector and ErrorCode
+    .cfi_adjust_cfa_offset -16
     iretq
+    .cfi_endproc
     .size KiTrapCommon, . - KiTrapCommon
 
 // Loads the selectors of the new descriptor table. CS can only be changed by a far return.

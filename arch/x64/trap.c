@@ -1,9 +1,9 @@
 // What a trap means: a probe that expected it, a stray software interrupt, or the end.
 //
-// The kernel handles no fault: no memory is paged, and nothing runs in user mode. So every
-// exception that is not a probe's is fatal, and the work here is to say precisely what went wrong.
-// trap.c describes the fault in words that mean something on any processor (KI_FAULT,
-// KI_EXCEPTION); kernel/ke/fault.c chooses the bug check.
+// No memory is paged, and nothing runs in user mode, so a fault is somebody's mistake. Most may be
+// handled all the same, as exceptions (seh.c). What nobody handles is fatal, and then the work is to
+// say precisely what went wrong: trap.c describes the fault in words that mean something on any
+// processor (KI_FAULT, KI_EXCEPTION); kernel/ke/fault.c chooses the bug check.
 
 #include "arch/x64/x64.h"
 
@@ -235,6 +235,85 @@ static DECLSPEC_NORETURN VOID KiReportTrap(const KTRAP_FRAME *Frame)
     KiReportException(Frame);
 }
 
+// -------------------------------------------------------------------------------------------------
+// Faults that handlers may see.
+
+// How far the processor had gone: a handler is shown the instruction itself.
+#define BREAKPOINT_BYTES 1
+#define ASSERTION_BYTES 2
+
+typedef struct _KI_FAULT_ROW {
+    UCHAR Vector;
+    UCHAR InstructionBytes; // to take back
+    NTSTATUS Status;
+} KI_FAULT_ROW;
+
+static const KI_FAULT_ROW KiHandledFaults[] = {
+    {VECTOR_DIVIDE, 0, STATUS_INTEGER_DIVIDE_BY_ZERO},
+    {VECTOR_BREAKPOINT, BREAKPOINT_BYTES, STATUS_BREAKPOINT},
+    {VECTOR_INVALID_OPCODE, 0, STATUS_ILLEGAL_INSTRUCTION},
+    {VECTOR_GENERAL_PROTECTION, 0, STATUS_ACCESS_VIOLATION},
+    {VECTOR_ALIGNMENT, 0, STATUS_DATATYPE_MISALIGNMENT},
+    {VECTOR_ASSERTION, ASSERTION_BYTES, STATUS_ASSERTION_FAILURE},
+};
+
+static VOID KiDescribeViolation(PEXCEPTION_RECORD Record, KI_FAULT_ACCESS Access, ULONG64 Va)
+{
+    static const UCHAR Words[] = {
+        [KiFaultRead] = EXCEPTION_READ_FAULT,
+        [KiFaultWrite] = EXCEPTION_WRITE_FAULT,
+        [KiFaultExecute] = EXCEPTION_EXECUTE_FAULT,
+    };
+    Record->ExceptionCode = STATUS_ACCESS_VIOLATION;
+    Record->NumberParameters = 2;
+    Record->ExceptionInformation[0] = Words[Access];
+    Record->ExceptionInformation[1] = Va;
+}
+
+// A bad address of the kernel is a mistake that nobody may handle; one that never can be the kernel's
+// came from somebody else.
+static BOOLEAN KiIsHandledPageFault(const KTRAP_FRAME *Frame, PEXCEPTION_RECORD Record)
+{
+    const BOOLEAN IsKernelHalf = Frame->Cr2 >> 63 != 0;
+    if (IsKernelHalf || KeArchReadIrql() >= DISPATCH_LEVEL) {
+        return FALSE;
+    }
+    KiDescribeViolation(Record, KiAccessOfErrorCode(Frame->ErrorCode), Frame->Cr2);
+    return TRUE;
+}
+
+static BOOLEAN KiIsHandledFault(const KTRAP_FRAME *Frame, PEXCEPTION_RECORD Record)
+{
+    KI_OPERAND Operand;
+    const BOOLEAN MayBeAddress =
+        Frame->Vector == VECTOR_GENERAL_PROTECTION || Frame->Vector == VECTOR_STACK_FAULT;
+    if (MayBeAddress && KiFindNonCanonicalAccess(Frame, &Operand)) {
+        KiDescribeViolation(Record, Operand.Access, Operand.Va);
+        return KeArchReadIrql() < DISPATCH_LEVEL;
+    }
+    for (ULONG Index = 0; Index < ARRAYSIZE(KiHandledFaults); Index += 1) {
+        const KI_FAULT_ROW *Row = &KiHandledFaults[Index];
+        if (Frame->Vector == Row->Vector) {
+            Record->ExceptionCode = Row->Status;
+            Record->ExceptionAddress = (PVOID)(Frame->Rip - Row->InstructionBytes);
+            return KeArchReadIrql() <= DISPATCH_LEVEL;
+        }
+    }
+    return FALSE;
+}
+
+// Does not return when somebody handles the fault.
+static VOID KiOfferFault(const KTRAP_FRAME *Frame)
+{
+    EXCEPTION_RECORD Record = {.ExceptionAddress = (PVOID)Frame->Rip};
+    const BOOLEAN IsHandled = Frame->Vector == VECTOR_PAGE_FAULT
+                                  ? KiIsHandledPageFault(Frame, &Record)
+                                  : KiIsHandledFault(Frame, &Record);
+    if (IsHandled && !KiIsBugCheckActive()) {
+        KiDispatchFault(Frame, &Record);
+    }
+}
+
 VOID KiDispatchTrap(PKTRAP_FRAME Frame)
 {
     if (KiFixUpProbe(Frame)) {
@@ -245,6 +324,7 @@ VOID KiDispatchTrap(PKTRAP_FRAME Frame)
         ++KeArchGetPcr()->SpuriousInterrupts;
         return;
     }
+    KiOfferFault(Frame);
     KiFatalFrame = Frame;
     KiReportTrap(Frame);
 }

@@ -72,12 +72,16 @@
 // Exceptions of the processor have vectors 0-31.
 #define EXCEPTION_COUNT 32
 #define VECTOR_COUNT 256
+#define VECTOR_DIVIDE 0
 #define VECTOR_DEBUG 1
 #define VECTOR_NMI 2
+#define VECTOR_BREAKPOINT 3
+#define VECTOR_INVALID_OPCODE 6
 #define VECTOR_DOUBLE_FAULT 8
 #define VECTOR_STACK_FAULT 12
 #define VECTOR_GENERAL_PROTECTION 13
 #define VECTOR_PAGE_FAULT 14
+#define VECTOR_ALIGNMENT 17
 #define VECTOR_MACHINE_CHECK 18
 #define VECTOR_ASSERTION 0x2C // the software interrupt of NT_ASSERT in drivers
 
@@ -207,6 +211,9 @@ ULONG KiGetApicId(VOID);             // of the first processor
 BOOLEAN KiIsInService(ULONG Vector); // delivered by the local APIC, and not yet acknowledged
 VOID KiAcknowledgeInterrupt(VOID);
 VOID KiRearmClock(VOID);
+
+// seh.c: searches for a handler of a fault. Returns when nobody handles it.
+VOID KiDispatchFault(const KTRAP_FRAME *Frame, struct _EXCEPTION_RECORD *Record);
 
 // trap.c
 VOID KiDispatchTrap(PKTRAP_FRAME Frame);

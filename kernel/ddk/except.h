@@ -26,6 +26,7 @@
 #include <ntstatus.h>
 
 #include <keddk.h>
+#include <sehddk.h>
 
 typedef enum _KM_TRY_STATE {
     KmTryOutside, // not entered yet

@@ -112,6 +112,15 @@ PCSTR KiBugCheckName(ULONG Code);
 // behind the call, which the bug check of an unhandled exception names.
 DECLSPEC_NORETURN VOID KiRaiseStatus(PCSTR Routine, NTSTATUS Status, const VOID *Caller);
 
+// The bug check of an exception that nobody handles, and that Routine has raised.
+DECLSPEC_NORETURN VOID KiStopUnhandled(PCSTR Routine, const struct _EXCEPTION_RECORD *Record);
+
+// The chain of tries, for the walk over the stack: the innermost one or NULL; forgets those at lower
+// addresses, whose routines are gone; makes this one the handler of Status, so that its catch can begin.
+struct _KM_TRY_FRAME *KiGetInnermostTry(VOID);
+VOID KiEndTriesBelow(const VOID *StackAddress);
+VOID KiEnterCatch(struct _KM_TRY_FRAME *Frame, NTSTATUS Status);
+
 // -------------------------------------------------------------------------------------------------
 // Symbols of the kernel image (kernel/ke/symbols.c). Safe to ask during a crash: takes no lock,
 // allocates nothing.
@@ -121,6 +130,16 @@ VOID KiInitializeSymbols(const struct _LOADER_BLOCK *LoaderBlock);
 // The name of the function or object that contains Address, and the distance from its start. NULL
 // when unknown.
 PCSTR KiFindSymbol(ULONG_PTR Address, PULONG_PTR Offset);
+
+// Names the code at Address, for sentences: "KeBugCheckEx" in the kernel, "nvme.sys+0x1234" in a driver,
+// "unknown code" elsewhere. Returns Name->Text or a constant.
+#define KI_CODE_NAME_BYTES 80
+
+typedef struct _KI_CODE_NAME {
+    CHAR Text[KI_CODE_NAME_BYTES];
+} KI_CODE_NAME, *PKI_CODE_NAME;
+
+PCSTR KiNameCode(ULONG_PTR Address, PKI_CODE_NAME Name);
 
 // TRUE for an address in the code of a driver.
 BOOLEAN KiIsDriverCode(ULONG_PTR Address);

@@ -216,6 +216,12 @@ typedef struct _KI_EXCEPTION {
 
 DECLSPEC_NORETURN VOID KiDispatchException(const KI_EXCEPTION *Exception);
 
+// -------------------------------------------------------------------------------------------------
+// Raises.
+
+// Goes on in the innermost handler around the caller. Returns when there is none.
+VOID KeArchRaise(struct _EXCEPTION_RECORD *Record);
+
 // Interrupts, with interrupts on. Each routine returns at the IRQL at which it was called.
 VOID KiDispatchInterrupt(VOID); // at DISPATCH_LEVEL; may switch threads, and return much later
 VOID KiClockInterrupt(VOID);    // at CLOCK_LEVEL

@@ -1,18 +1,17 @@
-// Exceptions: from the raise to the innermost handler.
+// Exceptions: the chain of tries, and raises by status.
 //
 //   KTHREAD.ExceptionList ──▶ innermost frame ──Previous──▶ next outer one ──▶ ... ──▶ NULL
 //
-// The frames lie in the stack, in the routines that handle. A raise takes the innermost one out of
-// the chain and continues there; whatever lay between is gone with its part of the stack. The catch
-// runs outside of its own try, so that what it raises goes to the next outer handler.
-//
-// The chain is the thread's. An interrupt begins an empty one (arch/x64/interrupt.c).
+// The frames lie in the stack, in the routines that handle. A raise walks the stack outward
+// (arch/x64/seh.c), and where it finds a try's frame before any other handler, it takes that out of the
+// chain and continues there; whatever lay between is gone with its part of the stack. The catch runs
+// outside of its own try, so that what it raises goes to the next outer handler.
 //
 // Invariants:
 //   X1  A frame is left before the ones around it.
 //   X2  A raise happens with no more of the kernel's locks held than its handler's try began with:
 //       nobody would release them.
-// Lock: none; a thread walks its own chain.
+// Lock: none; a thread walks its own chain, and an interrupt begins one of its own.
 #include <except.h>
 
 #include "kernel/inc/ke.h"
@@ -39,29 +38,48 @@ VOID NTAPI KmLeaveTry(PKM_TRY_FRAME Frame)
     Frame->State = KmTryDone;
 }
 
-static DECLSPEC_NORETURN VOID KiStopUnhandled(PCSTR Routine, NTSTATUS Status, const VOID *Caller)
+PKM_TRY_FRAME KiGetInnermostTry(VOID)
+{
+    return KeArchGetCurrentThread()->ExceptionList;
+}
+
+VOID KiEndTriesBelow(const VOID *StackAddress)
+{
+    const PKPCR Pcr = KeArchGetPcr();
+    while (Pcr->ExceptionList != NULL && (ULONG_PTR)Pcr->ExceptionList < (ULONG_PTR)StackAddress) {
+        Pcr->ExceptionList = Pcr->ExceptionList->Previous;
+    }
+}
+
+VOID KiEnterCatch(PKM_TRY_FRAME Frame, NTSTATUS Status)
+{
+    NT_ASSERT_INVARIANT("X2", Frame->HeldRanks == KeArchGetPcr()->HeldRanks);
+    KeArchGetCurrentThread()->ExceptionList = Frame->Previous;
+    Frame->Status = Status;
+    Frame->State = KmTryRaised;
+}
+
+DECLSPEC_NORETURN VOID KiStopUnhandled(PCSTR Routine, const EXCEPTION_RECORD *Record)
 {
     // A call that never returns may be the last of its function: what follows is another one.
-    ULONG_PTR Offset;
-    PCSTR Name = KiFindSymbol((ULONG_PTR)Caller - 1, &Offset);
-    KiBugCheckSaying(KMODE_EXCEPTION_NOT_HANDLED, (ULONG_PTR)(LONG_PTR)Status, (ULONG_PTR)Caller, 0,
-                     0, "%s, called by %s, raised status 0x%08x, and no KmTry encloses that call",
-                     Routine, Name != NULL ? Name : "unknown code", (ULONG)Status);
+    KI_CODE_NAME Name;
+    const ULONG_PTR Caller = (ULONG_PTR)Record->ExceptionAddress;
+    KiBugCheckSaying(KMODE_EXCEPTION_NOT_HANDLED, (ULONG_PTR)(LONG_PTR)Record->ExceptionCode,
+                     Caller, Record->ExceptionInformation[0], Record->ExceptionInformation[1],
+                     "%s, called by %s, raised status 0x%08x, and no handler encloses that call",
+                     Routine, KiNameCode(Caller - 1, &Name), (ULONG)Record->ExceptionCode);
 }
 
 DECLSPEC_NORETURN VOID KiRaiseStatus(PCSTR Routine, NTSTATUS Status, const VOID *Caller)
 {
     NT_ASSERT(KeGetCurrentIrql() <= DISPATCH_LEVEL);
-    const PKTHREAD Thread = KeArchGetCurrentThread();
-    const PKM_TRY_FRAME Frame = Thread->ExceptionList;
-    if (Frame == NULL) {
-        KiStopUnhandled(Routine, Status, Caller);
-    }
-    NT_ASSERT_INVARIANT("X2", Frame->HeldRanks == KeArchGetPcr()->HeldRanks);
-    Thread->ExceptionList = Frame->Previous;
-    Frame->Status = Status;
-    Frame->State = KmTryRaised;
-    __builtin_longjmp(Frame->Context, 1);
+    EXCEPTION_RECORD Record = {
+        .ExceptionCode = Status,
+        .ExceptionFlags = EXCEPTION_NONCONTINUABLE,
+        .ExceptionAddress = (PVOID)(ULONG_PTR)Caller,
+    };
+    KeArchRaise(&Record);
+    KiStopUnhandled(Routine, &Record);
 }
 
 DECLSPEC_NORETURN VOID NTAPI ExRaiseStatus(NTSTATUS Status)

@@ -28,20 +28,13 @@ static const KI_ACCESS_CODES KiAccessCodes[] = {
 
 #define NULL_REGION_BYTES 0x10000
 
-static PCSTR KiNameOfCode(ULONG64 Rip)
-{
-    ULONG_PTR Offset;
-    PCSTR Name = KiFindSymbol(Rip, &Offset);
-    return Name != NULL ? Name : "unknown code";
-}
-
 static DECLSPEC_NORETURN VOID KiStopNonCanonical(const KI_FAULT *Fault,
                                                  const KI_ACCESS_CODES *Codes)
 {
     KiBugCheckSaying(PAGE_FAULT_IN_NONPAGED_AREA, Fault->Va, Codes->InPageFault, Fault->Rip,
                      PAGE_FAULT_TYPE_NON_CANONICAL,
                      "%s of 0x%016llx in %s: no such address can exist (not canonical)",
-                     Codes->Word, Fault->Va, KiNameOfCode(Fault->Rip));
+                     Codes->Word, Fault->Va, KiNameCode(Fault->Rip, &(KI_CODE_NAME){""}));
 }
 
 static DECLSPEC_NORETURN VOID KiStopAtIrql(const KI_FAULT *Fault, const KI_ACCESS_CODES *Codes)
@@ -50,14 +43,15 @@ static DECLSPEC_NORETURN VOID KiStopAtIrql(const KI_FAULT *Fault, const KI_ACCES
     KiBugCheckSaying(InDriver ? DRIVER_IRQL_NOT_LESS_OR_EQUAL : IRQL_NOT_LESS_OR_EQUAL, Fault->Va,
                      Fault->Irql, Codes->AtIrql, Fault->Rip,
                      "%s of 0x%016llx at IRQL %u faulted in %s%s", Codes->Word, Fault->Va,
-                     Fault->Irql, InDriver ? "driver code: " : "", KiNameOfCode(Fault->Rip));
+                     Fault->Irql, InDriver ? "driver code: " : "",
+                     KiNameCode(Fault->Rip, &(KI_CODE_NAME){""}));
 }
 
 static DECLSPEC_NORETURN VOID KiStopForbidden(ULONG Code, const KI_FAULT *Fault,
                                               const KI_ACCESS_CODES *Codes, PCSTR Reason)
 {
     KiBugCheckSaying(Code, Fault->Va, Fault->Entry, 0, 0, "%s of 0x%016llx in %s: %s", Codes->Word,
-                     Fault->Va, KiNameOfCode(Fault->Rip), Reason);
+                     Fault->Va, KiNameCode(Fault->Rip, &(KI_CODE_NAME){""}), Reason);
 }
 
 static PCSTR KiExplainPageFault(const KI_FAULT *Fault)
@@ -74,8 +68,8 @@ static DECLSPEC_NORETURN VOID KiStopUnmapped(const KI_FAULT *Fault, const KI_ACC
     const ULONG_PTR Type =
         Fault->LeafTableExists ? PAGE_FAULT_TYPE_FREED : PAGE_FAULT_TYPE_NO_TABLE;
     KiBugCheckSaying(PAGE_FAULT_IN_NONPAGED_AREA, Fault->Va, Codes->InPageFault, Fault->Rip, Type,
-                     "%s of 0x%016llx in %s: %s", Codes->Word, Fault->Va, KiNameOfCode(Fault->Rip),
-                     KiExplainPageFault(Fault));
+                     "%s of 0x%016llx in %s: %s", Codes->Word, Fault->Va,
+                     KiNameCode(Fault->Rip, &(KI_CODE_NAME){""}), KiExplainPageFault(Fault));
 }
 
 static KI_EXPLAIN_FAULT *KiFaultExplainer;
@@ -93,7 +87,8 @@ static VOID KiStopExplained(const KI_FAULT *Fault, const KI_ACCESS_CODES *Codes)
         KiFaultExplainer(Fault->Va, &Explanation)) {
         KiBugCheckSaying(KiIsDriverCode(Fault->Rip) ? Explanation.DriverCode : Explanation.Code,
                          Fault->Va, Codes->AtIrql, Fault->Rip, 0, "%s of 0x%016llx in %s: %s",
-                         Codes->Word, Fault->Va, KiNameOfCode(Fault->Rip), Explanation.Sentence);
+                         Codes->Word, Fault->Va, KiNameCode(Fault->Rip, &(KI_CODE_NAME){""}),
+                         Explanation.Sentence);
     }
 }
 
@@ -126,8 +121,9 @@ DECLSPEC_NORETURN VOID KiDispatchException(const KI_EXCEPTION *Exception)
     if (Exception->BugCheckCode == KMODE_EXCEPTION_NOT_HANDLED) {
         KiBugCheckSaying(KMODE_EXCEPTION_NOT_HANDLED, (ULONG_PTR)(LONG_PTR)Exception->Status,
                          Exception->Rip, 0, 0, "%s in %s", Exception->Name,
-                         KiNameOfCode(Exception->Rip));
+                         KiNameCode(Exception->Rip, &(KI_CODE_NAME){""}));
     }
     KiBugCheckSaying(Exception->BugCheckCode, Exception->Vector, Exception->ErrorCode,
-                     Exception->Rip, 0, "%s in %s", Exception->Name, KiNameOfCode(Exception->Rip));
+                     Exception->Rip, 0, "%s in %s", Exception->Name,
+                     KiNameCode(Exception->Rip, &(KI_CODE_NAME){""}));
 }

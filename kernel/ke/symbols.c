@@ -137,6 +137,22 @@ PCSTR KiFindCodeOwner(ULONG_PTR Address)
     return Owner != NULL ? Owner->Name : NULL;
 }
 
+PCSTR KiNameCode(ULONG_PTR Address, PKI_CODE_NAME Name)
+{
+    ULONG_PTR Offset;
+    PCSTR Symbol = KiFindSymbol(Address, &Offset);
+    if (Symbol != NULL) {
+        return Symbol;
+    }
+    const KI_CODE_OWNER *Owner = KiOwnerOf(Address);
+    if (Owner == NULL) {
+        return "unknown code";
+    }
+    RtlFormatBuffer(Name->Text, sizeof(Name->Text), "%s+0x%llx", Owner->Name,
+                    Address - Owner->Base);
+    return Name->Text;
+}
+
 BOOLEAN KiIsDriverCode(ULONG_PTR Address)
 {
     const KI_CODE_OWNER *Owner = KiOwnerOf(Address);

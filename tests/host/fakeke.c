@@ -150,6 +150,22 @@ PCSTR KiFindSymbol(ULONG_PTR Address, PULONG_PTR Offset)
     return Address != 0 ? "HostCaller" : NULL;
 }
 
+PCSTR KiNameCode(ULONG_PTR Address, PKI_CODE_NAME Name)
+{
+    UNREFERENCED_PARAMETER(Name);
+    return Address != 0 ? "HostCaller" : "unknown code";
+}
+
+// No tables of frames here, and none but tries to find.
+VOID KeArchRaise(PEXCEPTION_RECORD Record)
+{
+    const PKM_TRY_FRAME Frame = KiGetInnermostTry();
+    if (Frame != NULL) {
+        KiEnterCatch(Frame, Record->ExceptionCode);
+        __builtin_longjmp(Frame->Context, 1);
+    }
+}
+
 ULONG64 KeReadCycles(VOID)
 {
     static ULONG64 Cycles;

@@ -175,7 +175,7 @@ static VOID Nobody_handles_it_and_the_machine_stops_with_0x1E(VOID)
     CHECK_EQUAL(FakeBugCheck.Parameters[2], 0);
     CHECK_EQUAL(FakeBugCheck.Parameters[3], 0);
     CHECK_TEXT(FakeBugCheck.Sentence, "ExRaiseStatus, called by HostCaller, raised status "
-                                      "0xc0000005, and no KmTry encloses that call");
+                                      "0xc0000005, and no handler encloses that call");
 }
 
 static VOID Variables_that_the_body_leaves_alone_need_not_be_volatile(VOID)
