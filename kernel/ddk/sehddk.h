@@ -12,12 +12,31 @@
 // mingw-w64 has some of this in headers for programs, some in <wdm.h>.
 #if !defined(_WINNT_) && !defined(__MINGW_WINNT_H)
 
+#ifndef __MINGW32__
 typedef struct DECLSPEC_ALIGN(16) _M128A {
     ULONGLONG Low;
     LONGLONG High;
 } M128A, *PM128A;
 
-#ifndef __MINGW32__
+typedef struct DECLSPEC_ALIGN(16) _XSAVE_FORMAT {
+    USHORT ControlWord;
+    USHORT StatusWord;
+    UCHAR TagWord;
+    UCHAR Reserved1;
+    USHORT ErrorOpcode;
+    ULONG ErrorOffset;
+    USHORT ErrorSelector;
+    USHORT Reserved2;
+    ULONG DataOffset;
+    USHORT DataSelector;
+    USHORT Reserved3;
+    ULONG MxCsr;
+    ULONG MxCsr_Mask;
+    M128A FloatRegisters[8];
+    M128A XmmRegisters[16];
+    UCHAR Reserved4[96];
+} XSAVE_FORMAT, *PXSAVE_FORMAT, XMM_SAVE_AREA32, *PXMM_SAVE_AREA32;
+
 #define EXCEPTION_NONCONTINUABLE 0x1 // nobody may continue behind it
 #define EXCEPTION_MAXIMUM_PARAMETERS 15
 
@@ -71,33 +90,14 @@ typedef struct _EXCEPTION_POINTERS {
 #endif
 
 #define CONTEXT_AMD64 0x100000
-#define CONTEXT_CONTROL (CONTEXT_AMD64 | 0x1)        // SegSs, Rsp, SegCs, Rip, EFlags
-#define CONTEXT_INTEGER (CONTEXT_AMD64 | 0x2)        // the other general registers
-#define CONTEXT_SEGMENTS (CONTEXT_AMD64 | 0x4)       // SegDs, SegEs, SegFs, SegGs
-#define CONTEXT_FLOATING_POINT (CONTEXT_AMD64 | 0x8) // MxCsr, Xmm0 to Xmm15
-#define CONTEXT_DEBUG_REGISTERS (CONTEXT_AMD64 | 0x10)
+#define CONTEXT_CONTROL (CONTEXT_AMD64 | 0x1L)        // SegSs, Rsp, SegCs, Rip, EFlags
+#define CONTEXT_INTEGER (CONTEXT_AMD64 | 0x2L)        // the other general registers
+#define CONTEXT_SEGMENTS (CONTEXT_AMD64 | 0x4L)       // SegDs, SegEs, SegFs, SegGs
+#define CONTEXT_FLOATING_POINT (CONTEXT_AMD64 | 0x8L) // MxCsr, Xmm0 to Xmm15
+#define CONTEXT_DEBUG_REGISTERS (CONTEXT_AMD64 | 0x10L)
 #define CONTEXT_FULL (CONTEXT_CONTROL | CONTEXT_INTEGER | CONTEXT_FLOATING_POINT)
 
-#define INITIAL_MXCSR 0x1F80
-
-typedef struct DECLSPEC_ALIGN(16) _XMM_SAVE_AREA32 {
-    USHORT ControlWord;
-    USHORT StatusWord;
-    UCHAR TagWord;
-    UCHAR Reserved1;
-    USHORT ErrorOpcode;
-    ULONG ErrorOffset;
-    USHORT ErrorSelector;
-    USHORT Reserved2;
-    ULONG DataOffset;
-    USHORT DataSelector;
-    USHORT Reserved3;
-    ULONG MxCsr;
-    ULONG MxCsr_Mask;
-    M128A FloatRegisters[8];
-    M128A XmmRegisters[16];
-    UCHAR Reserved4[96];
-} XMM_SAVE_AREA32, *PXMM_SAVE_AREA32;
+#define INITIAL_MXCSR 0x1f80
 
 typedef struct DECLSPEC_ALIGN(16) _CONTEXT {
     ULONG64 P1Home, P2Home, P3Home, P4Home, P5Home, P6Home;

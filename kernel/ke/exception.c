@@ -45,9 +45,10 @@ PKM_TRY_FRAME KiGetInnermostTry(VOID)
 
 VOID KiEndTriesBelow(const VOID *StackAddress)
 {
-    const PKPCR Pcr = KeArchGetPcr();
-    while (Pcr->ExceptionList != NULL && (ULONG_PTR)Pcr->ExceptionList < (ULONG_PTR)StackAddress) {
-        Pcr->ExceptionList = Pcr->ExceptionList->Previous;
+    const PKTHREAD Thread = KeArchGetCurrentThread();
+    while (Thread->ExceptionList != NULL &&
+           (ULONG_PTR)Thread->ExceptionList < (ULONG_PTR)StackAddress) {
+        Thread->ExceptionList = Thread->ExceptionList->Previous;
     }
 }
 

@@ -1,7 +1,14 @@
 // <ntddk.h> of mingw-w64, and what it lacks: see wdm.h. (It includes <wdm.h>, which is ours.)
 #pragma once
 
+#include <wdm.h>
+
+// <wdm.h> has brought the one of sehddk.h.
+#define _CONTEXT _MINGW_CONTEXT
+#define CONTEXT MINGW_CONTEXT
 #include_next <ntddk.h>
+#undef _CONTEXT
+#undef CONTEXT
 
 // mingw-w64 has them in a section for legacy drivers only.
 NTHALAPI ULONG NTAPI HalGetBusData(_In_ BUS_DATA_TYPE BusDataType, _In_ ULONG BusNumber,

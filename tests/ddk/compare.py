@@ -40,7 +40,7 @@ FLAGS = ["-std=gnu11", "-O2", "-ffreestanding", "-w", "-fmax-errors=0", "-DINITG
          "-DNT_PROCESSOR_GROUPS"]
 OURS_EXTRA = ["-Wno-multichar", f"-I{DDK}"]
 KIT_EXTRA = [f"-I{ROOT / 'kernel' / 'kit'}"]
-HEADERS = {"ours": "<wdm.h>", "mingw": "<ntifs.h>", "kit": "<ntifs.h>"}
+HEADERS = {"ours": "<wdm.h>", "mingw": "<ntifs.h>", "kit": "<ntifs.h>", "programs": "<windows.h>"}
 SIDE_HEADERS = ("<wdmguid.h>", "<ntdddisk.h>", "<ntddstor.h>")
 ONLY_OURS = ("sal.h", "ntddnet.h")  # annotations, and what no Windows has: not compared at all
 
@@ -79,7 +79,8 @@ def run(command, **options):
 
 
 def includes(side):
-    return "".join(f"#include {header}\n" for header in (HEADERS[side], *SIDE_HEADERS))
+    others = () if side == "programs" else SIDE_HEADERS
+    return "".join(f"#include {header}\n" for header in (HEADERS[side], *others))
 
 
 def is_compared(path):
@@ -365,12 +366,27 @@ def judge(item, number, ours, mingw):
     return None
 
 
+def add_programs(items, mingw, build):
+    """mingw-w64 has exceptions in its headers for programs, which exclude those for drivers: what
+    sehddk.h declares and <ntddk.h> lacks is taken from there."""
+    declared = set(re.findall(r"\w+", (DDK / "sehddk.h").read_text()))
+    missing = [number for number in mingw[1]
+               if set(re.findall(r"\w+", items[number].name)) & declared - {"sizeof"}]
+    compiler = ["x86_64-w64-mingw32-gcc"]
+    values, wrong = evaluate("programs", compiler, [items[number] for number in missing], build)
+    for index, number in enumerate(missing):
+        if index not in wrong:
+            mingw[0][number] = values[index]
+            del mingw[1][number]
+
+
 def compare(build):
     """(compared, excepted, failures)"""
     build.mkdir(parents=True, exist_ok=True)
     items = all_items(build)
     ours = evaluate("ours", ["gcc", *OURS_EXTRA], items, build)
     mingw = evaluate("mingw", ["x86_64-w64-mingw32-gcc", *mingw_flags()], items, build)
+    add_programs(items, mingw, build)
     exceptions = read_exceptions("exceptions.txt")
     compared, excepted, failures = 0, 0, []
     for number, item in enumerate(items):
