@@ -15,7 +15,9 @@ As a program:  images.py iso|core|efi KERNEL OUTPUT [COMMAND LINE]
 The drivers are those of the folder `drivers` beside the kernel.
 """
 
+import functools
 import io
+import lzma
 import subprocess
 import sys
 import tarfile
@@ -29,7 +31,11 @@ import inf  # noqa: E402
 
 GRUB_LIBRARY = Path("/usr/lib/grub")
 GRUB_PREFIX = "(memdisk)/boot/grub"
-MODULES = ["memdisk", "tar", "multiboot2", "normal", "configfile"]
+MODULES = ["memdisk", "tar", "multiboot2", "normal", "configfile", "xzio"]
+
+# A core image may have 480 KiB. It is compressed, but not as well as xz can do it; GRUB unpacks
+# this format, with this check, by itself.
+XZ_FILTERS = [{"id": lzma.FILTER_X86}, {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}]
 
 
 DEMAND = "demand"  # an argument: nothing loads the driver but a test that asks for it
@@ -87,6 +93,11 @@ def files_of(kernel, modules):
             **{f"boot/{module.name}": module.path.read_bytes() for module in modules}}
 
 
+@functools.lru_cache
+def compressed(data):
+    return lzma.compress(data, lzma.FORMAT_XZ, lzma.CHECK_CRC32, filters=XZ_FILTERS)
+
+
 def run(command):
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
@@ -96,7 +107,8 @@ def run(command):
 def make_memdisk(kernel, command_line, modules, path):
     # A core image starts in a memory disk, where "/" is not the root of anything.
     configuration = "set root=memdisk\n" + grub_configuration(command_line, modules)
-    files = {**files_of(kernel, modules), "boot/grub/grub.cfg": configuration.encode()}
+    files = {name: compressed(data) for name, data in files_of(kernel, modules).items()}
+    files["boot/grub/grub.cfg"] = configuration.encode()
     with tarfile.open(path, "w") as archive:
         for name, data in files.items():
             entry = tarfile.TarInfo(name)
