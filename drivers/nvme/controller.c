@@ -21,18 +21,8 @@
 #define NVME_IO_QUEUE_ID 1
 
 //
-// Pages and time.
+// Time.
 //
-
-PVOID NvmePageVa(const NVME_DEVICE *Device, ULONG Page)
-{
-    return Device->Pages + (SIZE_T)Page * PAGE_SIZE;
-}
-
-ULONG64 NvmePagePa(const NVME_DEVICE *Device, ULONG Page)
-{
-    return (ULONG64)MmGetMdlPfnArray(Device->PagesMdl)[Page] << PAGE_SHIFT;
-}
 
 LONG64 NvmeDeadline(ULONG Milliseconds)
 {
@@ -44,41 +34,6 @@ LONG64 NvmeDeadline(ULONG Milliseconds)
 BOOLEAN NvmeHasPassed(LONG64 Deadline)
 {
     return KeQueryPerformanceCounter(NULL).QuadPart > Deadline;
-}
-
-static NTSTATUS NvmeAllocatePages(PNVME_DEVICE Device)
-{
-    const PHYSICAL_ADDRESS Lowest = {.QuadPart = 0};
-    const PHYSICAL_ADDRESS Highest = {.QuadPart = MAXLONGLONG};
-    const PMDL Mdl =
-        MmAllocatePagesForMdlEx(Lowest, Highest, Lowest, (SIZE_T)NvmePageCount * PAGE_SIZE,
-                                MmCached, MM_ALLOCATE_FULLY_REQUIRED);
-    if (Mdl == NULL) {
-        return STATUS_INSUFFICIENT_RESOURCES;
-    }
-    Device->Pages = MmMapLockedPagesSpecifyCache(Mdl, KernelMode, MmCached, NULL, FALSE,
-                                                 NormalPagePriority | MdlMappingNoExecute);
-    if (Device->Pages == NULL) {
-        MmFreePagesFromMdl(Mdl);
-        ExFreePool(Mdl);
-        return STATUS_INSUFFICIENT_RESOURCES;
-    }
-    Device->PagesMdl = Mdl;
-    return STATUS_SUCCESS;
-}
-
-static VOID NvmeFreePages(PNVME_DEVICE Device)
-{
-    if (Device->Unstoppable) {
-        DbgPrint("NVMe: %u pages are lost: the controller may still write to them\n",
-                 NvmePageCount);
-    } else {
-        MmUnmapLockedPages(Device->Pages, Device->PagesMdl);
-        MmFreePagesFromMdl(Device->PagesMdl);
-        ExFreePool(Device->PagesMdl);
-    }
-    Device->Pages = NULL;
-    Device->PagesMdl = NULL;
 }
 
 //
@@ -243,8 +198,8 @@ static NTSTATUS NvmeEnableController(PNVME_DEVICE Device)
     NvmeInitializeQueue(Device, &Device->AdminQueue, 0, NVME_QUEUE_ENTRIES,
                         NvmePageAdminSubmission);
     WRITE_REGISTER_ULONG(&Registers->Aqa, NVME_AQA_ENTRIES(NVME_QUEUE_ENTRIES));
-    WRITE_REGISTER_ULONG64(&Registers->Asq, NvmePagePa(Device, NvmePageAdminSubmission));
-    WRITE_REGISTER_ULONG64(&Registers->Acq, NvmePagePa(Device, NvmePageAdminCompletion));
+    WRITE_REGISTER_ULONG64(&Registers->Asq, NvmePageAddress(Device, NvmePageAdminSubmission));
+    WRITE_REGISTER_ULONG64(&Registers->Acq, NvmePageAddress(Device, NvmePageAdminCompletion));
     WRITE_REGISTER_ULONG(
         &Registers->Cc, NVME_CC_PAGE_SHIFT(PAGE_SHIFT) | NVME_CC_COMMAND_SHIFT(NVME_COMMAND_SHIFT) |
                             NVME_CC_COMPLETION_SHIFT(NVME_COMPLETION_SHIFT) | NVME_CC_ENABLE);
@@ -265,8 +220,8 @@ static NTSTATUS NvmeRunAdminCommand(PNVME_DEVICE Device, UCHAR Opcode, ULONG Nam
 
 static NTSTATUS NvmeIdentify(PNVME_DEVICE Device, ULONG What, ULONG NamespaceId, ULONG Page)
 {
-    return NvmeRunAdminCommand(Device, NVME_ADMIN_IDENTIFY, NamespaceId, NvmePagePa(Device, Page),
-                               What, 0);
+    return NvmeRunAdminCommand(Device, NVME_ADMIN_IDENTIFY, NamespaceId,
+                               NvmePageAddress(Device, Page), What, 0);
 }
 
 // Copies a text that the device pads with blanks. Text has room for ByteCount characters and the
@@ -294,10 +249,11 @@ static NTSTATUS NvmeIdentifyController(PNVME_DEVICE Device)
     // The shift comes from the device: compare before it is used, so that nothing is shifted out.
     const ULONG Shift = Data->MaximumTransferShift;
     const ULONG PagesShift = NVME_CAP_MINIMUM_PAGE_SHIFT(Device->Capabilities);
-    Device->MaximumTransferBytes = NVME_MAXIMUM_COMMAND_BYTES;
+    Device->MaximumTransferBytes =
+        NvmeSmaller(NVME_MAXIMUM_COMMAND_BYTES, (Device->MapRegisterCount - 1) * PAGE_SIZE);
     if (Shift != 0 && (ULONG64)Shift + PagesShift < 32) {
         Device->MaximumTransferBytes =
-            NvmeSmaller(NVME_MAXIMUM_COMMAND_BYTES, 1u << (Shift + PagesShift));
+            NvmeSmaller(Device->MaximumTransferBytes, 1u << (Shift + PagesShift));
     }
     return STATUS_SUCCESS;
 }
@@ -345,19 +301,19 @@ static NTSTATUS NvmeCreateIoQueues(PNVME_DEVICE Device)
     const USHORT EntryCount =
         (USHORT)NvmeSmaller(NVME_QUEUE_ENTRIES, NVME_CAP_QUEUE_ENTRIES(Device->Capabilities));
     const ULONG Cdw10 = NVME_QUEUE_CDW10(EntryCount, NVME_IO_QUEUE_ID);
-    const ULONG64 CompletionPa = NvmePagePa(Device, NvmePageIoCompletion);
-    const ULONG64 SubmissionPa = NvmePagePa(Device, NvmePageIoSubmission);
+    const ULONG64 CompletionAddress = NvmePageAddress(Device, NvmePageIoCompletion);
+    const ULONG64 SubmissionAddress = NvmePageAddress(Device, NvmePageIoSubmission);
 
     NTSTATUS Status =
         NvmeRunAdminCommand(Device, NVME_ADMIN_SET_FEATURES, 0, 0, NVME_FEATURE_QUEUE_COUNT, 0);
     if (NT_SUCCESS(Status)) {
-        Status = NvmeRunAdminCommand(Device, NVME_ADMIN_CREATE_COMPLETION_QUEUE, 0, CompletionPa,
-                                     Cdw10, NVME_QUEUE_CONTIGUOUS);
+        Status = NvmeRunAdminCommand(Device, NVME_ADMIN_CREATE_COMPLETION_QUEUE, 0,
+                                     CompletionAddress, Cdw10, NVME_QUEUE_CONTIGUOUS);
     }
     if (NT_SUCCESS(Status)) {
-        Status =
-            NvmeRunAdminCommand(Device, NVME_ADMIN_CREATE_SUBMISSION_QUEUE, 0, SubmissionPa, Cdw10,
-                                NVME_QUEUE_CONTIGUOUS | NVME_QUEUE_COMPLETES_TO(NVME_IO_QUEUE_ID));
+        Status = NvmeRunAdminCommand(
+            Device, NVME_ADMIN_CREATE_SUBMISSION_QUEUE, 0, SubmissionAddress, Cdw10,
+            NVME_QUEUE_CONTIGUOUS | NVME_QUEUE_COMPLETES_TO(NVME_IO_QUEUE_ID));
     }
     if (NT_SUCCESS(Status)) {
         NvmeInitializeQueue(Device, &Device->IoQueue, NVME_IO_QUEUE_ID, EntryCount,
@@ -435,8 +391,8 @@ VOID NvmeStopDevice(PNVME_DEVICE Device)
 {
     if (Device->Pages != NULL) {
         NvmeShutDownController(Device);
-        NvmeFreePages(Device);
     }
+    NvmeFreePages(Device);
     if (Device->Registers != NULL) {
         MmUnmapIoSpace((PVOID)Device->Registers, Device->RegisterByteCount);
         Device->Registers = NULL;

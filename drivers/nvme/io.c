@@ -1,12 +1,12 @@
 // Requests to the disk: read, write, flush, and the IOCTLs that tell what disk it is.
 //
 // A read or write is first checked as a whole, then cut into commands of at most
-// MaximumTransferBytes, which run in batches. The controller reads and writes the frames of the MDL
-// itself; PRPs (physical region pages) say which:
+// MaximumTransferBytes, which run in batches. The DMA adapter says where the pieces of a buffer lie for
+// the controller; PRPs (physical region pages) tell it page by page:
 //
-//   MDL  |..aaaa|aaaaaa|aaaaaa|aaa...|     Prp1  frame 0 + byte offset
-//   frame    0      1      2      3        Prp2  of two pages: frame 1
-//                                                of more: the command's list page = {1, 2, 3, ...}
+//   buffer  |..aaaa|aaaaaa|aaaaaa|aaa...|     Prp1  page 0 + byte offset
+//   page       0      1      2      3         Prp2  of two pages: page 1
+//                                                   of more: the command's list page = {1, 2, 3, ...}
 #include "nvme.h"
 
 #define NVME_MDL_HAS_FRAMES (MDL_PAGES_LOCKED | MDL_SOURCE_IS_NONPAGED_POOL | MDL_PARTIAL)
@@ -57,52 +57,89 @@ static NTSTATUS NvmeCheckRequest(const NVME_DEVICE *Device, const NVME_REQUEST *
     return STATUS_SUCCESS;
 }
 
-// Points the command at ByteCount bytes of the MDL's buffer, from Offset.
-static VOID NvmeDescribeBuffer(const NVME_DEVICE *Device, PNVME_COMMAND Command, PMDL Mdl,
-                               ULONG Offset, ULONG ByteCount)
-{
-    const ULONG64 Start = (ULONG64)MmGetMdlByteOffset(Mdl) + Offset;
-    const ULONG OffsetInPage = (ULONG)(Start % PAGE_SIZE);
-    const ULONG FrameCount = (ULONG)BYTES_TO_PAGES((ULONG64)OffsetInPage + ByteCount);
-    const PFN_NUMBER *Frames = MmGetMdlPfnArray(Mdl) + Start / PAGE_SIZE;
+// Walks through the pages of a list of pieces. Only the first piece may begin inside a page, and only
+// the last may end in one, because the buffer has no gaps.
+typedef struct _NVME_PAGE_WALK {
+    const SCATTER_GATHER_LIST *List;
+    ULONG Element;
+    ULONG Offset; // in the element
+} NVME_PAGE_WALK;
 
-    Command->Prp1 = ((ULONG64)Frames[0] << PAGE_SHIFT) + OffsetInPage;
-    if (FrameCount == 2) {
-        Command->Prp2 = (ULONG64)Frames[1] << PAGE_SHIFT;
-    } else if (FrameCount > 2) {
-        const ULONG ListPage = NvmePageFirstPrpList + Command->CommandId;
-        const PULONG64 List = NvmePageVa(Device, ListPage);
-        for (ULONG Index = 1; Index < FrameCount; Index += 1) {
-            List[Index - 1] = (ULONG64)Frames[Index] << PAGE_SHIFT;
-        }
-        Command->Prp2 = NvmePagePa(Device, ListPage);
+// The address where the walk is; moves on to the next page. MAXULONG64: no page is left.
+static ULONG64 NvmeNextPage(NVME_PAGE_WALK *Walk)
+{
+    if (Walk->Element == Walk->List->NumberOfElements) {
+        return MAXULONG64;
     }
+    const SCATTER_GATHER_ELEMENT *Element = &Walk->List->Elements[Walk->Element];
+    const ULONG64 Address = (ULONG64)Element->Address.QuadPart + Walk->Offset;
+    Walk->Offset += PAGE_SIZE - (ULONG)(Address % PAGE_SIZE);
+    if (Walk->Offset >= Element->Length) {
+        Walk->Element += 1;
+        Walk->Offset = 0;
+    }
+    return Address;
 }
 
-// Adds commands for the request from Offset on until the batch is full. Returns the offset that was
-// reached.
-static ULONG NvmeFillBatch(PNVME_DEVICE Device, const NVME_REQUEST *Request, ULONG Offset)
+// Points the command at the pages of its transfer.
+static VOID NvmeDescribeBuffer(const NVME_DEVICE *Device, PNVME_COMMAND Command)
 {
-    PNVME_COMMAND Command;
+    NVME_PAGE_WALK Walk = {.List = Device->Transfers[Command->CommandId].List};
+    Command->Prp1 = NvmeNextPage(&Walk);
+    const ULONG64 Second = NvmeNextPage(&Walk);
+    ULONG64 Next = Second == MAXULONG64 ? MAXULONG64 : NvmeNextPage(&Walk);
+    if (Next == MAXULONG64) {
+        Command->Prp2 = Second == MAXULONG64 ? 0 : Second;
+        return;
+    }
+    const ULONG ListPage = NvmePageFirstPrpList + Command->CommandId;
+    const PULONG64 List = NvmePageVa(Device, ListPage);
+    List[0] = Second;
+    for (ULONG Index = 1; Next != MAXULONG64; Index += 1) {
+        List[Index] = Next;
+        Next = NvmeNextPage(&Walk);
+    }
+    Command->Prp2 = NvmePageAddress(Device, ListPage);
+}
+
+static VOID NvmeDescribeBlocks(const NVME_DEVICE *Device, PNVME_COMMAND Command, ULONG64 FirstByte,
+                               ULONG ByteCount)
+{
+    const ULONG64 FirstBlock = FirstByte >> Device->BlockShift;
+    Command->Cdw10 = (ULONG)FirstBlock;
+    Command->Cdw11 = (ULONG)(FirstBlock >> 32);
+    Command->Cdw12 = (ByteCount >> Device->BlockShift) - 1;
+}
+
+// Adds commands for the request from *Offset on, as many as go at a time, and moves *Offset behind what
+// they do. Fails only when not even the first one goes.
+static NTSTATUS NvmeFillBatch(PNVME_DEVICE Device, const NVME_REQUEST *Request, PULONG Offset)
+{
+    const PNVME_QUEUE Queue = &Device->IoQueue;
     do {
-        Command = NvmeAddCommand(&Device->IoQueue);
-        if (Command == NULL) {
+        const ULONG ByteCount =
+            NvmeSmaller(Request->ByteCount - *Offset, Device->MaximumTransferBytes);
+        if (NvmeIsBatchFull(Queue)) {
             break;
         }
+        if (ByteCount != 0) {
+            const NTSTATUS Status =
+                NvmeMapTransfer(Device, Queue->BatchCount, Request->Mdl, *Offset, ByteCount,
+                                Request->Opcode == NVME_NVM_WRITE);
+            if (!NT_SUCCESS(Status)) {
+                return Queue->BatchCount == 0 ? Status : STATUS_SUCCESS;
+            }
+        }
+        const PNVME_COMMAND Command = NvmeAddCommand(Queue);
         Command->Opcode = Request->Opcode;
         Command->NamespaceId = Device->NamespaceId;
-        const ULONG ByteCount =
-            NvmeSmaller(Request->ByteCount - Offset, Device->MaximumTransferBytes);
         if (ByteCount != 0) {
-            const ULONG64 FirstBlock = (Request->FirstByte + Offset) >> Device->BlockShift;
-            Command->Cdw10 = (ULONG)FirstBlock;
-            Command->Cdw11 = (ULONG)(FirstBlock >> 32);
-            Command->Cdw12 = (ByteCount >> Device->BlockShift) - 1;
-            NvmeDescribeBuffer(Device, Command, Request->Mdl, Offset, ByteCount);
+            NvmeDescribeBlocks(Device, Command, Request->FirstByte + *Offset, ByteCount);
+            NvmeDescribeBuffer(Device, Command);
         }
-        Offset += ByteCount;
-    } while (Offset < Request->ByteCount);
-    return Offset;
+        *Offset += ByteCount;
+    } while (*Offset < Request->ByteCount);
+    return STATUS_SUCCESS;
 }
 
 // STATUS_PENDING: the controller neither answered nor could be stopped, the frames of the MDL are
@@ -115,8 +152,13 @@ static NTSTATUS NvmeRunRequest(PNVME_DEVICE Device, const NVME_REQUEST *Request)
     if (NT_SUCCESS(Status)) {
         ULONG Offset = 0;
         do {
-            Offset = NvmeFillBatch(Device, Request, Offset);
-            Status = NvmeRunBatch(Device, &Device->IoQueue);
+            Status = NvmeFillBatch(Device, Request, &Offset);
+            if (NT_SUCCESS(Status)) {
+                Status = NvmeRunBatch(Device, &Device->IoQueue);
+            }
+            if (!Device->Unstoppable) {
+                NvmeUnmapTransfers(Device);
+            }
         } while (NT_SUCCESS(Status) && Offset < Request->ByteCount);
         Status = Device->Unstoppable ? STATUS_PENDING : Status;
     }

@@ -72,6 +72,7 @@ NTSTATUS NTAPI NvmeAddDevice(PDRIVER_OBJECT DriverObject, PDEVICE_OBJECT Physica
     }
     const PNVME_DEVICE Device = Self->DeviceExtension;
     Device->Self = Self;
+    Device->Pdo = PhysicalDeviceObject;
     Device->Lower = IoAttachDeviceToDeviceStack(Self, PhysicalDeviceObject);
     if (Device->Lower == NULL) {
         IoDeleteDevice(Self);

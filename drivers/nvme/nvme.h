@@ -3,17 +3,19 @@
 //
 //   IRP --> io.c --> queue.c --> submission queue --> doorbell      nvme.c: entry, PnP
 //            |          ^                                |          controller.c: bring-up, end
-//        PRP list       +-- completion queue <-- controller
+//      list of pieces   +-- completion queue <-- controller         memory.c: what it reaches
 //
 // Invariants:
-//   N1  Pages is freed only when the controller cannot reach it: it is disabled, or gone.
+//   N1  Pages, and the lists of a transfer, are freed only when the controller cannot reach them: it is
+//       disabled, or gone.
 //   N2  An IRP is completed only when the controller has done with its MDL. An IRP whose commands
 //       were not answered by a controller that does not even stop stays pending for ever, and a
 //       message says so.
 //   N3  Commands run in batches: a batch is filled, rung with one doorbell and drained before the
 //       next begins. The command id is the place in the batch, so an entry of the ring is never
 //       reused while its command runs.
-//   N4  Nothing is allocated per request.
+//   N4  The controller is told logical addresses only: those of the common buffer Pages, and those that
+//       the DMA adapter gives for the pieces of a buffer. Bounce pages make no difference.
 //
 // Locks and IRQL: IoLock serialises requests; it is held, at DISPATCH_LEVEL, from the first command
 // of a request to the last completion (the queue is polled). PnP requests come at PASSIVE_LEVEL,
@@ -30,7 +32,7 @@
 #define NVME_QUEUE_ENTRIES 64  // of each queue, unless the controller offers fewer
 #define NVME_BATCH_COMMANDS 16 // of which at most so many are under way
 
-// The pages shared with the controller. Each is used alone, so they need not be contiguous.
+// The pages shared with the controller: one common buffer.
 typedef enum _NVME_PAGE {
     NvmePageAdminSubmission,
     NvmePageAdminCompletion,
@@ -70,6 +72,13 @@ typedef struct _NVME_QUEUE {
 
 C_ASSERT(NVME_BATCH_COMMANDS <= 32);
 
+// The buffer of one command of a batch, mapped for the controller.
+typedef struct _NVME_TRANSFER {
+    DECLSPEC_ALIGN(16) UCHAR Context[DMA_TRANSFER_CONTEXT_SIZE_V1];
+    PSCATTER_GATHER_LIST List; // NULL: not mapped
+    BOOLEAN WriteToDevice;
+} NVME_TRANSFER, *PNVME_TRANSFER;
+
 typedef enum _NVME_STATE {
     NvmeStopped, // no resources
     NvmeStarted, // ready for requests
@@ -79,6 +88,7 @@ typedef enum _NVME_STATE {
 typedef struct _NVME_DEVICE {
     PDEVICE_OBJECT Self;
     PDEVICE_OBJECT Lower;
+    PDEVICE_OBJECT Pdo;
     NVME_STATE State;
     BOOLEAN Unstoppable; // it was told to stop, and may all the same touch memory (N1, N2)
 
@@ -87,8 +97,11 @@ typedef struct _NVME_DEVICE {
     SIZE_T RegisterByteCount;
     ULONG64 Capabilities;
 
-    PMDL PagesMdl;
-    PUCHAR Pages; // NvmePageCount pages
+    PDMA_ADAPTER Adapter;
+    ULONG MapRegisterCount; // pages that may be mapped at a time
+    PUCHAR Pages;           // NvmePageCount pages; NULL: none
+    PHYSICAL_ADDRESS PagesAddress;
+    NVME_TRANSFER Transfers[NVME_BATCH_COMMANDS]; // of the batch, by command id
 
     NVME_QUEUE AdminQueue;
     NVME_QUEUE IoQueue; // EntryCount 0: the controller does not have it
@@ -97,7 +110,7 @@ typedef struct _NVME_DEVICE {
     ULONG NamespaceId;
     ULONG BlockShift;
     ULONG64 BlockCount;
-    ULONG MaximumTransferBytes; // per command; a power of two, at least a page
+    ULONG MaximumTransferBytes; // per command; whole pages
     CHAR SerialNumber[20 + 1];
     CHAR ModelNumber[40 + 1];
     CHAR FirmwareRevision[8 + 1];
@@ -121,9 +134,6 @@ NTSTATUS NvmeStartDevice(PNVME_DEVICE Device, const CM_RESOURCE_LIST *Resources)
 // Undoes a start, whole or partial, in reverse order.
 VOID NvmeStopDevice(PNVME_DEVICE Device);
 
-PVOID NvmePageVa(const NVME_DEVICE *Device, ULONG Page);
-ULONG64 NvmePagePa(const NVME_DEVICE *Device, ULONG Page);
-
 // The value of the performance counter that Milliseconds from now are over.
 LONG64 NvmeDeadline(ULONG Milliseconds);
 BOOLEAN NvmeHasPassed(LONG64 Deadline);
@@ -136,6 +146,24 @@ NTSTATUS NvmeCheckHealth(const NVME_DEVICE *Device);
 // it does not let itself be disabled, sets Unstoppable.
 VOID NvmeFailController(PNVME_DEVICE Device, NTSTATUS Reason);
 
+// memory.c
+
+// Gets the DMA adapter and the common buffer, which is zeroed. On failure NvmeFreePages frees what there
+// is.
+NTSTATUS NvmeAllocatePages(PNVME_DEVICE Device);
+VOID NvmeFreePages(PNVME_DEVICE Device);
+
+PVOID NvmePageVa(const NVME_DEVICE *Device, ULONG Page);
+ULONG64 NvmePageAddress(const NVME_DEVICE *Device, ULONG Page); // logical
+
+// Maps ByteCount bytes of the MDL's buffer, from Offset, for the command of this id.
+// STATUS_INSUFFICIENT_RESOURCES: not now; with fewer under way it may go. DISPATCH_LEVEL.
+NTSTATUS NvmeMapTransfer(PNVME_DEVICE Device, ULONG CommandId, PMDL Mdl, ULONG Offset,
+                         ULONG ByteCount, BOOLEAN WriteToDevice);
+
+// Ends all transfers of the batch: the data are in the buffers then. DISPATCH_LEVEL.
+VOID NvmeUnmapTransfers(PNVME_DEVICE Device);
+
 // queue.c
 
 // Makes both rings empty. The pages SubmissionPage and SubmissionPage + 1 must be zero: a phase of
@@ -143,8 +171,10 @@ VOID NvmeFailController(PNVME_DEVICE Device, NTSTATUS Reason);
 VOID NvmeInitializeQueue(const NVME_DEVICE *Device, PNVME_QUEUE Queue, USHORT Id, USHORT EntryCount,
                          ULONG SubmissionPage);
 
-// The next command of the batch, zero but for its id; NULL when the batch is full. The controller
-// sees it at NvmeRunBatch.
+BOOLEAN NvmeIsBatchFull(const NVME_QUEUE *Queue);
+
+// The next command of a batch that is not full, zero but for its id, which is the BatchCount before. The
+// controller sees it at NvmeRunBatch.
 PNVME_COMMAND NvmeAddCommand(PNVME_QUEUE Queue);
 
 // Hands the batch to the controller and waits for all of it. Returns the first failure. If commands

@@ -67,12 +67,14 @@ static USHORT NvmeNextEntry(const NVME_QUEUE *Queue, USHORT Entry)
     return Entry + 1 == Queue->EntryCount ? 0 : Entry + 1;
 }
 
+// One entry always stays free: a ring with Tail == Head is empty, not full.
+BOOLEAN NvmeIsBatchFull(const NVME_QUEUE *Queue)
+{
+    return Queue->BatchCount == NVME_BATCH_COMMANDS || Queue->BatchCount == Queue->EntryCount - 1;
+}
+
 PNVME_COMMAND NvmeAddCommand(PNVME_QUEUE Queue)
 {
-    // One entry always stays free: a ring with Tail == Head is empty, not full.
-    if (Queue->BatchCount == NVME_BATCH_COMMANDS || Queue->BatchCount == Queue->EntryCount - 1) {
-        return NULL;
-    }
     const PNVME_COMMAND Command = &Queue->Submission[Queue->Tail];
     RtlZeroMemory(Command, sizeof(*Command));
     Command->CommandId = Queue->BatchCount;

@@ -5,8 +5,9 @@
 //
 //   registers   Bar, plain memory; the controller looks at it whenever the driver asks for the time
 //               or stalls, and sees the writes since then
-//   frames      Arena; a frame's number is its address, and each has an owner or none. The
-//               controller must never touch one without: it is told off as a bug of the driver
+//   frames      Arena; a frame's number is its address, and each has an owner or none
+//   DMA         a logical address is another number than the physical one, and the controller must
+//               never touch a frame that is not mapped for it: it is told off as a bug of the driver
 //   time        a number that a stall moves on, so a timeout of ten seconds takes no time
 //   IRPs        a stack of two devices: the driver's, and a bus that says yes
 #include "tests/host/host.h"
@@ -17,14 +18,8 @@ static LARGE_INTEGER NTAPI FakeCounter(PLARGE_INTEGER Frequency);
 static VOID NTAPI FakeStall(ULONG MicroSeconds);
 static KIRQL NTAPI FakeAcquire(PKSPIN_LOCK Lock);
 static VOID NTAPI FakeRelease(PKSPIN_LOCK Lock, KIRQL Irql);
-static PMDL NTAPI FakeAllocatePages(PHYSICAL_ADDRESS Low, PHYSICAL_ADDRESS High,
-                                    PHYSICAL_ADDRESS Skip, SIZE_T ByteCount,
-                                    MEMORY_CACHING_TYPE CacheType, ULONG Flags);
-static VOID NTAPI FakeFreePages(PMDL Mdl);
-static VOID NTAPI FakeFreePool(PVOID Block);
-static PVOID NTAPI FakeMapPages(PMDL Mdl, KPROCESSOR_MODE Mode, MEMORY_CACHING_TYPE CacheType,
-                                PVOID Address, ULONG BugCheck, ULONG Priority);
-static VOID NTAPI FakeUnmapPages(PVOID Va, PMDL Mdl);
+static PDMA_ADAPTER NTAPI FakeGetAdapter(PDEVICE_OBJECT Pdo, PDEVICE_DESCRIPTION Description,
+                                         PULONG RegisterCount);
 static PVOID NTAPI FakeMapRegisters(PHYSICAL_ADDRESS Pa, SIZE_T ByteCount, ULONG Protect);
 static VOID NTAPI FakeUnmapRegisters(PVOID Va, SIZE_T ByteCount);
 static NTSTATUS NTAPI FakeCreateDevice(PDRIVER_OBJECT Driver, ULONG ByteCount, PUNICODE_STRING Name,
@@ -41,11 +36,7 @@ static BOOLEAN NTAPI FakeForward(PDEVICE_OBJECT Device, PIRP Irp);
 #define KeStallExecutionProcessor FakeStall
 #define KeAcquireSpinLockRaiseToDpc FakeAcquire
 #define KeReleaseSpinLock FakeRelease
-#define MmAllocatePagesForMdlEx FakeAllocatePages
-#define MmFreePagesFromMdl FakeFreePages
-#define ExFreePool FakeFreePool
-#define MmMapLockedPagesSpecifyCache FakeMapPages
-#define MmUnmapLockedPages FakeUnmapPages
+#define IoGetDmaAdapter FakeGetAdapter
 #define MmMapIoSpaceEx FakeMapRegisters
 #define MmUnmapIoSpace FakeUnmapRegisters
 #define IoCreateDevice FakeCreateDevice
@@ -59,6 +50,7 @@ static BOOLEAN NTAPI FakeForward(PDEVICE_OBJECT Device, PIRP Irp);
 
 #include "drivers/nvme/controller.c"
 #include "drivers/nvme/io.c"
+#include "drivers/nvme/memory.c"
 #include "drivers/nvme/nvme.c"
 #include "drivers/nvme/queue.c"
 
@@ -69,8 +61,8 @@ static BOOLEAN NTAPI FakeForward(PDEVICE_OBJECT Device, PIRP Irp);
 
 static DECLSPEC_ALIGN(PAGE_SIZE) UCHAR Arena[FRAME_COUNT * PAGE_SIZE];
 static BOOLEAN FrameIsOwned[FRAME_COUNT];
-static PMDL PagesMdl;         // the driver's last; kept here when the driver has to forget it
-static ULONG LiveThings;      // what the driver holds: devices, mappings, MDLs
+static ULONG MappedCount[FRAME_COUNT]; // how often a frame is mapped for the controller
+static ULONG LiveThings;      // what the driver holds: devices, mappings, DMA adapters, lists
 static ULONG AllocationsLeft; // until one fails
 
 static ULONG64 Random(ULONG64 Limit)
@@ -87,13 +79,16 @@ static BOOLEAN AllocationFails(VOID)
     return AllocationsLeft == 0 || --AllocationsLeft == 0;
 }
 
-// The frame's memory, for the controller. Ends the test if nobody owns it.
+// A logical address is that far from the physical one.
+#define LOGICAL_DISTANCE (1ull << 40)
+
+// The frame's memory, for the controller. Ends the test if it is not mapped for it.
 static PUCHAR Dma(ULONG64 Address, ULONG ByteCount)
 {
-    const ULONG64 Offset = Address - (ULONG64)Arena;
+    const ULONG64 Offset = Address - LOGICAL_DISTANCE - (ULONG64)Arena;
     CHECK(Offset < sizeof(Arena));
     CHECK(Offset % PAGE_SIZE + ByteCount <= PAGE_SIZE);
-    CHECK(FrameIsOwned[Offset / PAGE_SIZE]);
+    CHECK(MappedCount[Offset / PAGE_SIZE] != 0);
     return Arena + Offset;
 }
 
@@ -148,57 +143,166 @@ static VOID FreeBuffer(PMDL Mdl)
     free(Mdl);
 }
 
-static PMDL NTAPI FakeAllocatePages(PHYSICAL_ADDRESS Low, PHYSICAL_ADDRESS High,
-                                    PHYSICAL_ADDRESS Skip, SIZE_T ByteCount,
-                                    MEMORY_CACHING_TYPE CacheType, ULONG Flags)
+// ------------------------------------------------------------------------------------------------
+// DMA.
+
+static KIRQL Irql;
+static ULONG RegistersGranted; // pages that may be mapped at a time
+static ULONG RegistersUsed;
+static PSCATTER_GATHER_LIST LastList; // kept here when the driver has to forget it
+
+static ULONG FrameIndex(PMDL Mdl, ULONG Index)
 {
-    CHECK(Low.QuadPart == 0 && Skip.QuadPart == 0 && High.QuadPart == MAXLONGLONG);
-    CHECK(CacheType == MmCached && (Flags & MM_ALLOCATE_FULLY_REQUIRED) != 0);
+    return (ULONG)(BufferFrame(Mdl, Index) - Arena) / PAGE_SIZE;
+}
+
+static VOID NTAPI FakePutAdapter(PDMA_ADAPTER Adapter)
+{
+    UNREFERENCED_PARAMETER(Adapter);
+    CHECK_EQUAL(RegistersUsed, 0);
+    LiveThings -= 1;
+}
+
+// At the beginning of Arena.
+static PVOID NTAPI FakeAllocateCommon(PDMA_ADAPTER Adapter, ULONG ByteCount,
+                                      PPHYSICAL_ADDRESS Address, BOOLEAN CacheEnabled)
+{
+    UNREFERENCED_PARAMETER(Adapter);
+    CHECK(Irql == PASSIVE_LEVEL && CacheEnabled && ByteCount % PAGE_SIZE == 0);
     if (AllocationFails()) {
         return NULL;
     }
     LiveThings += 1;
-    const PMDL Mdl = MakeMdl((ULONG)BYTES_TO_PAGES(ByteCount), 0, (ULONG)ByteCount);
-    for (ULONG Index = 0; Index < BufferFrames(Mdl); Index += 1) {
-        CHECK(!FrameIsOwned[Index]);
-        FrameIsOwned[Index] = TRUE;
-        memset(Arena + (SIZE_T)Index * PAGE_SIZE, 0, PAGE_SIZE);
-        MmGetMdlPfnArray(Mdl)[Index] = (ULONG64)Arena / PAGE_SIZE + Index;
+    for (ULONG Frame = 0; Frame < ByteCount / PAGE_SIZE; Frame += 1) {
+        CHECK(!FrameIsOwned[Frame]);
+        FrameIsOwned[Frame] = TRUE;
+        MappedCount[Frame] = 1;
     }
-    PagesMdl = Mdl;
-    return Mdl;
+    memset(Arena, 0xCD, ByteCount);
+    Address->QuadPart = (LONG64)(LOGICAL_DISTANCE + (ULONG64)Arena);
+    return Arena;
 }
 
-static VOID NTAPI FakeFreePages(PMDL Mdl)
+static VOID NTAPI FakeFreeCommon(PDMA_ADAPTER Adapter, ULONG ByteCount, PHYSICAL_ADDRESS Address,
+                                 PVOID Va, BOOLEAN CacheEnabled)
 {
-    CHECK((Mdl->MdlFlags & MDL_MAPPED_TO_SYSTEM_VA) == 0);
-    for (ULONG Index = 0; Index < BufferFrames(Mdl); Index += 1) {
-        FrameIsOwned[Index] = FALSE;
-    }
-}
-
-static VOID NTAPI FakeFreePool(PVOID Block)
-{
+    UNREFERENCED_PARAMETER(Adapter);
+    CHECK(Va == Arena && CacheEnabled);
+    CHECK_EQUAL((ULONG64)Address.QuadPart, LOGICAL_DISTANCE + (ULONG64)Arena);
     LiveThings -= 1;
-    free(Block);
+    for (ULONG Frame = 0; Frame < ByteCount / PAGE_SIZE; Frame += 1) {
+        FrameIsOwned[Frame] = FALSE;
+        MappedCount[Frame] = 0;
+    }
 }
 
-static PVOID NTAPI FakeMapPages(PMDL Mdl, KPROCESSOR_MODE Mode, MEMORY_CACHING_TYPE CacheType,
-                                PVOID Address, ULONG BugCheck, ULONG Priority)
+static NTSTATUS NTAPI FakeInitializeContext(PDMA_ADAPTER Adapter, PVOID Context)
 {
-    CHECK(Mode == KernelMode && CacheType == MmCached && Address == NULL && !BugCheck);
-    CHECK((Priority & MdlMappingNoExecute) != 0);
+    UNREFERENCED_PARAMETER(Adapter);
+    memset(Context, 0, DMA_TRANSFER_CONTEXT_SIZE_V1);
+    return STATUS_SUCCESS;
+}
+
+// What a list is for, in front of it.
+typedef struct _FAKE_LIST {
+    PMDL Mdl;
+    ULONG FirstFrame;
+    ULONG FrameCount;
+    BOOLEAN WriteToDevice;
+    SCATTER_GATHER_LIST List;
+} FAKE_LIST;
+
+static VOID FillList(PSCATTER_GATHER_LIST List, PMDL Mdl, ULONG64 Start, ULONG ByteCount)
+{
+    for (ULONG Done = 0; Done < ByteCount;) {
+        const ULONG64 At = Start + Done;
+        const ULONG Part = NvmeSmaller(ByteCount - Done, PAGE_SIZE - (ULONG)(At % PAGE_SIZE));
+        const ULONG64 Address =
+            LOGICAL_DISTANCE + (ULONG64)BufferFrame(Mdl, (ULONG)(At / PAGE_SIZE)) + At % PAGE_SIZE;
+        PSCATTER_GATHER_ELEMENT Last = &List->Elements[List->NumberOfElements];
+        if (List->NumberOfElements != 0 &&
+            (ULONG64)Last[-1].Address.QuadPart + Last[-1].Length == Address) {
+            Last[-1].Length += Part;
+        } else {
+            Last->Address.QuadPart = (LONG64)Address;
+            Last->Length = Part;
+            List->NumberOfElements += 1;
+        }
+        Done += Part;
+    }
+}
+
+static NTSTATUS NTAPI FakeGetList(PDMA_ADAPTER Adapter, PDEVICE_OBJECT Device, PVOID Context,
+                                  PMDL Mdl, ULONGLONG Offset, ULONG ByteCount, ULONG Flags,
+                                  PDRIVER_LIST_CONTROL Routine, PVOID RoutineContext,
+                                  BOOLEAN WriteToDevice, PDMA_COMPLETION_ROUTINE Completion,
+                                  PVOID CompletionContext, PSCATTER_GATHER_LIST *List)
+{
+    UNREFERENCED_PARAMETER(Adapter);
+    UNREFERENCED_PARAMETER(Device);
+    const ULONG64 Start = Mdl->ByteOffset + Offset;
+    const ULONG FrameCount = (ULONG)BYTES_TO_PAGES(Start % PAGE_SIZE + ByteCount);
+    CHECK(Routine == NULL && RoutineContext == NULL && Completion == NULL);
+    CHECK(CompletionContext == NULL && (ULONG64)Context % 16 == 0);
+    CHECK_EQUAL(Flags, DMA_SYNCHRONOUS_CALLBACK);
+    CHECK(ByteCount != 0 && Offset + ByteCount <= Mdl->ByteCount);
+    CHECK(FrameCount <= RegistersGranted);
+    if (FrameCount > RegistersGranted - RegistersUsed || AllocationFails()) {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    FAKE_LIST *Fake = calloc(1, sizeof(FAKE_LIST) + FrameCount * sizeof(SCATTER_GATHER_ELEMENT));
+    Fake->Mdl = Mdl;
+    Fake->FirstFrame = (ULONG)(Start / PAGE_SIZE);
+    Fake->FrameCount = FrameCount;
+    Fake->WriteToDevice = WriteToDevice;
+    FillList(&Fake->List, Mdl, Start, ByteCount);
+    for (ULONG Index = 0; Index < FrameCount; Index += 1) {
+        MappedCount[FrameIndex(Mdl, Fake->FirstFrame + Index)] += 1;
+    }
+    RegistersUsed += FrameCount;
+    LiveThings += 1;
+    LastList = *List = &Fake->List;
+    return STATUS_SUCCESS;
+}
+
+static VOID NTAPI FakePutList(PDMA_ADAPTER Adapter, PSCATTER_GATHER_LIST List,
+                              BOOLEAN WriteToDevice)
+{
+    UNREFERENCED_PARAMETER(Adapter);
+    FAKE_LIST *Fake = CONTAINING_RECORD(List, FAKE_LIST, List);
+    CHECK_EQUAL(Irql, DISPATCH_LEVEL);
+    CHECK_EQUAL(Fake->WriteToDevice, WriteToDevice);
+    for (ULONG Index = 0; Index < Fake->FrameCount; Index += 1) {
+        MappedCount[FrameIndex(Fake->Mdl, Fake->FirstFrame + Index)] -= 1;
+    }
+    RegistersUsed -= Fake->FrameCount;
+    LiveThings -= 1;
+    free(Fake);
+}
+
+static PDMA_ADAPTER NTAPI FakeGetAdapter(PDEVICE_OBJECT Pdo, PDEVICE_DESCRIPTION Description,
+                                         PULONG RegisterCount)
+{
+    static DMA_OPERATIONS Operations = {
+        .Size = sizeof(DMA_OPERATIONS),
+        .PutDmaAdapter = FakePutAdapter,
+        .AllocateCommonBuffer = FakeAllocateCommon,
+        .FreeCommonBuffer = FakeFreeCommon,
+        .InitializeDmaTransferContext = FakeInitializeContext,
+        .GetScatterGatherListEx = FakeGetList,
+        .PutScatterGatherList = FakePutList,
+    };
+    static DMA_ADAPTER Adapter = {1, sizeof(DMA_ADAPTER), &Operations};
+    CHECK(Pdo != NULL && Irql == PASSIVE_LEVEL);
+    CHECK_EQUAL(Description->Version, DEVICE_DESCRIPTION_VERSION3);
+    CHECK(Description->Master && Description->ScatterGather && Description->Dma64BitAddresses);
     if (AllocationFails()) {
         return NULL;
     }
-    Mdl->MdlFlags |= MDL_MAPPED_TO_SYSTEM_VA;
-    return BufferFrame(Mdl, 0);
-}
-
-static VOID NTAPI FakeUnmapPages(PVOID Va, PMDL Mdl)
-{
-    CHECK(Va == BufferFrame(Mdl, 0));
-    Mdl->MdlFlags &= ~MDL_MAPPED_TO_SYSTEM_VA;
+    LiveThings += 1;
+    RegistersUsed = 0;
+    *RegisterCount = RegistersGranted;
+    return &Adapter;
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -207,7 +311,6 @@ static VOID NTAPI FakeUnmapPages(PVOID Va, PMDL Mdl)
 static VOID RunController(VOID);
 
 static LONG64 Now; // microseconds
-static KIRQL Irql;
 
 static LARGE_INTEGER NTAPI FakeCounter(PLARGE_INTEGER Frequency)
 {
@@ -337,6 +440,7 @@ static VOID Reset(VOID)
     Setup.NamespaceIds[0] = 3;
     Setup.NamespaceIds[1] = 7;
     AllocationsLeft = MAXULONG;
+    RegistersGranted = 1024;
     for (ULONG Index = 0; Index < DISK_BYTES; Index += 1) {
         Disk[Index] = (UCHAR)(Index * 7 ^ Index >> 9);
     }
@@ -1052,14 +1156,18 @@ static const struct {
     UCHAR BlockShift;
     ULONG MostBytes;
     ULONG Rounds;
+    ULONG Registers;
 } Workloads[] = {
-    {1024, 5, 9, 512 << 10, 600}, // 128 KiB per command
-    {1024, 1, 9, 512 << 10, 600}, // 8 KiB: several batches for one request
-    {1024, 0, 12, 4 << 20, 60},   // unlimited: 2 MiB per command, a full list page
-    {1024, 31, 12, 4 << 20, 60},  // more than 32 bits
-    {2, 5, 12, 512 << 10, 300},   // one command at a time
-    {3, 1, 10, 256 << 10, 300},   // two, in rings whose length is no power of two
-    {64, 1, 11, 64 << 10, 3000},  // round and round the rings
+    {1024, 5, 9, 512 << 10, 600, 1024}, // 128 KiB per command
+    {1024, 1, 9, 512 << 10, 600, 1024}, // 8 KiB: several batches for one request
+    {1024, 0, 12, 4 << 20, 60, 1024},   // unlimited: 2 MiB per command, a full list page
+    {1024, 31, 12, 4 << 20, 60, 1024},  // more than 32 bits
+    {1024, 5, 9, 512 << 10, 300, 40},   // map registers for one command and a bit
+    {1024, 5, 9, 64 << 10, 600, 2},     // a page per command, one at a time
+    {1024, 1, 9, 64 << 10, 600, 7},     // two commands at a time, or three
+    {2, 5, 12, 512 << 10, 300, 1024},   // one command at a time
+    {3, 1, 10, 256 << 10, 300, 1024},   // two, in rings whose length is no power of two
+    {64, 1, 11, 64 << 10, 3000, 1024},  // round and round the rings
 };
 
 static VOID Random_transfers_move_exactly_the_bytes_they_should(VOID)
@@ -1067,6 +1175,7 @@ static VOID Random_transfers_move_exactly_the_bytes_they_should(VOID)
     for (ULONG Row = 0; Row < ARRAYSIZE(Workloads); Row += 1) {
         Reset();
         Setup.Cap = (Setup.Cap & ~0xFFFFull) | (Workloads[Row].QueueEntries - 1);
+        RegistersGranted = Workloads[Row].Registers;
         Setup.TransferShift = Workloads[Row].TransferShift;
         Setup.BlockShift = Workloads[Row].BlockShift;
         memcpy(Model, Disk, sizeof(Model));
@@ -1239,15 +1348,15 @@ static VOID Memory_of_a_controller_that_does_not_stop_is_never_given_back(VOID)
     CHECK_EQUAL(SendTransfer(IRP_MJ_READ, Mdl, 0, 4096), STATUS_DEVICE_NOT_READY);
     HostForgetPrinted();
     CHECK_EQUAL(SendPnp(IRP_MN_REMOVE_DEVICE), STATUS_SUCCESS);
-    CHECK_EQUAL(LiveThings, 1); // the MDL of the pages
+    CHECK_EQUAL(LiveThings, 3); // the adapter, the pages, the list of the request
     CHECK(FrameIsOwned[0]);
     CHECK(strstr(HostPrinted(), "pages are lost") != NULL);
     // Late, and harmless: the frames are still the controller's.
     Setup.Fault = FaultNone;
     IsSilent = FALSE;
     RunController();
+    free(CONTAINING_RECORD(LastList, FAKE_LIST, List));
     FreeBuffer(Mdl);
-    free(PagesMdl);
 }
 
 static VOID A_completion_that_nobody_waits_for_is_reported_and_survived(VOID)
