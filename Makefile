@@ -67,8 +67,10 @@ driver: $(EXPORT_LIBRARY) | setup-driver ## builds your driver: SRC=folder [OUT=
 
 iso: $(ISO) ## one ISO that boots under BIOS and UEFI
 
-run: $(ISO) | setup ## boots the ISO with a disk and a network card, and shows what it does
-	@python3 tests/qemu/demo.py --build $(BUILD)
+# With a driver: make run DRIVER=x.sys [DRIVER_IDS='PCI\VEN_1234&DEV_11E8'] [QEMU_ARGS='-device edu']
+run: $(if $(DRIVER),$(KERNEL) $(DRIVERS),$(ISO)) | setup ## boots the ISO and shows what it does; DRIVER=x.sys [DRIVER_IDS=...] [QEMU_ARGS=...]: with your driver
+	@python3 tests/qemu/demo.py --build $(BUILD) $(DRIVER:%=--driver "%") \
+	    $(if $(DRIVER_IDS),--ids '$(DRIVER_IDS)') --qemu='$(QEMU_ARGS)' --options='$(OPTIONS)'
 
 test: $(KERNEL) drivers | setup ## host tests, every machine, mutations; the last line is the sum
 	@python3 tests/qemu/run.py --build $(BUILD)

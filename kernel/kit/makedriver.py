@@ -182,8 +182,9 @@ def take_inf(folder, output):
     """The driver's .inf, or the only one in the folder, beside the image under its name."""
     found = sorted(folder.glob("*.[iI][nN][fF]"))
     named = [path for path in found if path.stem.lower() == output.stem.lower()]
-    if named or len(found) == 1:
-        shutil.copyfile((named or found)[0], output.with_suffix(".inf"))
+    target = output.with_suffix(".inf").resolve()
+    if (named or len(found) == 1) and (named or found)[0].resolve() != target:
+        shutil.copyfile((named or found)[0], target)
 
 
 def main():
