@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import guest
-from images import make_core, own_drivers
+from images import make_cd, own_drivers
 from machines import Machine
 
 MACHINE = Machine("bench", ram="2G", arguments=("-icount", "shift=0,sleep=off"), timeout=300)
@@ -50,8 +50,8 @@ LINUX_NOT_FLUSHED = {
 
 
 def run_guest(build):
-    image = build / "bench.core"
-    make_core(build / "iospace", image, "mode=bench", own_drivers(build / "iospace"))
+    image = build / "bench.cd"
+    make_cd(build / "iospace", image, "mode=bench", own_drivers(build / "iospace"))
     command = guest.qemu_command(MACHINE, (MACHINE.door, image), [])
     outcome = guest.run_qemu(command, MACHINE.timeout, build / "bench.log")
     if outcome.status != guest.PASSED:

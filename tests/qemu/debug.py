@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import guest
-from images import make_core, own_drivers
+from images import make_cd, own_drivers
 from machines import ALL_DEVICES, Machine
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
@@ -29,9 +29,9 @@ def main():
     arguments = parser.parse_args()
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     build = Path(arguments.build)
-    disk, image, serial = build / "disk.img", build / "debug.core", build / "debug.serial"
+    disk, image, serial = build / "disk.img", build / "debug.cd", build / "debug.serial"
     ensure_disk(disk)
-    make_core(build / "iospace", image, " ".join(arguments.options),
+    make_cd(build / "iospace", image, " ".join(arguments.options),
               own_drivers(build / "iospace"))
     devices = [argument.format(disk=disk) for argument in ALL_DEVICES]
     qemu = guest.qemu_command(MACHINE, (MACHINE.door, image), devices)

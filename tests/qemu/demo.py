@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 import guest
-from images import make_core, module_of, own_drivers
+from images import make_cd, module_of, own_drivers
 from machines import ALL_DEVICES, Machine
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
@@ -63,11 +63,11 @@ def show(line, *_):
 def run_drivers(build, devices, modules, options):
     """Boots with the drivers in `modules`. None, or why it failed."""
     (build / "images").mkdir(exist_ok=True)
-    image = build / "images" / "drivers.core"
+    image = build / "images" / "drivers.cd"
     names = {module.name for module in modules}
     others = tuple(module for module in own_drivers(build / "iospace") if module.name not in names)
     # Theirs first: the first driver that names a device gets it.
-    make_core(build / "iospace", image, f"mode=drivers {options}".strip(), modules + others)
+    make_cd(build / "iospace", image, f"mode=drivers {options}".strip(), modules + others)
     command = guest.qemu_command(DRIVER_MACHINE, (DRIVER_MACHINE.door, image), devices)
     outcome = guest.run_qemu(command, DRIVER_MACHINE.timeout, build / "logs" / "drivers.log", show)
     for line in outcome.device_log:

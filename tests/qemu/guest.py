@@ -116,7 +116,7 @@ def qemu_command(machine, image, devices):
     firmware = FIRMWARE_FILES[machine.firmware]
     if firmware:
         command += ["-bios", firmware]
-    command += ["-boot", "d", "-cdrom", str(path)] if door == "iso" else ["-kernel", str(path)]
+    command += ["-boot", "d", "-cdrom", str(path)] if door != "efi" else ["-kernel", str(path)]
     return command + devices + list(machine.arguments)
 
 

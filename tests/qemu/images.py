@@ -2,8 +2,8 @@
 """Bootable images around one kernel: always GRUB and multiboot2, through three doors.
 
   iso    grub-mkrescue's ISO, for BIOS and UEFI: what users run
-  core   GRUB's core image with the kernel inside, for QEMU's -kernel under SeaBIOS: the quickest
-  efi    the same as an EFI program, for QEMU's -kernel under OVMF
+  cd     a CD with GRUB, the kernel and nothing else, for SeaBIOS: the quickest
+  efi    GRUB as an EFI program with everything inside, for QEMU's -kernel under OVMF
 
 Drivers go along as GRUB's modules, beside the kernel: `module2 /boot/x.sys x.sys ARGUMENTS`. The
 arguments say what the driver is for: hardware ids, or the word `demand`.
@@ -11,13 +11,11 @@ arguments say what the driver is for: hardware ids, or the word `demand`.
 The kernel's command line is part of GRUB's configuration, so each command line has an image of its
 own; ImageStore makes them on demand.
 
-As a program:  images.py iso|core|efi KERNEL OUTPUT [COMMAND LINE]
+As a program:  images.py iso|cd|efi KERNEL OUTPUT [COMMAND LINE]
 The drivers are those of the folder `drivers` beside the kernel.
 """
 
-import functools
 import io
-import lzma
 import subprocess
 import sys
 import tarfile
@@ -29,14 +27,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 import inf  # noqa: E402
 
-GRUB_LIBRARY = Path("/usr/lib/grub")
-GRUB_PREFIX = "(memdisk)/boot/grub"
-MODULES = ["memdisk", "tar", "multiboot2", "normal", "configfile", "xzio"]
-
-# A core image may have 480 KiB. It is compressed, but not as well as xz can do it; GRUB unpacks
-# this format, with this check, by itself.
-XZ_FILTERS = [{"id": lzma.FILTER_X86}, {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}]
-
+GRUB_MODULES = ["multiboot2", "normal", "configfile"]
+GRUB_CD_IMAGE = "boot/grub/cd.img"
 
 DEMAND = "demand"  # an argument: nothing loads the driver but a test that asks for it
 
@@ -93,11 +85,6 @@ def files_of(kernel, modules):
             **{f"boot/{module.name}": module.path.read_bytes() for module in modules}}
 
 
-@functools.lru_cache
-def compressed(data):
-    return lzma.compress(data, lzma.FORMAT_XZ, lzma.CHECK_CRC32, filters=XZ_FILTERS)
-
-
 def run(command):
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
@@ -105,10 +92,9 @@ def run(command):
 
 
 def make_memdisk(kernel, command_line, modules, path):
-    # A core image starts in a memory disk, where "/" is not the root of anything.
+    # An EFI program starts in a memory disk, where "/" is not the root of anything.
     configuration = "set root=memdisk\n" + grub_configuration(command_line, modules)
-    files = {name: compressed(data) for name, data in files_of(kernel, modules).items()}
-    files["boot/grub/grub.cfg"] = configuration.encode()
+    files = {**files_of(kernel, modules), "boot/grub/grub.cfg": configuration.encode()}
     with tarfile.open(path, "w") as archive:
         for name, data in files.items():
             entry = tarfile.TarInfo(name)
@@ -116,35 +102,38 @@ def make_memdisk(kernel, command_line, modules, path):
             archive.addfile(entry, io.BytesIO(data))
 
 
-def make_grub_program(kernel, output, command_line, modules, target, grub_modules):
+def make_efi(kernel, output, command_line, modules):
     with tempfile.TemporaryDirectory() as folder:
         memdisk = Path(folder, "memdisk.tar")
         make_memdisk(kernel, command_line, modules, memdisk)
-        run(["grub-mkimage", "-O", target, "-o", str(output), "-m", str(memdisk), "-p", GRUB_PREFIX]
-            + MODULES + grub_modules)
+        run(["grub-mkimage", "-O", "x86_64-efi", "-o", str(output), "-m", str(memdisk),
+             "-p", "(memdisk)/boot/grub", "memdisk", "tar", *GRUB_MODULES])
 
 
-def make_core(kernel, output, command_line, modules):
-    make_grub_program(kernel, output, command_line, modules, "i386-pc", ["biosdisk"])
-    loader = GRUB_LIBRARY / "i386-pc" / "lnxboot.img"
-    output.write_bytes(loader.read_bytes() + output.read_bytes())
+def make_tree(kernel, command_line, modules, folder):
+    """The files of a CD."""
+    Path(folder, "boot", "grub").mkdir(parents=True)
+    for name, data in files_of(kernel, modules).items():
+        Path(folder, name).write_bytes(data)
+    Path(folder, "boot", "grub", "grub.cfg").write_text(grub_configuration(command_line, modules))
 
 
-def make_efi(kernel, output, command_line, modules):
-    make_grub_program(kernel, output, command_line, modules, "x86_64-efi", [])
+def make_cd(kernel, output, command_line, modules):
+    with tempfile.TemporaryDirectory() as folder:
+        make_tree(kernel, command_line, modules, folder)
+        run(["grub-mkimage", "-O", "i386-pc-eltorito", "-o", str(Path(folder, GRUB_CD_IMAGE)),
+             "-p", "/boot/grub", "biosdisk", "iso9660", *GRUB_MODULES])
+        run(["xorriso", "-as", "mkisofs", "-quiet", "-o", str(output), "-b", GRUB_CD_IMAGE,
+             "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table", folder])
 
 
 def make_iso(kernel, output, command_line, modules):
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "boot", "grub").mkdir(parents=True)
-        for name, data in files_of(kernel, modules).items():
-            Path(folder, name).write_bytes(data)
-        Path(folder, "boot", "grub", "grub.cfg").write_text(
-            grub_configuration(command_line, modules))
+        make_tree(kernel, command_line, modules, folder)
         run(["grub-mkrescue", "-o", str(output), folder])
 
 
-MAKERS = {"iso": make_iso, "core": make_core, "efi": make_efi}
+MAKERS = {"iso": make_iso, "cd": make_cd, "efi": make_efi}
 
 
 class ImageStore:

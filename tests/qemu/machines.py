@@ -68,7 +68,7 @@ class Machine:
     cpu: str = "max"
     ram: str = "512M"
     firmware: str = "seabios"  # or ovmf
-    door: str = "core"  # or iso, or efi: see images.py
+    door: str = "cd"  # or iso, or efi: see images.py
     devices: tuple = ALL_DEVICES
     arguments: tuple = ()  # more of QEMU's command line
     options: str = "mode=test"  # the kernel's command line

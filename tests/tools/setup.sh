@@ -16,7 +16,7 @@ x86_64-w64-mingw32-dlltool binutils-mingw-w64-x86-64
 '
 test_needs=$driver_needs'
 qemu-system-x86_64 qemu-system-x86
-/usr/lib/grub/i386-pc/lnxboot.img grub-pc-bin
+/usr/lib/grub/i386-pc/cdboot.img grub-pc-bin
 /usr/lib/grub/x86_64-efi/modinfo.sh grub-efi-amd64-bin
 grub-mkrescue grub-common
 xorriso xorriso
