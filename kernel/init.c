@@ -102,6 +102,7 @@ static VOID KiStartDispatcher(VOID)
     }
     KeInitializeDispatcher(IdleStack, MM_KERNEL_STACK_BYTES);
     PsInitSystem();
+    MmMapSharedData(KeInitializeSharedData());
     KeStartClock();
 }
 

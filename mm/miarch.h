@@ -78,6 +78,7 @@ typedef enum _MI_REGION {
     MiRegionLargeSystemPtes, // mappings of at least one large page
     MiRegionPool,            // nonpaged pool
     MiRegionDriverImages,    // drivers as the loader has them
+    MiRegionSharedData,      // one page that everybody may read: KUSER_SHARED_DATA
     MiRegionKernelImage,
     MiRegionCount,
 } MI_REGION;

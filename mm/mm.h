@@ -81,6 +81,10 @@ VOID MmDeleteKernelStack(_In_ PVOID StackBase);
 // many were not in quarantine before. IRQL <= DISPATCH_LEVEL.
 ULONG64 MmQuarantineFrames(_In_reads_(PageCount) const PFN_NUMBER *Pfns, _In_ ULONG64 PageCount);
 
+// Shows the page of the kernel image that holds KernelPage at the address of KUSER_SHARED_DATA, to be
+// read only. INSTALL_MORE_MEMORY: no memory for the tables. Called once.
+VOID MmMapSharedData(_In_ const VOID *KernelPage);
+
 //
 // Reports.
 //

@@ -214,6 +214,9 @@ static BOOLEAN MiVerifyLeaf(ULONG_PTR Va, ULONG Level, MMPTE Leaf, PVOID Context
         MiImagePagesSeen += 1;
         MiExpect(MiIsImageLeafConsistent(Va, Pfn, Protection), "I1",
                  "a page of a driver's image is not as its frame and its record say", Va);
+    } else if (MiIsIn(MiRegionSharedData, Va)) {
+        MiExpect(MiPfnState(Pfn) == MiPfnKernel && Protection.Access == MiAccessRead, "T4",
+                 "the shared page can be written to, or is not the kernel's", Va);
     } else {
         MiExpect(MiIsIn(MiRegionKernelImage, Va) && !MiIsWritableAndExecutable(Protection.Access),
                  "T4", "a leaf lies in no region, or the kernel image is writable and executable",

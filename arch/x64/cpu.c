@@ -64,6 +64,8 @@ static VOID KiReadBasicLeaves(VOID)
     KeFeatures.Pat = (Basic.Edx & CPUID_1_EDX_PAT) != 0;
     KeFeatures.MachineCheck = (Basic.Edx & CPUID_1_EDX_MCE) != 0;
     KeFeatures.ClFlush = (Basic.Edx & CPUID_1_EDX_CLFSH) != 0;
+    KeFeatures.Sse3 = (Basic.Ecx & CPUID_1_ECX_SSE3) != 0;
+    KeFeatures.CompareExchange16 = (Basic.Ecx & CPUID_1_ECX_CX16) != 0;
     KeFeatures.CacheLineBytes = (USHORT)((Basic.Ebx >> 8 & 0xFF) * 8);
     if (X64Cpuid(0, 0).Eax >= CPUID_EXTENDED_FEATURES) {
         const X64_CPUID Structured = X64Cpuid(CPUID_EXTENDED_FEATURES, 0);

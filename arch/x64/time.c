@@ -110,3 +110,77 @@ ULONG64 KeArchMeasureCyclesPerSecond(PCSTR *Source)
     *Source = "assumed, for want of a working timer";
     return ASSUMED_CYCLES_PER_SECOND;
 }
+
+// -------------------------------------------------------------------------------------------------
+// The time of day, from the battery-backed clock. Its registers change once a second: two equal
+// readings with no change under way between them are one time.
+
+#define RTC_INDEX 0x70
+#define RTC_DATA 0x71
+#define RTC_STATUS_A 0x0A
+#define RTC_STATUS_B 0x0B
+#define RTC_UPDATING 0x80
+#define RTC_24_HOURS 0x02
+#define RTC_BINARY 0x04
+#define RTC_PM 0x80
+#define RTC_MAX_POLLS 100000u
+#define RTC_READINGS 5
+#define RTC_CENTURY 2000
+
+typedef struct _KI_RTC_TIME {
+    UCHAR Second, Minute, Hour, Day, Month, Year;
+} KI_RTC_TIME;
+
+static const UCHAR KiRtcRegisters[] = {0x00, 0x02, 0x04, 0x07, 0x08, 0x09};
+C_ASSERT(sizeof(KiRtcRegisters) == sizeof(KI_RTC_TIME));
+
+static UCHAR KiReadRtc(UCHAR Register)
+{
+    KeArchWritePort8(RTC_INDEX, Register);
+    return KeArchReadPort8(RTC_DATA);
+}
+
+static KI_RTC_TIME KiReadRtcOnce(VOID)
+{
+    KI_RTC_TIME Time;
+    for (ULONG Poll = 0; Poll < RTC_MAX_POLLS && (KiReadRtc(RTC_STATUS_A) & RTC_UPDATING);
+         Poll += 1) {
+    }
+    for (ULONG Index = 0; Index < sizeof(Time); Index += 1) {
+        ((PUCHAR)&Time)[Index] = KiReadRtc(KiRtcRegisters[Index]);
+    }
+    return Time;
+}
+
+static UCHAR KiDecimal(UCHAR Value, BOOLEAN IsBinary)
+{
+    return (UCHAR)(IsBinary ? Value : (Value >> 4) * 10 + (Value & 0xF));
+}
+
+BOOLEAN KeArchReadDateTime(PTIME_FIELDS Time)
+{
+    KI_RTC_TIME Raw = KiReadRtcOnce();
+    for (ULONG Reading = 0; Reading < RTC_READINGS; Reading += 1) {
+        const KI_RTC_TIME Again = KiReadRtcOnce();
+        if (RtlEqualMemory(&Raw, &Again, sizeof(Raw))) {
+            break;
+        }
+        Raw = Again;
+    }
+    const UCHAR StatusB = KiReadRtc(RTC_STATUS_B);
+    const BOOLEAN IsBinary = (StatusB & RTC_BINARY) != 0;
+    const BOOLEAN IsAfternoon = !(StatusB & RTC_24_HOURS) && (Raw.Hour & RTC_PM);
+    ULONG Hour = KiDecimal(Raw.Hour & (UCHAR)~RTC_PM, IsBinary);
+    if (!(StatusB & RTC_24_HOURS)) {
+        Hour = Hour % 12 + (IsAfternoon ? 12 : 0);
+    }
+    *Time = (TIME_FIELDS){
+        .Year = (CSHORT)(RTC_CENTURY + KiDecimal(Raw.Year, IsBinary)),
+        .Month = KiDecimal(Raw.Month, IsBinary),
+        .Day = KiDecimal(Raw.Day, IsBinary),
+        .Hour = (CSHORT)Hour,
+        .Minute = KiDecimal(Raw.Minute, IsBinary),
+        .Second = KiDecimal(Raw.Second, IsBinary),
+    };
+    return Time->Month != 0 && Time->Day != 0;
+}

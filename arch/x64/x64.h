@@ -42,6 +42,8 @@
 // CPUID leaves and the bits that the kernel looks at.
 #define CPUID_FEATURES 0x00000001
 #define CPUID_1_EDX_MCE (1u << 7)
+#define CPUID_1_ECX_SSE3 (1u << 0)
+#define CPUID_1_ECX_CX16 (1u << 13)
 #define CPUID_1_ECX_X2APIC (1u << 21)
 #define CPUID_1_ECX_TSC_DEADLINE (1u << 24)
 #define CPUID_1_EDX_APIC (1u << 9)

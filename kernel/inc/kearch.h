@@ -24,6 +24,8 @@ typedef struct _KE_FEATURES {
     BOOLEAN MachineCheck;
     BOOLEAN ClFlush;
     BOOLEAN InvariantTsc;
+    BOOLEAN Sse3;
+    BOOLEAN CompareExchange16;
     UCHAR PhysicalBits;
     UCHAR VirtualBits;
     USHORT CacheLineBytes;
@@ -170,6 +172,10 @@ ULONG64 KeArchReadCycles(VOID);
 // Cycles per second by the best source there is, whose name goes to *Source. Never 0, never waits
 // for ever.
 ULONG64 KeArchMeasureCyclesPerSecond(PCSTR *Source);
+
+// The date and the time of day that the machine's battery-backed clock shows, taken for UTC. FALSE: it
+// shows nonsense.
+BOOLEAN KeArchReadDateTime(PTIME_FIELDS Time);
 
 // -------------------------------------------------------------------------------------------------
 // The dump of a bug check: registers, the faulting address's walk, the stack. Prints with DbgPrint.

@@ -98,6 +98,10 @@ PKTHREAD KiGetInitialThread(ULONG Number);
 // the end of a stack for the idle thread, which has it for ever. Called once on each processor.
 VOID KeInitializeDispatcher(PVOID IdleStackBase, SIZE_T IdleStackByteCount);
 
+// Fills KUSER_SHARED_DATA, and returns its page, for mm to show it. From here on the clock updates it.
+#define KI_BUILD_NUMBER 19041
+const VOID *KeInitializeSharedData(VOID);
+
 // From here on the clock ticks: time-outs, timers, quanta. And back: for measurements whose counts
 // must repeat. Without it, time stands still for everybody who waits for it.
 VOID KeStartClock(VOID);
@@ -210,3 +214,6 @@ ULONG KiAdvanceTime(VOID); // at CLOCK_LEVEL: the clock has ticked; how many tic
 ULONG64 KiInterruptTime(VOID);
 ULONG64 KiInterruptTimeNow(VOID);
 ULONG64 KiSystemTimeAtStart(VOID); // since 1 January 1601
+
+// shared.c: the same, for all to see.
+VOID KiShowTime(ULONG64 InterruptTime);

@@ -91,25 +91,190 @@ BOOLEAN KiIsLockHeld(const KI_LOCK *Lock)
 // -------------------------------------------------------------------------------------------------
 // NT's spin locks: a word, and whatever IRQL the caller arranged.
 
+static VOID KiCheckSpinLockIrql(PCSTR Routine, const KSPIN_LOCK *SpinLock, const VOID *Caller)
+{
+#if DBG
+    if (KeArchReadIrql() < DISPATCH_LEVEL) {
+        KiBugCheckSaying(IRQL_NOT_GREATER_OR_EQUAL, (ULONG_PTR)SpinLock, KeArchReadIrql(),
+                         DISPATCH_LEVEL, (ULONG_PTR)Caller,
+                         "%s is called at IRQL %u, below DISPATCH_LEVEL: whoever interrupts the "
+                         "owner may wait for the lock for ever",
+                         Routine, KeArchReadIrql());
+    }
+#else
+    UNREFERENCED_PARAMETER(Routine);
+    UNREFERENCED_PARAMETER(SpinLock);
+    UNREFERENCED_PARAMETER(Caller);
+#endif
+}
+
+// The lock is taken. With one processor at work nobody will ever release it: it is this processor that
+// has it.
+static VOID KiWaitForSpinLock(PKSPIN_LOCK SpinLock, const VOID *Caller)
+{
+    if (KeQueryActiveProcessorCount(NULL) == 1) {
+        KiBugCheckSaying(SPIN_LOCK_ALREADY_OWNED, (ULONG_PTR)SpinLock, 0, 0, (ULONG_PTR)Caller,
+                         "the spin lock at 0x%p is waited for by the processor that holds it",
+                         SpinLock);
+    }
+    KiSpin(SpinLock);
+}
+
+static VOID KiAcquirePlain(PKSPIN_LOCK SpinLock, const VOID *Caller)
+{
+    if (__atomic_exchange_n(SpinLock, 1, __ATOMIC_ACQUIRE) != 0) {
+        KiWaitForSpinLock(SpinLock, Caller);
+    }
+}
+
+static VOID KiReleasePlain(PKSPIN_LOCK SpinLock, const VOID *Caller)
+{
+#if DBG
+    if (*SpinLock == 0) {
+        KiBugCheckSaying(SPIN_LOCK_NOT_OWNED, (ULONG_PTR)SpinLock, 0, 0, (ULONG_PTR)Caller,
+                         "the spin lock at 0x%p is released, but nobody holds it", SpinLock);
+    }
+#else
+    UNREFERENCED_PARAMETER(Caller);
+#endif
+    __atomic_store_n(SpinLock, 0, __ATOMIC_RELEASE);
+}
+
 VOID NTAPI KeAcquireSpinLockAtDpcLevel(PKSPIN_LOCK SpinLock)
 {
-    KiSpin(SpinLock);
+    KiCheckSpinLockIrql(__func__, SpinLock, __builtin_return_address(0));
+    KiAcquirePlain(SpinLock, __builtin_return_address(0));
 }
 
 VOID NTAPI KeReleaseSpinLockFromDpcLevel(PKSPIN_LOCK SpinLock)
 {
-    __atomic_store_n(SpinLock, 0, __ATOMIC_RELEASE);
+    KiReleasePlain(SpinLock, __builtin_return_address(0));
+}
+
+BOOLEAN FASTCALL KeTryToAcquireSpinLockAtDpcLevel(PKSPIN_LOCK SpinLock)
+{
+    KiCheckSpinLockIrql(__func__, SpinLock, __builtin_return_address(0));
+    return *(volatile KSPIN_LOCK *)SpinLock == 0 &&
+           __atomic_exchange_n(SpinLock, 1, __ATOMIC_ACQUIRE) == 0;
+}
+
+BOOLEAN FASTCALL KeTestSpinLock(PKSPIN_LOCK SpinLock)
+{
+    return __atomic_load_n(SpinLock, __ATOMIC_RELAXED) == 0;
 }
 
 KIRQL NTAPI KeAcquireSpinLockRaiseToDpc(PKSPIN_LOCK SpinLock)
 {
     const KIRQL OldIrql = KeRaiseIrqlToDpcLevel();
-    KeAcquireSpinLockAtDpcLevel(SpinLock);
+    KiAcquirePlain(SpinLock, __builtin_return_address(0));
     return OldIrql;
 }
 
 VOID NTAPI KeReleaseSpinLock(PKSPIN_LOCK SpinLock, KIRQL NewIrql)
 {
-    KeReleaseSpinLockFromDpcLevel(SpinLock);
+    KiReleasePlain(SpinLock, __builtin_return_address(0));
     KeLowerIrql(NewIrql);
+}
+
+// A DPC runs at DISPATCH_LEVEL always, a threaded one, too.
+KIRQL FASTCALL KeAcquireSpinLockForDpc(PKSPIN_LOCK SpinLock)
+{
+    KiCheckSpinLockIrql(__func__, SpinLock, __builtin_return_address(0));
+    KiAcquirePlain(SpinLock, __builtin_return_address(0));
+    return DISPATCH_LEVEL;
+}
+
+VOID FASTCALL KeReleaseSpinLockForDpc(PKSPIN_LOCK SpinLock, KIRQL OldIrql)
+{
+    UNREFERENCED_PARAMETER(OldIrql);
+    KiReleasePlain(SpinLock, __builtin_return_address(0));
+}
+
+// -------------------------------------------------------------------------------------------------
+// Queued spin locks. The lock's word points to the last one in the queue; each waits for the one before
+// to clear the mark in its own handle.
+//
+//   word ───────────────────────────┐
+//                                   ▼
+//   owner ──Next──▶ waiter ──Next──▶ last       a waiter's Lock is marked until it is the owner
+
+#define KI_QUEUE_WAITS 1ull
+
+static VOID KiAcquireQueued(PKSPIN_LOCK SpinLock, PKLOCK_QUEUE_HANDLE Handle, const VOID *Caller)
+{
+    const PKSPIN_LOCK_QUEUE Self = &Handle->LockQueue;
+    Self->Next = NULL;
+    Self->Lock = (PKSPIN_LOCK)((ULONG_PTR)SpinLock | KI_QUEUE_WAITS);
+    const PKSPIN_LOCK_QUEUE Last =
+        (PKSPIN_LOCK_QUEUE)__atomic_exchange_n(SpinLock, (KSPIN_LOCK)Self, __ATOMIC_ACQ_REL);
+    if (Last == NULL) {
+        Self->Lock = SpinLock;
+        return;
+    }
+    if (KeQueryActiveProcessorCount(NULL) == 1) {
+        KiBugCheckSaying(
+            SPIN_LOCK_ALREADY_OWNED, (ULONG_PTR)SpinLock, 0, 0, (ULONG_PTR)Caller,
+            "the queued spin lock at 0x%p is waited for by the processor that holds it", SpinLock);
+    }
+    Last->Next = Self;
+    while ((ULONG_PTR)__atomic_load_n(&Self->Lock, __ATOMIC_ACQUIRE) & KI_QUEUE_WAITS) {
+        KeArchPause();
+    }
+}
+
+static VOID KiReleaseQueued(PKLOCK_QUEUE_HANDLE Handle, const VOID *Caller)
+{
+    const PKSPIN_LOCK_QUEUE Self = &Handle->LockQueue;
+    const PKSPIN_LOCK SpinLock = Self->Lock;
+    KSPIN_LOCK Expected = (KSPIN_LOCK)Self;
+    if (Self->Next == NULL && __atomic_compare_exchange_n(SpinLock, &Expected, 0, FALSE,
+                                                          __ATOMIC_RELEASE, __ATOMIC_RELAXED)) {
+        return;
+    }
+    if (Expected == 0) {
+        KiBugCheckSaying(SPIN_LOCK_NOT_OWNED, (ULONG_PTR)SpinLock, 0, 0, (ULONG_PTR)Caller,
+                         "the queued spin lock at 0x%p is released, but nobody holds it", SpinLock);
+    }
+    // Somebody is in the queue already, or about to tell who it is.
+    while (Self->Next == NULL) {
+        KeArchPause();
+    }
+    __atomic_store_n(&Self->Next->Lock, SpinLock, __ATOMIC_RELEASE);
+}
+
+VOID FASTCALL KeAcquireInStackQueuedSpinLock(PKSPIN_LOCK SpinLock, PKLOCK_QUEUE_HANDLE LockHandle)
+{
+    LockHandle->OldIrql = KeRaiseIrqlToDpcLevel();
+    KiAcquireQueued(SpinLock, LockHandle, __builtin_return_address(0));
+}
+
+VOID FASTCALL KeReleaseInStackQueuedSpinLock(PKLOCK_QUEUE_HANDLE LockHandle)
+{
+    KiReleaseQueued(LockHandle, __builtin_return_address(0));
+    KeLowerIrql(LockHandle->OldIrql);
+}
+
+VOID FASTCALL KeAcquireInStackQueuedSpinLockAtDpcLevel(PKSPIN_LOCK SpinLock,
+                                                       PKLOCK_QUEUE_HANDLE LockHandle)
+{
+    KiCheckSpinLockIrql(__func__, SpinLock, __builtin_return_address(0));
+    KiAcquireQueued(SpinLock, LockHandle, __builtin_return_address(0));
+}
+
+VOID FASTCALL KeReleaseInStackQueuedSpinLockFromDpcLevel(PKLOCK_QUEUE_HANDLE LockHandle)
+{
+    KiReleaseQueued(LockHandle, __builtin_return_address(0));
+}
+
+VOID FASTCALL KeAcquireInStackQueuedSpinLockForDpc(PKSPIN_LOCK SpinLock,
+                                                   PKLOCK_QUEUE_HANDLE LockHandle)
+{
+    LockHandle->OldIrql = DISPATCH_LEVEL;
+    KiCheckSpinLockIrql(__func__, SpinLock, __builtin_return_address(0));
+    KiAcquireQueued(SpinLock, LockHandle, __builtin_return_address(0));
+}
+
+VOID FASTCALL KeReleaseInStackQueuedSpinLockForDpc(PKLOCK_QUEUE_HANDLE LockHandle)
+{
+    KiReleaseQueued(LockHandle, __builtin_return_address(0));
 }

@@ -32,11 +32,22 @@ static VOID KiStartTime(VOID)
     KiUnitsPerCycle = (KI_UNITS_PER_SECOND << 32) / KiCyclesPerSecond;
 }
 
+// A machine without a clock lives in 1601.
+static VOID KiReadTimeOfDay(VOID)
+{
+    TIME_FIELDS Fields;
+    LARGE_INTEGER Time;
+    if (KeArchReadDateTime(&Fields) && RtlTimeFieldsToTime(&Fields, &Time)) {
+        KiSystemTimeOffset = (ULONG64)Time.QuadPart;
+    }
+}
+
 VOID KeInitializeClock(VOID)
 {
     PCSTR Source;
     KiCyclesPerSecond = KeArchMeasureCyclesPerSecond(&Source);
     KiStartTime();
+    KiReadTimeOfDay();
     DbgPrint("clock: time-stamp counter at %llu.%03llu MHz, %s%s\n",
              KiCyclesPerSecond / MICROSECONDS_PER_SECOND, KiCyclesPerSecond / CYCLES_PER_KHZ % 1000,
              Source, KeFeatures.InvariantTsc ? "" : "; its rate may change with the processor's");
@@ -95,6 +106,7 @@ ULONG KiAdvanceTime(VOID)
 {
     const ULONG64 OldTick = KiTime / KI_TIME_INCREMENT;
     KiTime = KiInterruptTimeNow();
+    KiShowTime(KiTime);
     return (ULONG)(KiTime / KI_TIME_INCREMENT - OldTick);
 }
 
@@ -106,6 +118,31 @@ VOID KeStartClock(VOID)
 VOID KeStopClock(VOID)
 {
     KeArchStopClock();
+}
+
+VOID NTAPI KeQuerySystemTimePrecise(PLARGE_INTEGER CurrentTime)
+{
+    CurrentTime->QuadPart = (LONG64)(KiSystemTimeOffset + KiInterruptTimeNow());
+}
+
+ULONG64 NTAPI KeQueryInterruptTimePrecise(PULONG64 QpcTimeStamp)
+{
+    const ULONG64 Cycles = KeArchReadCycles();
+    *QpcTimeStamp = Cycles;
+    return KiUnitsOfCycles(Cycles - KiStartCycles);
+}
+
+// The machine never sleeps, so that there is no bias.
+ULONGLONG NTAPI KeQueryUnbiasedInterruptTime(VOID)
+{
+    return KiTime;
+}
+
+ULONG NTAPI ExSetTimerResolution(ULONG DesiredTime, BOOLEAN SetResolution)
+{
+    UNREFERENCED_PARAMETER(DesiredTime);
+    UNREFERENCED_PARAMETER(SetResolution);
+    return KI_TIME_INCREMENT;
 }
 
 ULONG NTAPI KeQueryTimeIncrement(VOID)

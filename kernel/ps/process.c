@@ -6,7 +6,7 @@
 #include "kernel/inc/ps.h"
 
 static OBJECT_TYPE PspProcessType = {.Name = "Process"};
-static POBJECT_TYPE PspProcessTypePointer = &PspProcessType;
+POBJECT_TYPE PspProcessTypePointer = &PspProcessType;
 POBJECT_TYPE *PsProcessType = &PspProcessTypePointer;
 
 static struct {

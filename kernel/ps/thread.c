@@ -16,7 +16,7 @@
 #include "mm/mm.h"
 
 static OBJECT_TYPE PspThreadType = {.Name = "Thread", .IsWaitable = TRUE};
-static POBJECT_TYPE PspThreadTypePointer = &PspThreadType;
+POBJECT_TYPE PspThreadTypePointer = &PspThreadType;
 POBJECT_TYPE *PsThreadType = &PspThreadTypePointer;
 
 #define PSP_FIRST_THREAD_ID 8

@@ -35,6 +35,7 @@ const MI_VIRTUAL_REGION MiArchLayout[MiRegionCount] = {
     [MiRegionLargeSystemPtes] = {0x380000000000, 512 * GIB, "large mappings"},
     [MiRegionPool] = {0x400000000000, 1 * GIB, "nonpaged pool"},
     [MiRegionDriverImages] = {0x480000000000, 1 * GIB, "driver images"},
+    [MiRegionSharedData] = {0x580000000000, PAGE_SIZE, "shared data"},
     [MiRegionKernelImage] = {0x600000000000, 1 * GIB, "kernel image"},
 };
 

@@ -17,6 +17,7 @@ const MI_VIRTUAL_REGION MiArchLayout[MiRegionCount] = {
     [MiRegionLargeSystemPtes] = {0xFFFFF90000000000, 4 * TIB, "large system PTEs"},
     [MiRegionPool] = {0xFFFFF8A000000000, 16 * GIB, "pool"},
     [MiRegionDriverImages] = {0xFFFFF80000000000, 1 * GIB, "driver images"},
+    [MiRegionSharedData] = {KI_USER_SHARED_DATA, PAGE_SIZE, "shared data"},
     [MiRegionKernelImage] = {IMAGE_BASE_VA, 1 * GIB, "kernel image"},
 };
 
