@@ -7,6 +7,7 @@
 #include "kernel/inc/kd.h"
 #include "kernel/inc/ke.h"
 #include "kernel/inc/kearch.h"
+#include "kernel/inc/ldr.h"
 #include "kernel/inc/loader.h"
 #include "kernel/inc/ps.h"
 #include "kernel/inc/ob.h"
@@ -118,6 +119,7 @@ DECLSPEC_NORETURN VOID KiSystemStartup(PLOADER_BLOCK LoaderBlock)
     KiStartMemory(LoaderBlock);
     KiStartInterrupts();
     ObInitSystem();
+    LdrInitSystem(LoaderBlock);
     MmReadFailureOptions(); // from here on, whoever gets no memory must do without
     IoInitSystem(LoaderBlock);
     KeExitMachine(KiRunMode(LoaderBlock) ? KeExitPassed : KeExitFailed);

@@ -127,8 +127,8 @@ VOID KiEnterCatch(struct _KM_TRY_FRAME *Frame, NTSTATUS Status);
 
 VOID KiInitializeSymbols(const struct _LOADER_BLOCK *LoaderBlock);
 
-// The name of the function or object that contains Address, and the distance from its start. NULL
-// when unknown.
+// The name of the function or object that contains Address, and the distance from its start; in a
+// loaded image, its name and the distance from its base. NULL when unknown.
 PCSTR KiFindSymbol(ULONG_PTR Address, PULONG_PTR Offset);
 
 // Names the code at Address, for sentences: "KeBugCheckEx" in the kernel, "nvme.sys+0x1234" in a driver,
@@ -147,6 +147,9 @@ BOOLEAN KiIsDriverCode(ULONG_PTR Address);
 // Gives the code in [Base, Base + ByteCount) a name: of a driver that was loaded, or of the tests.
 // Name must live for ever. A name that is registered again gets the new range.
 VOID KiRegisterCode(PCSTR Name, ULONG_PTR Base, SIZE_T ByteCount, BOOLEAN IsDriver);
+
+// Takes the name away again: of a driver that was unloaded.
+VOID KiForgetCode(PCSTR Name);
 
 // Whose code Address is; NULL: nobody's but the kernel's.
 PCSTR KiFindCodeOwner(ULONG_PTR Address);

@@ -28,9 +28,20 @@ typedef struct _LDR_IMAGE {
     ULONG ReferenceCount;  // by LdrLoadImage, and by each image that imports from this one
     ULONG Version;         // odd while the record changes
     ULONG HeaderOffset;    // of the NT headers in the image
+    ULONG ExportRva;       // of the export directory
+    ULONG ExportBytes;     // 0: none
     BOOLEAN IsInitialized; // its discardable sections are gone
     ULONG64 Imports[LDR_MAXIMUM_IMAGES / 64]; // a bit for each image that this one imports from
 } LDR_IMAGE, *PLDR_IMAGE;
+
+struct _LOADER_BLOCK;
+
+// To be called once, with the dispatcher at work.
+VOID LdrInitSystem(_In_ const struct _LOADER_BLOCK *LoaderBlock);
+
+// The file that the boot loader put into memory under this name, and its length; NULL: none. It stays
+// there, so that it can be loaded again. Any IRQL.
+const VOID *LdrFindModule(_In_ PCSTR Name, _Out_ PSIZE_T ByteCount);
 
 // The image that Address lies in, or NULL. Takes no lock: any IRQL, and in a crash.
 const LDR_IMAGE *LdrFindImage(ULONG_PTR Address);
@@ -54,6 +65,9 @@ NTSTATUS LdrLoadImage(_In_ const VOID *File, _In_ SIZE_T FileBytes, _In_ PCSTR N
 // Gives back one reference; the last one frees the image's memory, and its references to others. No
 // code of it may run any more. IRQL = PASSIVE_LEVEL.
 _IRQL_requires_max_(PASSIVE_LEVEL) VOID LdrUnloadImage(_In_ PLDR_IMAGE Image);
+
+// The address of what the image exports under this name, or NULL; a forwarder is not followed.
+PVOID LdrFindImageExport(_In_ const LDR_IMAGE *Image, _In_ PCSTR Name);
 
 // To be called when the driver's initialization is over: the image's discardable sections (INIT) go,
 // and a call into them faults. IRQL = PASSIVE_LEVEL.

@@ -7,6 +7,7 @@
 
 #include "kernel/inc/ke.h"
 #include "kernel/inc/kearch.h"
+#include "kernel/inc/ldr.h"
 
 // How the codes spell an access.
 typedef struct _KI_ACCESS_CODES {
@@ -58,6 +59,10 @@ static PCSTR KiExplainPageFault(const KI_FAULT *Fault)
 {
     if (Fault->Cause == KiFaultOther) {
         return "the page is there, but the processor refuses this access";
+    }
+    if (LdrFindImage(Fault->Va) != NULL) {
+        return "the driver's image lost these pages when its initialization was over (INIT "
+               "sections)";
     }
     return Fault->Va < NULL_REGION_BYTES ? "nothing is mapped there (a null pointer?)"
                                          : "nothing is mapped there";

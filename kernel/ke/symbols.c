@@ -5,6 +5,7 @@
 
 #include "kernel/inc/loader.h"
 #include "kernel/inc/ke.h"
+#include "kernel/inc/ldr.h"
 #include "kernel/inc/rtl.h"
 
 typedef struct _KI_ELF_SYMBOL {
@@ -67,6 +68,17 @@ static BOOLEAN KiIsBetter(const KI_ELF_SYMBOL *Symbol, const KI_ELF_SYMBOL *Best
     return Symbol->Value > Best->Value;
 }
 
+// An image has no symbols: its name, and the distance from its base, which `objdump` counts from, too.
+static PCSTR KiFindImageOffset(ULONG_PTR Address, PULONG_PTR Offset)
+{
+    const LDR_IMAGE *Image = LdrFindImage(Address);
+    if (Image == NULL) {
+        return NULL;
+    }
+    *Offset = Address - Image->Base;
+    return Image->Name;
+}
+
 PCSTR KiFindSymbol(ULONG_PTR Address, PULONG_PTR Offset)
 {
     const KI_ELF_SYMBOL *Best = NULL;
@@ -77,7 +89,7 @@ PCSTR KiFindSymbol(ULONG_PTR Address, PULONG_PTR Offset)
         }
     }
     if (Best == NULL) {
-        return NULL;
+        return KiFindImageOffset(Address, Offset);
     }
     *Offset = Address - Best->Value;
     return KiSymbolNames + Best->NameOffset;
@@ -90,10 +102,10 @@ PCSTR KiFindSymbol(ULONG_PTR Address, PULONG_PTR Offset)
 // Named by linker.ld: the objects of drivers/ lie together.
 extern const UCHAR KiDriverTextStart[], KiDriverTextEnd[];
 
-#define KI_MAXIMUM_OWNERS 32
+#define KI_MAXIMUM_OWNERS (32 + LDR_MAXIMUM_IMAGES)
 
 typedef struct _KI_CODE_OWNER {
-    PCSTR Name;
+    PCSTR Name; // NULL: the row is free
     ULONG_PTR Base;
     SIZE_T ByteCount;
     BOOLEAN IsDriver;
@@ -104,13 +116,17 @@ static ULONG KiCodeOwnerCount;
 
 static KI_CODE_OWNER *KiSlotOfOwner(PCSTR Name)
 {
+    KI_CODE_OWNER *Free = NULL;
     for (ULONG Index = 0; Index < KiCodeOwnerCount; Index += 1) {
-        if (RtlStringsEqual(KiCodeOwners[Index].Name, Name)) {
-            return &KiCodeOwners[Index];
+        KI_CODE_OWNER *Owner = &KiCodeOwners[Index];
+        if (Owner->Name != NULL && RtlStringsEqual(Owner->Name, Name)) {
+            return Owner;
         }
+        Free = Owner->Name == NULL ? Owner : Free;
     }
     // The rest stays nameless.
-    return KiCodeOwnerCount < KI_MAXIMUM_OWNERS ? &KiCodeOwners[KiCodeOwnerCount++] : NULL;
+    return Free == NULL && KiCodeOwnerCount < KI_MAXIMUM_OWNERS ? &KiCodeOwners[KiCodeOwnerCount++]
+                                                                : Free;
 }
 
 VOID KiRegisterCode(PCSTR Name, ULONG_PTR Base, SIZE_T ByteCount, BOOLEAN IsDriver)
@@ -118,6 +134,17 @@ VOID KiRegisterCode(PCSTR Name, ULONG_PTR Base, SIZE_T ByteCount, BOOLEAN IsDriv
     KI_CODE_OWNER *Owner = KiSlotOfOwner(Name);
     if (Owner != NULL) {
         *Owner = (KI_CODE_OWNER){Name, Base, ByteCount, IsDriver};
+    }
+}
+
+VOID KiForgetCode(PCSTR Name)
+{
+    for (ULONG Index = 0; Index < KiCodeOwnerCount; Index += 1) {
+        KI_CODE_OWNER *Owner = &KiCodeOwners[Index];
+        if (Owner->Name != NULL && RtlStringsEqual(Owner->Name, Name)) {
+            Owner->ByteCount = 0; // first: a crash may be looking on
+            Owner->Name = NULL;
+        }
     }
 }
 

@@ -53,10 +53,10 @@ PLDR_IMAGE LdrpPublishImage(const LDR_IMAGE *Contents)
         return NULL;
     }
     const PLDR_IMAGE Image = &LdrpImages[Index];
-    const ULONG Version = Image->Version + 1;
+    LDR_IMAGE New = *Contents;
     LdrpBeginChange(Image);
-    *Image = *Contents;
-    Image->Version = Version;
+    New.Version = Image->Version; // odd, while the rest is copied
+    *Image = New;
     LdrpEndChange(Image);
     if (Index >= LdrpImageEnd) {
         __atomic_store_n(&LdrpImageEnd, Index + 1, __ATOMIC_RELEASE);

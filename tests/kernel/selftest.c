@@ -24,16 +24,37 @@
 #define KT_TEXT_BYTES 96
 #define KT_SUITE_INDENT "    "
 
-// clang-format off
-// clang-format off
+// clang-format off: one a line, so that a new one changes one line
 static const KT_SUITE *const KtSuites[] = {
-    &KtCpuSuite,      &KtDispatcherSuite, &KtInterruptSuite, &KtTablesSuite,
-    &KtPoolSuite,     &KtVerifierSuite,   &KtFailureSuite,   &KtPhysicalSuite,
-    &KtIoSpaceSuite,  &KtCacheTypeSuite,  &KtMdlSuite,       &KtReserveSuite,
-    &KtMdlPagesSuite, &KtContiguousSuite, &KtCopySuite,      &KtMemoryTypesSuite,
-    &KtMdlPartSuite,  &KtLockSuite,       &KtExceptionSuite, &KtStaleSuite,
-    &KtE1000Suite,    &KtNvmeSuite,       &KtDiskSuite,      &KtIoSuite,
-    &KtObSuite,       &KtExSuite,         &KtExamplesSuite,  &KtOracleSuite,
+    &KtCpuSuite,
+    &KtDispatcherSuite,
+    &KtInterruptSuite,
+    &KtTablesSuite,
+    &KtPoolSuite,
+    &KtVerifierSuite,
+    &KtFailureSuite,
+    &KtPhysicalSuite,
+    &KtIoSpaceSuite,
+    &KtCacheTypeSuite,
+    &KtMdlSuite,
+    &KtReserveSuite,
+    &KtMdlPagesSuite,
+    &KtContiguousSuite,
+    &KtCopySuite,
+    &KtMemoryTypesSuite,
+    &KtMdlPartSuite,
+    &KtLockSuite,
+    &KtExceptionSuite,
+    &KtStaleSuite,
+    &KtE1000Suite,
+    &KtNvmeSuite,
+    &KtDiskSuite,
+    &KtIoSuite,
+    &KtObSuite,
+    &KtExSuite,
+    &KtImageSuite,
+    &KtExamplesSuite,
+    &KtOracleSuite,
 };
 // clang-format on
 

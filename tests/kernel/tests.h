@@ -71,6 +71,7 @@ extern const KT_SUITE KtDiskSuite;
 extern const KT_SUITE KtIoSuite;
 extern const KT_SUITE KtObSuite;
 extern const KT_SUITE KtExSuite;
+extern const KT_SUITE KtImageSuite;
 extern const KT_SUITE KtExamplesSuite;
 extern const KT_SUITE KtOracleSuite;
 
