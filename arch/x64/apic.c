@@ -191,13 +191,18 @@ VOID KiAcknowledgeInterrupt(VOID)
     KiWriteApic(APIC_EOI, 0);
 }
 
-VOID KeArchRequestDispatchInterrupt(VOID)
+VOID KeArchRequestInterrupt(ULONG Vector)
 {
     if (KiApicRegisters != NULL) {
-        KiWriteApic(APIC_COMMAND, COMMAND_TO_SELF | COMMAND_ASSERT | VECTOR_DISPATCH);
+        KiWriteApic(APIC_COMMAND, COMMAND_TO_SELF | COMMAND_ASSERT | Vector);
     } else {
-        KiWriteApic(X2APIC_SELF_IPI, VECTOR_DISPATCH);
+        KiWriteApic(X2APIC_SELF_IPI, Vector);
     }
+}
+
+VOID KeArchRequestDispatchInterrupt(VOID)
+{
+    KeArchRequestInterrupt(VECTOR_DISPATCH);
 }
 
 // -------------------------------------------------------------------------------------------------

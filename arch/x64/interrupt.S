@@ -58,6 +58,7 @@ KiInterruptCommon:
     pushq %r10
     pushq %r11
     movl 9 * 8(%rsp), %edi // Vector
+    movq %rbp, %rsi        // KINTERRUPT_FRAME
     subq $SSE_BYTES, %rsp
     movaps %xmm0, XMM_OFFSET + 0 * XMM_BYTES(%rsp)
     movaps %xmm1, XMM_OFFSET + 1 * XMM_BYTES(%rsp)

@@ -26,28 +26,49 @@
 
 #define IRQL_OF_VECTOR(Vector) ((KIRQL)((Vector) >> 4))
 
-static VOID KiRunDispatchInterrupt(ULONG Vector)
+// Where each processor's last interrupt of a device found it: nowhere, when DPCs or another thread
+// have run since.
+static struct {
+    ULONG64 Rip;
+    ULONG64 Rsp;
+} KiLastInterrupted[KE_MAXIMUM_PROCESSORS];
+
+static VOID KiRunDispatchInterrupt(ULONG Vector, const KINTERRUPT_FRAME *Frame)
 {
     UNREFERENCED_PARAMETER(Vector);
+    UNREFERENCED_PARAMETER(Frame);
+    KiLastInterrupted[KeArchGetPcr()->Number].Rip = 0;
     KiDispatchInterrupt();
 }
 
-static VOID KiRunClockInterrupt(ULONG Vector)
+static VOID KiRunClockInterrupt(ULONG Vector, const KINTERRUPT_FRAME *Frame)
 {
     UNREFERENCED_PARAMETER(Vector);
+    UNREFERENCED_PARAMETER(Frame);
     KiRearmClock();
     KiClockInterrupt();
 }
 
+static VOID KiRunDeviceInterrupt(ULONG Vector, const KINTERRUPT_FRAME *Frame)
+{
+    const ULONG Number = KeArchGetPcr()->Number;
+    const BOOLEAN IsStuck =
+        KiLastInterrupted[Number].Rip == Frame->Rip && KiLastInterrupted[Number].Rsp == Frame->Rsp;
+    KiLastInterrupted[Number].Rip = Frame->Rip;
+    KiLastInterrupted[Number].Rsp = Frame->Rsp;
+    KiDeviceInterrupt(Vector, IsStuck);
+}
+
 typedef struct _KI_INTERRUPT_CLASS {
-    VOID (*Routine)(ULONG Vector); // NULL: nothing has such a vector
+    // NULL: nothing has such a vector
+    VOID (*Routine)(ULONG Vector, const KINTERRUPT_FRAME *Frame);
     BOOLEAN IsAcknowledgedFirst;
 } KI_INTERRUPT_CLASS;
 
 // By IRQL.
 static const KI_INTERRUPT_CLASS KiInterruptClasses[HIGH_LEVEL + 1] = {
     [DISPATCH_LEVEL] = {KiRunDispatchInterrupt, TRUE},
-    [DISPATCH_LEVEL + 1 ... KE_MAXIMUM_DEVICE_IRQL] = {KiDeviceInterrupt, FALSE},
+    [DISPATCH_LEVEL + 1 ... KE_MAXIMUM_DEVICE_IRQL] = {KiRunDeviceInterrupt, FALSE},
     [CLOCK_LEVEL] = {KiRunClockInterrupt, FALSE},
 };
 
@@ -60,7 +81,7 @@ static VOID KiIgnoreInterrupt(ULONG Vector)
     }
 }
 
-static VOID KiRunClass(const KI_INTERRUPT_CLASS *Class, ULONG Vector)
+static VOID KiRunClass(const KI_INTERRUPT_CLASS *Class, ULONG Vector, const KINTERRUPT_FRAME *Frame)
 {
     const KIRQL Irql = IRQL_OF_VECTOR(Vector);
     const KIRQL OldIrql = KeArchReadIrql();
@@ -72,7 +93,7 @@ static VOID KiRunClass(const KI_INTERRUPT_CLASS *Class, ULONG Vector)
         KiAcknowledgeInterrupt();
     }
     __asm__ volatile("sti" : : : "memory");
-    Class->Routine(Vector);
+    Class->Routine(Vector, Frame);
     __asm__ volatile("cli" : : : "memory");
     NT_ASSERT_INVARIANT("IN1", KeArchReadIrql() == Irql);
     if (!Class->IsAcknowledgedFirst) {
@@ -83,12 +104,12 @@ static VOID KiRunClass(const KI_INTERRUPT_CLASS *Class, ULONG Vector)
 }
 
 // Called by interrupt.S with interrupts off.
-VOID KiRunInterrupt(ULONG Vector)
+VOID KiRunInterrupt(ULONG Vector, const KINTERRUPT_FRAME *Frame)
 {
     const KI_INTERRUPT_CLASS *Class = &KiInterruptClasses[IRQL_OF_VECTOR(Vector)];
     if (Class->Routine == NULL) {
         KiIgnoreInterrupt(Vector);
     } else {
-        KiRunClass(Class, Vector);
+        KiRunClass(Class, Vector, Frame);
     }
 }

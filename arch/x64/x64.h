@@ -205,8 +205,14 @@ VOID KiLoadSegments(VOID);
 #define KI_INTERRUPT_STUB_BYTES 16
 extern const UCHAR KiInterruptStubs[];
 
+// What was interrupted, as interrupt.S leaves it on the stack.
+typedef struct _KINTERRUPT_FRAME {
+    ULONG64 Rbp;
+    ULONG64 Rip, Cs, Rflags, Rsp, Ss;
+} KINTERRUPT_FRAME;
+
 // interrupt.c
-VOID KiRunInterrupt(ULONG Vector);
+VOID KiRunInterrupt(ULONG Vector, const KINTERRUPT_FRAME *Frame);
 
 // apic.c
 ULONG KiGetApicId(VOID);             // of the first processor

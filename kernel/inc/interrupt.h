@@ -81,7 +81,7 @@ typedef struct _KI_VECTOR_COUNTS {
     ULONG64 InterruptCount;
     ULONG64 UnclaimedCount;
     ULONG64 StormCount;
-    BOOLEAN IsQuenched; // masked now, because of a storm
+    BOOLEAN IsQuenched; // in a pause after a storm: masked, if the source can be
 } KI_VECTOR_COUNTS, *PKI_VECTOR_COUNTS;
 
 VOID KiQueryVector(_In_ ULONG Vector, _Out_ PKI_VECTOR_COUNTS Counts);

@@ -134,6 +134,9 @@ VOID KeArchInitializeInterrupts(VOID);
 // once, if it is and interrupts are on. Requests that come before that run count as one. Any IRQL.
 VOID KeArchRequestDispatchInterrupt(VOID);
 
+// Makes this processor interrupt itself with a device's vector, as an edge. Any IRQL.
+VOID KeArchRequestInterrupt(ULONG Vector);
+
 // Calls KiClockInterrupt Hz times a second on this processor. A clock that runs is set anew.
 VOID KeArchStartClock(ULONG Hz);
 
@@ -231,7 +234,10 @@ VOID KeArchRaise(struct _EXCEPTION_RECORD *Record);
 // Interrupts, with interrupts on. Each routine returns at the IRQL at which it was called.
 VOID KiDispatchInterrupt(VOID); // at DISPATCH_LEVEL; may switch threads, and return much later
 VOID KiClockInterrupt(VOID);    // at CLOCK_LEVEL
-VOID KiDeviceInterrupt(ULONG Vector); // at the vector's IRQL
+
+// At the vector's IRQL. IsStuck: what was interrupted has not executed one instruction since the last
+// interrupt of a device, nor has a DPC run.
+VOID KiDeviceInterrupt(ULONG Vector, BOOLEAN IsStuck);
 
 // -------------------------------------------------------------------------------------------------
 // On the way of every spin lock, therefore inline. The architecture defines them in a header of this

@@ -12,9 +12,14 @@
 //       masked.
 //   IV3 A routine runs at its SynchronizeIrql with its ActualLock held, and returns at that IRQL.
 //
-// Storms. A level that no routine claims comes again for ever, and nothing else would run; a device
-// may also send messages that nobody wants. A vector with KI_STORM_LIMIT interrupts in a row that no
-// routine claims is quenched: its source is masked, and the console is told whose it is.
+// Storms. A level that stays asserted comes again for ever, and nothing else would run; a device may
+// also send messages that nobody wants. A vector storms when KI_STORM_LIMIT interrupts in a row were
+// claimed by no routine. A level storms, too, when that many were claimed but came without one
+// instruction of the interrupted code in between, nor a DPC: whoever claimed them has not quieted the
+// device. The vector is quenched then: its source is masked for a pause, and the console is told whose
+// it is. The pauses grow from KI_SHORTEST_PAUSE to KI_LONGEST_PAUSE while it goes on; two interrupts in
+// a row as they should be make them short again. A source that cannot be masked is only told of, once
+// in a pause.
 //
 // Lock: each vector's own, at the vector's IRQL; then an interrupt's ActualLock, at its
 // SynchronizeIrql.
@@ -22,10 +27,13 @@
 #include "kernel/inc/ke.h"
 #include "kernel/inc/kearch.h"
 #include "kernel/inc/kelockinline.h"
+#include "kernel/inc/rtl.h"
 
 #define KI_DEVICE_VECTOR_COUNT (KE_LAST_DEVICE_VECTOR - KE_FIRST_DEVICE_VECTOR + 1)
 #define KI_DEVICE_CLASS_COUNT (KE_MAXIMUM_DEVICE_IRQL - KE_MINIMUM_DEVICE_IRQL + 1)
-#define KI_STORM_LIMIT 10000u
+#define KI_STORM_LIMIT 5000u
+#define KI_SHORTEST_PAUSE 10u // milliseconds
+#define KI_LONGEST_PAUSE 10240u
 #define KI_LATCHED_PASSES 16u // of a shared edge: more is a storm, and comes to KI_STORM_LIMIT
 
 typedef struct _KI_VECTOR {
@@ -33,10 +41,18 @@ typedef struct _KI_VECTOR {
     const KI_INTERRUPT_SOURCE *Source;
     LIST_ENTRY Interrupts;
     ULONG UnclaimedInARow;
+    ULONG StuckInARow; // a level, claimed, and nothing else has run meanwhile
+    BOOLEAN WasGood;   // the last one was neither
+    ULONG PauseMilliseconds;
+    KDPC StormDpc; // tells, and sets the timer
+    KTIMER PauseTimer;
+    KDPC PauseDpc; // ends the pause
     KI_VECTOR_COUNTS Counts;
 } KI_VECTOR, *PKI_VECTOR;
 
 static KI_VECTOR KiVectors[KI_DEVICE_VECTOR_COUNT];
+static KDEFERRED_ROUTINE KiStormDpc;
+static KDEFERRED_ROUTINE KiPauseDpc;
 
 // Bit n: vector n of the class is taken. Changed with interrupts off.
 static USHORT KiReservedVectors[KI_DEVICE_CLASS_COUNT];
@@ -115,6 +131,10 @@ VOID KiSetVectorSource(ULONG Vector, const KI_INTERRUPT_SOURCE *Source)
     const PKI_VECTOR Record = KiFindVector(Vector);
     NT_ASSERT(Record->Source == NULL);
     InitializeListHead(&Record->Interrupts);
+    KeInitializeDpc(&Record->StormDpc, KiStormDpc, Record);
+    KeInitializeDpc(&Record->PauseDpc, KiPauseDpc, Record);
+    KeInitializeTimer(&Record->PauseTimer);
+    Record->PauseMilliseconds = KI_SHORTEST_PAUSE;
     Record->Source = Source;
 }
 
@@ -171,35 +191,97 @@ static VOID KiUpdateMask(const KI_VECTOR *Record)
 // Storms.
 //
 
-static VOID KiPrintOwners(const KI_VECTOR *Record)
+// What a report says of the interrupts. At DISPATCH_LEVEL the list may change meanwhile, so the names
+// are copied under the lock.
+typedef struct _KI_STORM_REPORT {
+    CHAR Owners[4 * KI_INTERRUPT_OWNER_BYTES];
+    BOOLEAN IsClaimed;
+    ULONG PauseMilliseconds;
+} KI_STORM_REPORT, *PKI_STORM_REPORT;
+
+static VOID KiNameOwners(const KI_VECTOR *Record, PCHAR Buffer, SIZE_T ByteCount)
 {
-    PCSTR Separator = "";
-    for (const LIST_ENTRY *Link = Record->Interrupts.Flink; Link != &Record->Interrupts;
-         Link = Link->Flink) {
-        DbgPrint("%s%s", Separator, CONTAINING_RECORD(Link, KINTERRUPT, Link)->Owner);
-        Separator = ", ";
+    SIZE_T Used =
+        RtlFormatBuffer(Buffer, ByteCount, "%s", IsListEmpty(&Record->Interrupts) ? "nobody" : "");
+    for (const LIST_ENTRY *Link = Record->Interrupts.Flink;
+         Link != &Record->Interrupts && Used < ByteCount; Link = Link->Flink) {
+        Used += RtlFormatBuffer(Buffer + Used, ByteCount - Used, "%s%s", Used > 0 ? ", " : "",
+                                CONTAINING_RECORD(Link, KINTERRUPT, Link)->Owner);
     }
 }
 
-static VOID KiQuench(PKI_VECTOR Record, ULONG Vector)
+static ULONG KiNumberOfVector(const KI_VECTOR *Record)
+{
+    return (ULONG)(Record - KiVectors) + KE_FIRST_DEVICE_VECTOR;
+}
+
+static VOID KiPrintStorm(const KI_VECTOR *Record, const KI_STORM_REPORT *Report)
+{
+    DbgPrint(
+        "interrupts: %s %u storms: its last %u interrupts (vector 0x%x) were %s %s; %s for %u ms\n",
+        Record->Source->Mode == LevelSensitive ? "line" : "message", Record->Source->Number,
+        KI_STORM_LIMIT, KiNumberOfVector(Record),
+        Report->IsClaimed ? "all claimed, but not quieted, by" : "not claimed by", Report->Owners,
+        Record->Source->SetMasked != NULL ? "masked" : "it cannot be masked; ignored",
+        Report->PauseMilliseconds);
+}
+
+static VOID NTAPI KiStormDpc(PKDPC Dpc, PVOID Context, PVOID IsClaimed, PVOID SystemArgument2)
+{
+    const PKI_VECTOR Record = Context;
+    UNREFERENCED_PARAMETER(Dpc);
+    UNREFERENCED_PARAMETER(SystemArgument2);
+    KI_STORM_REPORT Report = {.IsClaimed = IsClaimed != NULL};
+    const KIRQL OldIrql = KiLockVector(Record, KiNumberOfVector(Record));
+    KiNameOwners(Record, Report.Owners, sizeof(Report.Owners));
+    Report.PauseMilliseconds = Record->PauseMilliseconds;
+    if (Record->PauseMilliseconds < KI_LONGEST_PAUSE) {
+        Record->PauseMilliseconds *= 2;
+    }
+    KiUnlockVector(Record, OldIrql);
+    KiPrintStorm(Record, &Report);
+    const LARGE_INTEGER DueTime = {.QuadPart = -(LONGLONG)Report.PauseMilliseconds * 10000};
+    KeSetTimer(&Record->PauseTimer, DueTime, &Record->PauseDpc);
+}
+
+static VOID NTAPI KiPauseDpc(PKDPC Dpc, PVOID Context, PVOID SystemArgument1, PVOID SystemArgument2)
+{
+    const PKI_VECTOR Record = Context;
+    UNREFERENCED_PARAMETER(Dpc);
+    UNREFERENCED_PARAMETER(SystemArgument1);
+    UNREFERENCED_PARAMETER(SystemArgument2);
+    const KIRQL OldIrql = KiLockVector(Record, KiNumberOfVector(Record));
+    Record->Counts.IsQuenched = FALSE;
+    KiUpdateMask(Record);
+    KiUnlockVector(Record, OldIrql);
+}
+
+static VOID KiQuench(PKI_VECTOR Record, BOOLEAN IsClaimed)
 {
     Record->Counts.StormCount += 1;
     Record->Counts.IsQuenched = TRUE;
     Record->UnclaimedInARow = 0;
+    Record->StuckInARow = 0;
     KiUpdateMask(Record);
-    DbgPrint("interrupts: %s %u storms: none of ",
-             Record->Source->Mode == LevelSensitive ? "line" : "message", Record->Source->Number);
-    KiPrintOwners(Record);
-    DbgPrint(" has claimed its last %u interrupts (vector 0x%x); %s\n", KI_STORM_LIMIT, Vector,
-             Record->Source->SetMasked != NULL ? "it is masked" : "it cannot be masked");
+    KeInsertQueueDpc(&Record->StormDpc, (PVOID)(ULONG_PTR)IsClaimed, NULL);
 }
 
-static VOID KiCountUnclaimed(PKI_VECTOR Record, ULONG Vector)
+// Takes note of an interrupt, and of a storm at its end.
+static VOID KiCountInterrupt(PKI_VECTOR Record, BOOLEAN IsClaimed, BOOLEAN IsStuck)
 {
-    Record->Counts.UnclaimedCount += 1;
-    Record->UnclaimedInARow += 1;
-    if (Record->UnclaimedInARow >= KI_STORM_LIMIT) {
-        KiQuench(Record, Vector);
+    const BOOLEAN IsGood = IsClaimed && !IsStuck;
+    const BOOLEAN IsStuckLevel = IsClaimed && IsStuck && Record->Source->Mode == LevelSensitive;
+    Record->Counts.InterruptCount += 1;
+    Record->Counts.UnclaimedCount += IsClaimed ? 0 : 1;
+    Record->UnclaimedInARow = IsClaimed ? 0 : Record->UnclaimedInARow + 1;
+    Record->StuckInARow = IsStuckLevel ? Record->StuckInARow + 1 : 0;
+    if (IsGood && Record->WasGood) {
+        Record->PauseMilliseconds = KI_SHORTEST_PAUSE;
+    }
+    Record->WasGood = IsGood;
+    if (!Record->Counts.IsQuenched &&
+        (Record->UnclaimedInARow >= KI_STORM_LIMIT || Record->StuckInARow >= KI_STORM_LIMIT)) {
+        KiQuench(Record, IsClaimed);
     }
 }
 
@@ -207,12 +289,12 @@ static VOID KiCountUnclaimed(PKI_VECTOR Record, ULONG Vector)
 // Calls.
 //
 
-static VOID KiCheckReturn(const KINTERRUPT *Interrupt)
+static VOID KiRequireIrqlAfterRoutine(const KINTERRUPT *Interrupt)
 {
     const KIRQL Irql = KeArchReadIrql();
     if (Irql != Interrupt->SynchronizeIrql) {
-        KiBugCheckSaying(IRQL_NOT_LESS_OR_EQUAL, (ULONG_PTR)Interrupt, Irql, 0,
-                         (ULONG_PTR)Interrupt->ServiceRoutine,
+        KiBugCheckSaying(IRQL_UNEXPECTED_VALUE, Irql, Interrupt->SynchronizeIrql,
+                         (ULONG_PTR)Interrupt->ServiceRoutine, 0,
                          "the interrupt routine of %s returned at IRQL %u; it was called at %u",
                          Interrupt->Owner, Irql, Interrupt->SynchronizeIrql);
     }
@@ -230,7 +312,7 @@ static BOOLEAN KiCallRoutine(PKINTERRUPT Interrupt)
     } else {
         IsClaimed = Interrupt->ServiceRoutine(Interrupt, Interrupt->ServiceContext);
     }
-    KiCheckReturn(Interrupt);
+    KiRequireIrqlAfterRoutine(Interrupt);
     KeReleaseSpinLockFromDpcLevel(Interrupt->ActualLock);
     KeArchWriteIrql(Irql);
     Interrupt->ClaimedCount += IsClaimed ? 1 : 0;
@@ -253,7 +335,18 @@ static BOOLEAN KiIsShared(const KI_VECTOR *Record)
     return Record->Interrupts.Flink != Record->Interrupts.Blink;
 }
 
-VOID KiDeviceInterrupt(ULONG Vector)
+// Calls all routines; those of a shared edge until none has anything to do.
+static BOOLEAN KiServeVector(PKI_VECTOR Record)
+{
+    const BOOLEAN IsClaimed = KiCallRoutines(Record);
+    if (IsClaimed && Record->Source->Mode == Latched && KiIsShared(Record)) {
+        for (ULONG Pass = 1; Pass < KI_LATCHED_PASSES && KiCallRoutines(Record); Pass += 1) {
+        }
+    }
+    return IsClaimed;
+}
+
+VOID KiDeviceInterrupt(ULONG Vector, BOOLEAN IsStuck)
 {
     const PKI_VECTOR Record = KiFindVector(Vector);
     if (Record->Source == NULL) {
@@ -261,16 +354,7 @@ VOID KiDeviceInterrupt(ULONG Vector)
         return;
     }
     KiSpin(&Record->Lock);
-    Record->Counts.InterruptCount += 1;
-    if (KiCallRoutines(Record)) {
-        Record->UnclaimedInARow = 0;
-        if (Record->Source->Mode == Latched && KiIsShared(Record)) {
-            for (ULONG Pass = 1; Pass < KI_LATCHED_PASSES && KiCallRoutines(Record); Pass += 1) {
-            }
-        }
-    } else {
-        KiCountUnclaimed(Record, Vector);
-    }
+    KiCountInterrupt(Record, KiServeVector(Record), IsStuck);
     KeReleaseSpinLockFromDpcLevel(&Record->Lock);
 }
 
@@ -328,7 +412,9 @@ VOID KiDisconnectInterrupt(PKINTERRUPT Interrupt)
     if (IsListEmpty(&Record->Interrupts)) {
         // Whoever comes next is not to pay for this one.
         Record->Counts.IsQuenched = FALSE;
+        Record->PauseMilliseconds = KI_SHORTEST_PAUSE;
         Record->UnclaimedInARow = 0;
+        Record->StuckInARow = 0;
     }
     KiUpdateMask(Record);
     KiUnlockVector(Record, OldIrql);

@@ -3,6 +3,7 @@
 //
 //   # calibration 21
 //   # bench map-4K 812
+#include "kernel/inc/interrupt.h"
 #include "kernel/inc/ke.h"
 #include "kernel/inc/rtl.h"
 #include "tests/kernel/tests.h"
@@ -218,6 +219,52 @@ static VOID MeasureMdl(ULONG64 Overhead)
     }
 }
 
+//
+// From a device's interrupt to its DPC, and back to whoever was interrupted: the processor interrupts
+// itself.
+//
+
+static BOOLEAN NTAPI QueueDpc(PKINTERRUPT Interrupt, PVOID ServiceContext)
+{
+    UNREFERENCED_PARAMETER(Interrupt);
+    return KeInsertQueueDpc(ServiceContext, NULL, NULL);
+}
+
+static VOID NTAPI CountDpc(PKDPC Dpc, PVOID Context, PVOID SystemArgument1, PVOID SystemArgument2)
+{
+    UNREFERENCED_PARAMETER(Dpc);
+    UNREFERENCED_PARAMETER(SystemArgument1);
+    UNREFERENCED_PARAMETER(SystemArgument2);
+    *(PULONG)Context += 1;
+}
+
+static VOID Interrupt(PVOID Context)
+{
+    KeArchRequestInterrupt(*(const ULONG *)Context);
+}
+
+static VOID MeasureInterrupt(ULONG64 Overhead)
+{
+    static KI_INTERRUPT_SOURCE Source = {.Mode = Latched};
+    ULONG Vector = IsWanted("interrupt-dpc") ? KiReserveVectors(KiVectorsForMessages, 1) : 0;
+    if (Vector == 0) {
+        return;
+    }
+    KDPC Dpc;
+    ULONG DpcCount = 0;
+    PKINTERRUPT Object;
+    KeInitializeDpc(&Dpc, CountDpc, &DpcCount);
+    KiSetVectorSource(Vector, &Source);
+    if (NT_SUCCESS(IoConnectInterrupt(&Object, QueueDpc, &Dpc, NULL, Vector, KiIrqlOfVector(Vector),
+                                      KiIrqlOfVector(Vector), Latched, FALSE, 1, FALSE))) {
+        const ULONG64 Cycles = MeasureMedian(Interrupt, &Vector);
+        if (DpcCount == WARM_UP_ROUNDS + ROUND_COUNT) {
+            PrintResult("interrupt-dpc", Cycles, Overhead);
+        }
+        IoDisconnectInterrupt(Object);
+    }
+}
+
 VOID KiRunBenchmarks(VOID)
 {
     const ULONG64 Overhead = MeasureMedian(DoNothing, NULL);
@@ -234,4 +281,5 @@ VOID KiRunBenchmarks(VOID)
     MeasureAmongOthers("map-4K-same", Gap, 0, Overhead);
     MeasureReserved(Overhead);
     MeasureMdl(Overhead);
+    MeasureInterrupt(Overhead);
 }

@@ -6,6 +6,7 @@
 // misuse, for the host to compare:
 //
 //   # param 2 0xfffff88000001000
+#include "kernel/inc/interrupt.h"
 #include "kernel/inc/ke.h"
 #include "kernel/inc/kearch.h"
 #include "kernel/inc/rtl.h"
@@ -1115,6 +1116,94 @@ static VOID AcquireLockAtHighLevel(VOID)
     (VOID) !KiAcquireLock(&FirstLock);
 }
 
+//
+// Interrupts: what is raised inside stays inside, and routines come back at the IRQL at which they
+// were called. The processor interrupts itself with a vector that no device has.
+//
+
+static VOID NTAPI RaiseFromDpc(PKDPC Dpc, PVOID Context, PVOID SystemArgument1,
+                               PVOID SystemArgument2)
+{
+    UNREFERENCED_PARAMETER(Dpc);
+    UNREFERENCED_PARAMETER(Context);
+    UNREFERENCED_PARAMETER(SystemArgument1);
+    UNREFERENCED_PARAMETER(SystemArgument2);
+    ExRaiseStatus(STATUS_IN_PAGE_ERROR);
+}
+
+static VOID RaiseInDpc(VOID)
+{
+    KDPC Dpc;
+    KeInitializeDpc(&Dpc, RaiseFromDpc, NULL);
+    KmTry {
+        KeInsertQueueDpc(&Dpc, NULL, NULL);
+    }
+    KmCatch (Status) {
+        DbgPrint("a DPC's exception has reached the thread that it interrupted\n");
+    }
+}
+
+static PKINTERRUPT SelfInterrupt;
+
+// Returns the vector; 0: something is missing.
+static ULONG ConnectToSelf(PKSERVICE_ROUTINE Routine)
+{
+    static KI_INTERRUPT_SOURCE Source = {.Mode = Latched};
+    const ULONG Vector = KiReserveVectors(KiVectorsForMessages, 1);
+    if (Vector == 0) {
+        return 0;
+    }
+    KiSetVectorSource(Vector, &Source);
+    return NT_SUCCESS(IoConnectInterrupt(&SelfInterrupt, Routine, NULL, NULL, Vector,
+                                         KiIrqlOfVector(Vector), KiIrqlOfVector(Vector), Latched,
+                                         FALSE, 1, FALSE))
+               ? Vector
+               : 0;
+}
+
+static BOOLEAN NTAPI RaiseFromRoutine(PKINTERRUPT Interrupt, PVOID ServiceContext)
+{
+    UNREFERENCED_PARAMETER(Interrupt);
+    UNREFERENCED_PARAMETER(ServiceContext);
+    ExRaiseStatus(STATUS_IN_PAGE_ERROR);
+}
+
+static VOID RaiseInInterrupt(VOID)
+{
+    const ULONG Vector = ConnectToSelf(RaiseFromRoutine);
+    NEED(Vector != 0);
+    KmTry {
+        KeArchRequestInterrupt(Vector);
+    }
+    KmCatch (Status) {
+        DbgPrint("an interrupt's exception has reached the thread that it interrupted\n");
+    }
+}
+
+static BOOLEAN NTAPI RaiseIrqlInRoutine(PKINTERRUPT Interrupt, PVOID ServiceContext)
+{
+    KIRQL OldIrql;
+    UNREFERENCED_PARAMETER(Interrupt);
+    UNREFERENCED_PARAMETER(ServiceContext);
+    KeRaiseIrql(HIGH_LEVEL, &OldIrql);
+    return TRUE;
+}
+
+static VOID InterruptLeavesIrqlRaised(VOID)
+{
+    const ULONG Vector = ConnectToSelf(RaiseIrqlInRoutine);
+    NEED(Vector != 0);
+    Announce(2, KiIrqlOfVector(Vector));
+    AnnouncePointer(3, RaiseIrqlInRoutine);
+    KeArchRequestInterrupt(Vector);
+}
+
+static VOID ConnectAtDispatch(VOID)
+{
+    KeRaiseIrqlToDpcLevel();
+    ConnectToSelf(RaiseIrqlInRoutine);
+}
+
 static const MISUSE_TEST Tests[] = {
     MISUSE(UnmapIoSpaceTwice),
     MISUSE(UnmapIoSpaceInAnExample),
@@ -1227,6 +1316,10 @@ static const MISUSE_TEST Tests[] = {
     MISUSE(ReleaseFreeLock),
     MISUSE(AcquireLocksInWrongOrder),
     MISUSE(AcquireLockAtHighLevel),
+    MISUSE(RaiseInDpc),
+    MISUSE(RaiseInInterrupt),
+    MISUSE(InterruptLeavesIrqlRaised),
+    MISUSE(ConnectAtDispatch),
 };
 
 VOID KiRunBugCheckTest(PCSTR Name)

@@ -183,6 +183,12 @@ ROWS = (
     ("ReleaseFreeLock", 0x10, ANNOUNCED, 0, 0, 0),
     ("AcquireLocksInWrongOrder", 0x1E, ASSERTION_FAILURE, ANY, ANY, ANY),
     ("AcquireLockAtHighLevel", AT_IRQL, ANNOUNCED, HIGH_LEVEL, 0, 0),
+
+    # Interrupts.
+    ("RaiseInDpc", UNHANDLED, IN_PAGE_ERROR, ANY, 0, 0),
+    ("RaiseInInterrupt", UNHANDLED, ANY, ANY, ANY, ANY),
+    ("InterruptLeavesIrqlRaised", 0xC8, HIGH_LEVEL, ANNOUNCED, ANNOUNCED, 0),
+    ("ConnectAtDispatch", UNHANDLED, ASSERTION_FAILURE, ANY, ANY, ANY),
 )
 
 # --------------------------------------------------------------------------------------------------
