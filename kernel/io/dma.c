@@ -254,11 +254,11 @@ static VOID IopVerifyPut(const IOP_DMA_ADAPTER *Adapter, PVOID Caller)
         ULONG Count;
         PCSTR What;
     } Rows[] = {
+        {0x11, Adapter->WaitingCount, "requests that wait for map registers"},
         {0x07, Adapter->BufferCount, "common buffers"},
         {0x08, Adapter->HoldCounts[IopDmaChannel], "adapter channels"},
         {0x09, Adapter->HoldCounts[IopDmaRegisters], "allocations of map registers"},
         {0x0A, Adapter->HoldCounts[IopDmaList], "scatter-gather lists"},
-        {0x11, Adapter->WaitingCount, "requests that wait for map registers"},
     };
     for (ULONG Row = 0; Row < ARRAYSIZE(Rows); Row += 1) {
         if (Rows[Row].Count != 0) {

@@ -1331,7 +1331,7 @@ VOID KiRunBugCheckTest(PCSTR Name)
             return;
         }
     }
-    if (KtRunViolation(Name)) {
+    if (KtRunViolation(Name) || KtRunDmaViolation(Name)) {
         DbgPrint("%s: the violation went unnoticed\n", Name);
         return;
     }

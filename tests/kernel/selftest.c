@@ -50,6 +50,7 @@ static const KT_SUITE *const KtSuites[] = {
     &KtNvmeSuite,
     &KtDiskSuite,
     &KtIoSuite,
+    &KtDmaSuite,
     &KtObSuite,
     &KtExSuite,
     &KtImageSuite,
@@ -130,6 +131,7 @@ static VOID KtCheckAftermath(VOID)
         KeLowerIrql(PASSIVE_LEVEL);
     }
     KT_EQUAL(MmVerify(), 0);
+    KT_EQUAL(IoVerifyDma(), 0);
     KT_EQUAL(KtCountLeaks(&KtCurrent.Before), 0);
 }
 
@@ -203,7 +205,7 @@ static VOID KtReportLeaks(VOID)
     IoUnloadDrivers();
     MmReportLeaks(NULL, &Leaks);
     DbgPrint("# leaks, with the drivers unloaded: %u, %llu bytes\n", Leaks.Count, Leaks.ByteCount);
-    KtTotal.FailedCount += Leaks.Count != 0;
+    KtTotal.FailedCount += Leaks.Count != 0 || IoReportDmaLeaks(NULL) != 0;
 }
 
 static VOID KtPrintTotal(VOID)

@@ -69,6 +69,7 @@ extern const KT_SUITE KtE1000Suite;
 extern const KT_SUITE KtNvmeSuite;
 extern const KT_SUITE KtDiskSuite;
 extern const KT_SUITE KtIoSuite;
+extern const KT_SUITE KtDmaSuite;
 extern const KT_SUITE KtObSuite;
 extern const KT_SUITE KtExSuite;
 extern const KT_SUITE KtImageSuite;
@@ -191,6 +192,9 @@ BOOLEAN KtHasOption(PCSTR Name);
 // Commits the violation of this name, which the verifier must find (violations.c). FALSE: there is
 // none.
 BOOLEAN KtRunViolation(PCSTR Name);
+
+// The same for a rule of DMA (dmaviolations.c).
+BOOLEAN KtRunDmaViolation(PCSTR Name);
 
 // Ends a test of what only retail behaviour allows: at level 1 it is a violation, and violations.c
 // has it.

@@ -189,6 +189,14 @@ ROWS = (
     ("RaiseInInterrupt", UNHANDLED, ANY, ANY, ANY, ANY),
     ("InterruptLeavesIrqlRaised", 0xC8, HIGH_LEVEL, ANNOUNCED, ANNOUNCED, 0),
     ("ConnectAtDispatch", UNHANDLED, ASSERTION_FAILURE, ANY, ANY, ANY),
+
+    # DMA: what would touch memory that is somebody else's.
+    ("DmaFreeBufferTwiceAtLevel0", 0xE6, 0x03, 1, ANNOUNCED, ANNOUNCED),
+    ("DmaFreeRegistersTwiceAtLevel0", 0xE6, 0x05, ANNOUNCED, ANNOUNCED, 0),
+    ("DmaPutListTwiceAtLevel0", 0xE6, 0x06, 1, ANNOUNCED, ANNOUNCED, "9.4.10"),
+    ("DmaUseReleasedAdapterAtLevel0", 0xE6, 0x18, ANNOUNCED, 0, 0),
+    ("DmaUseNoAdapterAtLevel0", 0xE6, 0x19, 0, 0, 0),
+    ("DmaFlushForeignBaseAtLevel0", 0xE6, 0x23, ANNOUNCED, ANNOUNCED, 0),
 )
 
 # --------------------------------------------------------------------------------------------------
@@ -313,6 +321,61 @@ VERIFIER_ROWS = (
     # Leaks.
     ("LeakPool", VERIFIER, 0x62, ANNOUNCED, 100 + 4096, 2, "14.6"),
     ("LeaveLockedPages", LEFT_LOCKED_PAGES, ANNOUNCED, 0, ANNOUNCED, 2, "14.6"),
+)
+
+# --------------------------------------------------------------------------------------------------
+# DMA (tests/kernel/dmaviolations.c), with verifier=1. A map register is a page.
+
+DMA = 0xE6
+FOUR_PAGES, TWO_PAGES = 0x4000, 0x2000
+TO_DEVICE = 1
+WRITTEN = 0xEE
+
+DMA_ROWS = (
+    ("DmaFlushTooMuch", DMA, 0x00, 1, 0x1000, 0x1001, "18.25"),
+    ("DmaMapTooMuch", DMA, 0x00, 2, 1, 0),
+    ("DmaFreeBufferTwice", DMA, 0x03, 1, ANNOUNCED, ANNOUNCED),
+    ("DmaFreeBufferOfOtherLength", DMA, 0x03, 1, 1000, 1001, "9.3.1"),
+    ("DmaFreeChannelTwice", DMA, 0x04, ANNOUNCED, 1, 0),
+    ("DmaFreeRegistersTwice", DMA, 0x05, ANNOUNCED, ANNOUNCED, 0),
+    ("DmaPutListTwice", DMA, 0x06, 1, ANNOUNCED, ANNOUNCED, "9.4.10"),
+    ("DmaPutWithBuffer", DMA, 0x07, ANNOUNCED, 1, ANY),
+    ("DmaPutWithChannel", DMA, 0x08, ANNOUNCED, 1, ANY),
+    ("DmaPutWithRegisters", DMA, 0x09, ANNOUNCED, 2, ANY),
+    ("DmaPutWithList", DMA, 0x0A, ANNOUNCED, 1, ANY),
+    ("DmaPutWithRequest", DMA, 0x11, ANNOUNCED, 1, ANY),
+    ("DmaAllocateChannelTwice", DMA, 0x0B, 2, ANNOUNCED, ANNOUNCED),
+    ("DmaAllocateTooManyRegisters", DMA, 0x0C, 5, 4, ANNOUNCED),
+    ("DmaListOfTooManyPages", DMA, 0x15, 5, 4, ANNOUNCED),
+    ("DmaFreeChannelUnflushed", DMA, 0x0D, 100, TWO_PAGES, ANNOUNCED, "18.25"),
+    ("DmaMapExUnflushed", DMA, 0x0D, 100, TWO_PAGES, ANNOUNCED, "9.6.5, 18.25"),
+    ("DmaMapUnlocked", DMA, 0x0E, ANNOUNCED, 0, 0),
+    ("DmaWriteBeforeBuffer", DMA, 0x0F, 1, ANNOUNCED, WRITTEN),
+    ("DmaWriteBehindBuffer", DMA, 0x0F, 2, ANNOUNCED, WRITTEN),
+    ("DmaFreeRegistersMapped", DMA, 0x10, 100, TWO_PAGES, ANNOUNCED),
+    ("DmaGetListAtPassive", DMA, 0x13, 1, DISPATCH, 0, "9.3.15"),
+    ("DmaPutAtHighLevel", DMA, 0x13, 2, DISPATCH, HIGH_LEVEL, "9.3.15"),
+    ("DmaFlushUnmapped", DMA, 0x16, ANNOUNCED, ANNOUNCED, 0),
+    ("DmaFlushOtherDirection", DMA, 0x20, ANNOUNCED, ANNOUNCED, TO_DEVICE),
+    ("DmaPutListOtherDirection", DMA, 0x20, ANNOUNCED, ANNOUNCED, TO_DEVICE, "9.4.10"),
+    ("DmaUseReleasedAdapter", DMA, 0x18, ANNOUNCED, 0, 0),
+    ("DmaUseNoAdapter", DMA, 0x19, 0, 0, 0),
+    ("DmaMapOutside", DMA, 0x1B, ANNOUNCED, ANNOUNCED, 1),
+    ("DmaMapTwice", DMA, 0x1D, ANNOUNCED, ANNOUNCED, ANNOUNCED),
+    ("DmaGetObsoleteAdapter", DMA, 0x1E, ANNOUNCED, 0, 0),
+    ("DmaListBefore", DMA, 0x1F, 1, ANNOUNCED, ANNOUNCED),
+    ("DmaListBehind", DMA, 0x1F, 2, ANNOUNCED, ANNOUNCED),
+    ("DmaMapNoBytes", DMA, 0x21, ANNOUNCED, ANNOUNCED, 0),
+    ("DmaFlushForeignBase", DMA, 0x23, ANNOUNCED, ANNOUNCED, 0),
+    ("DmaMapExBeyond", DMA, 0x24, 0x1000, ANNOUNCED, 0x1001),
+    ("DmaUnknownVersion", DMA, 0x25, 4, ANNOUNCED, 0, "9.2.2"),
+)
+
+# The same with dma=bounce.
+DMA_BOUNCE_ROWS = (
+    ("DmaWriteFreeRegister", DMA, 0x0F, 3, ANY, WRITTEN),
+    ("DmaWriteBeforeData", DMA, 0x0F, 4, ANY, WRITTEN),
+    ("DmaWriteBehindData", DMA, 0x0F, 5, ANY, WRITTEN),
 )
 
 # Accesses whose dump must show the walk to the faulting address.

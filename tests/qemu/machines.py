@@ -8,8 +8,8 @@ error.
 
 from dataclasses import dataclass, replace
 
-from bugchecks import (ANY, FAULTS_WITH_AN_ADDRESS, NO_EXECUTE, READ_ONLY, ROWS, VERIFIER,
-                       VERIFIER_ROWS)
+from bugchecks import (ANY, DMA, DMA_BOUNCE_ROWS, DMA_ROWS, FAULTS_WITH_AN_ADDRESS, NO_EXECUTE,
+                       READ_ONLY, ROWS, VERIFIER, VERIFIER_ROWS)
 from guest import BOCHS_SHUTDOWN, BUG_CHECK, FAILED, PASSED
 
 # --------------------------------------------------------------------------------------------------
@@ -160,6 +160,11 @@ MACHINES = (
     Machine("q35-max-verifier-leaf4k", options="mode=test verifier=1 leaf4k", floor=VERIFIED,
             patterns=(NO_LEAKS,)),
 
+    # Every transfer by bounce pages. With 1 GiB some memory is beyond 28 address bits.
+    Machine("q35-max-bounce", ram="1G", options="mode=test dma=bounce", floor=SELF_TESTS),
+    Machine("q35-max-bounce-verifier", ram="1G", options="mode=test dma=bounce verifier=1",
+            floor=VERIFIED, patterns=(NO_LEAKS,)),
+
     # The ISO, as users boot it.
     Machine("pc-max-iso", machine="pc", door="iso", floor=SELF_TESTS),
     Machine("q35-max-iso-demo", door="iso", options="mode=demo",
@@ -225,11 +230,17 @@ BLAME = (r"\*\*\* .*; called by \w+\+0x[0-9a-f]+",)
 def violation(name, code, *parameters_and_clauses):
     row = bug_check(name, code, *parameters_and_clauses)
     return replace(row, options=f"{row.options} verifier=1",
-                   patterns=row.patterns + (BLAME if code == VERIFIER and "Leak" not in name else ()))
+                   patterns=row.patterns + (BLAME if code in (VERIFIER, DMA) and "Leak" not in name
+                                            else ()))
+
+
+def bouncing(row):
+    return replace(row, options=f"{row.options} dma=bounce")
 
 
 # What a caller must never do: one boot each, by the name of the guest's test.
 BUG_CHECKS = (tuple(bug_check(*row) for row in ROWS) +
-              tuple(violation(*row) for row in VERIFIER_ROWS))
+              tuple(violation(*row) for row in (*VERIFIER_ROWS, *DMA_ROWS)) +
+              tuple(bouncing(violation(*row)) for row in DMA_BOUNCE_ROWS))
 
 ALL_MACHINES = MACHINES + BUG_CHECKS
