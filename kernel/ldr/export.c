@@ -5,20 +5,30 @@
 #include "kernel/inc/rtl.h"
 #include "kernel/ldr/ldrp.h"
 
+// Each name between two others begins with the letters that these share, so that only the rest is
+// compared: many names begin alike.
 PVOID LdrFindExport(PCSTR Name)
 {
     ULONG First = 0;
     ULONG End = LdrpExportCount;
+    ULONG SameBefore = 0; // letters shared with the name before First ...
+    ULONG SameBehind = 0; // ... and with the one at End
     while (First < End) {
         const ULONG Middle = First + (End - First) / 2;
-        const LONG Order = LdrpCompareNames(Name, LdrpExports[Middle].Name);
-        if (Order == 0) {
+        const PCSTR Other = LdrpExports[Middle].Name;
+        ULONG Same = SameBefore < SameBehind ? SameBefore : SameBehind;
+        while (Name[Same] != 0 && Name[Same] == Other[Same]) {
+            Same += 1;
+        }
+        if (Name[Same] == Other[Same]) {
             return LdrpExports[Middle].Address;
         }
-        if (Order < 0) {
+        if ((UCHAR)Name[Same] < (UCHAR)Other[Same]) {
             End = Middle;
+            SameBehind = Same;
         } else {
             First = Middle + 1;
+            SameBefore = Same;
         }
     }
     return NULL;

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import guest
-from images import make_cd, own_drivers
+from images import DEMAND, make_cd, module_of, own_drivers
 from machines import Machine
 
 MACHINE = Machine("bench", ram="2G", arguments=("-icount", "shift=0,sleep=off"), timeout=300)
@@ -44,6 +44,8 @@ ROWS = (
 # What has nothing to be compared with: (name, work, budget).
 OWN_ROWS = (
     ("interrupt-dpc", "interrupt to DPC, and back", 600),
+    ("load-100K", "driver of 105 KiB, loaded and linked", 200000),
+    ("load-100K-copies", "  copying its sections, not included", 120000),
 )
 # Rows that must not be slower by more than this than the row they belong to.
 FLAT = {"map-4K-others": "map-4K", "map-4K-same": "map-4K"}
@@ -55,7 +57,8 @@ LINUX_NOT_FLUSHED = {
 
 def run_guest(build):
     image = build / "bench.cd"
-    make_cd(build / "iospace", image, "mode=bench", own_drivers(build / "iospace"))
+    large = module_of(build / "testdrivers" / "ldrlarge.sys", (DEMAND,))
+    make_cd(build / "iospace", image, "mode=bench", (*own_drivers(build / "iospace"), large))
     command = guest.qemu_command(MACHINE, (MACHINE.door, image), [])
     outcome = guest.run_qemu(command, MACHINE.timeout, build / "bench.log")
     if outcome.status != guest.PASSED:
