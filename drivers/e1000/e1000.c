@@ -11,34 +11,25 @@
 #include "e1000.h"
 
 // -------------------------------------------------------------------------------------------------
-// Taking turns. Not a held spin lock: a turn may last seconds, and the owner must stay at
-// PASSIVE_LEVEL.
+// Taking turns. A turn may last seconds; its owner stays at PASSIVE_LEVEL.
 
 BOOLEAN E1000TryAcquireAdapter(PE1000_ADAPTER Adapter)
 {
-    KIRQL OldIrql;
+    LARGE_INTEGER AtOnce;
 
-    KeAcquireSpinLock(&Adapter->Lock, &OldIrql);
-    const BOOLEAN WasAcquired = Adapter->IsAcquired;
-    Adapter->IsAcquired = TRUE;
-    KeReleaseSpinLock(&Adapter->Lock, OldIrql);
-    return !WasAcquired;
+    AtOnce.QuadPart = 0;
+    return KeWaitForSingleObject(&Adapter->Turn, Executive, KernelMode, FALSE, &AtOnce) ==
+           STATUS_SUCCESS;
 }
 
 VOID E1000AcquireAdapter(PE1000_ADAPTER Adapter)
 {
-    while (!E1000TryAcquireAdapter(Adapter)) {
-        E1000PauseBetweenPolls();
-    }
+    (VOID) KeWaitForSingleObject(&Adapter->Turn, Executive, KernelMode, FALSE, NULL);
 }
 
 VOID E1000ReleaseAdapter(PE1000_ADAPTER Adapter)
 {
-    KIRQL OldIrql;
-
-    KeAcquireSpinLock(&Adapter->Lock, &OldIrql);
-    Adapter->IsAcquired = FALSE;
-    KeReleaseSpinLock(&Adapter->Lock, OldIrql);
+    KeSetEvent(&Adapter->Turn, IO_NO_INCREMENT, FALSE);
 }
 
 // -------------------------------------------------------------------------------------------------
@@ -111,7 +102,13 @@ static NTSTATUS E1000StartAdapter(PE1000_ADAPTER Adapter, const CM_RESOURCE_LIST
     if (!NT_SUCCESS(Status)) {
         goto UnmapRegisters;
     }
-    Status = E1000BringUp(Adapter);
+    Status = E1000QuiesceDma(Adapter);
+    if (NT_SUCCESS(Status)) {
+        Status = E1000ConnectInterrupt(Adapter);
+    }
+    if (NT_SUCCESS(Status)) {
+        Status = E1000BringUp(Adapter);
+    }
     if (!NT_SUCCESS(Status)) {
         goto ReleaseRings;
     }
@@ -120,6 +117,7 @@ static NTSTATUS E1000StartAdapter(PE1000_ADAPTER Adapter, const CM_RESOURCE_LIST
 
 ReleaseRings:
     E1000ReleaseRings(Adapter);
+    E1000DisconnectInterrupt(Adapter);
 UnmapRegisters:
     E1000UnmapRegisters(Adapter);
     return Status;
@@ -129,6 +127,7 @@ static VOID E1000StopAdapter(PE1000_ADAPTER Adapter)
 {
     if (Adapter->State != E1000Stopped) {
         E1000ReleaseRings(Adapter);
+        E1000DisconnectInterrupt(Adapter);
         E1000UnmapRegisters(Adapter);
         Adapter->State = E1000Stopped;
     }
@@ -263,7 +262,8 @@ static NTSTATUS NTAPI E1000AddDevice(PDRIVER_OBJECT DriverObject, PDEVICE_OBJECT
     }
     const PE1000_ADAPTER Adapter = Fdo->DeviceExtension;
     RtlZeroMemory(Adapter, sizeof(*Adapter));
-    KeInitializeSpinLock(&Adapter->Lock);
+    KeInitializeEvent(&Adapter->Turn, SynchronizationEvent, TRUE);
+    Adapter->Pdo = Pdo;
     Adapter->Fdo = Fdo;
     Adapter->LowerDevice = IoAttachDeviceToDeviceStack(Fdo, Pdo);
     if (Adapter->LowerDevice == NULL) {

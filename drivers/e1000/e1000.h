@@ -16,15 +16,17 @@
 C_ASSERT(E1000_RING_COUNT * sizeof(E1000_RECEIVE_DESCRIPTOR) % 128 == 0);
 C_ASSERT(E1000_RING_COUNT *(sizeof(E1000_RECEIVE_DESCRIPTOR) + sizeof(E1000_TRANSMIT_DESCRIPTOR)) <=
          PAGE_SIZE);
-// A buffer never crosses a page, so pages need not be contiguous.
-C_ASSERT(PAGE_SIZE % E1000_BUFFER_BYTES == 0);
 C_ASSERT(DHCP_FRAME_BYTES == E1000_MAXIMUM_FRAME_BYTES);
 
-// Pages that the card reads or writes, mapped for the driver.
+// A common buffer: memory that the card reads or writes, by its logical address.
 typedef struct _E1000_DMA_BLOCK {
-    PMDL Mdl;
     PUCHAR Va; // NULL: not allocated
+    ULONG ByteCount;
+    PHYSICAL_ADDRESS Address;
 } E1000_DMA_BLOCK, *PE1000_DMA_BLOCK;
+
+// What the driver enables. Each of them wakes whoever waits for the card.
+#define E1000_INTERRUPT_CAUSES (E1000_ICR_TXDW | E1000_ICR_RXDMT0 | E1000_ICR_RXO | E1000_ICR_RXT0)
 
 typedef enum _E1000_STATE {
     E1000Stopped, // no resources held; the card does no DMA
@@ -46,13 +48,19 @@ typedef struct _E1000_COUNTERS {
 typedef struct _E1000_ADAPTER {
     PDEVICE_OBJECT Fdo;
     PDEVICE_OBJECT LowerDevice;
-    KSPIN_LOCK Lock;
-    BOOLEAN IsAcquired; // under Lock; everything below belongs to whoever acquired the adapter
+    PDEVICE_OBJECT Pdo;
+    KEVENT Turn; // signalled: free; everything below belongs to whoever acquired the adapter
     E1000_STATE State;
 
     PUCHAR Registers; // NULL: not mapped
     ULONG RegisterByteCount;
 
+    PKINTERRUPT Interrupt; // NULL: not connected
+    KDPC Dpc;              // queued by the interrupt routine
+    KEVENT Interrupted;    // set by the DPC; whoever waits for the card looks at the rings then
+
+    PDMA_ADAPTER Dma; // NULL: none
+    DECLSPEC_ALIGN(16) UCHAR TransferContext[DMA_TRANSFER_CONTEXT_SIZE_V1];
     E1000_DMA_BLOCK Rings;          // one page: receive ring, transmit ring
     E1000_DMA_BLOCK ReceiveBuffers; // E1000_RING_COUNT * E1000_BUFFER_BYTES
     E1000_DMA_BLOCK OwnFrame;       // a page for the frames that the driver itself sends
@@ -91,7 +99,14 @@ VOID E1000WriteRegister(_In_ const E1000_ADAPTER *Adapter, _In_ ULONG Offset, _I
 
 E1000_DEADLINE E1000StartDeadline(_In_ ULONG Milliseconds);
 BOOLEAN E1000IsDeadlineOver(_In_ E1000_DEADLINE Deadline);
-VOID E1000PauseBetweenPolls(VOID);
+
+// Waits until the card has interrupted since the last wait, until the deadline, or for a tenth of a
+// second: then it is time to look whether the card is still there.
+VOID E1000WaitForInterrupt(_Inout_ PE1000_ADAPTER Adapter, _In_ E1000_DEADLINE Deadline);
+
+// Connects the interrupt routine. The card must have no cause enabled: E1000BringUp enables them.
+_Must_inspect_result_ NTSTATUS E1000ConnectInterrupt(_Inout_ PE1000_ADAPTER Adapter);
+VOID E1000DisconnectInterrupt(_Inout_ PE1000_ADAPTER Adapter);
 
 // Ends all DMA and resets the card. Afterwards memory that the card knew may be given away, except
 // after STATUS_IO_TIMEOUT: then the card is there but does not obey.
@@ -109,9 +124,10 @@ ULONG E1000LinkMegabits(_In_ const E1000_ADAPTER *Adapter);
 BOOLEAN E1000IsGone(_In_ const E1000_ADAPTER *Adapter);
 
 //
-// ring.c: memory that the card shares with us, and the two rings.
+// ring.c: the two rings, and memory.c: what the card reaches.
 //
 
+// The DMA adapter, both rings and the buffers of the driver's own. On failure there is none of them.
 _Must_inspect_result_ NTSTATUS E1000AllocateRings(_Inout_ PE1000_ADAPTER Adapter);
 VOID E1000FreeRings(_Inout_ PE1000_ADAPTER Adapter);
 
@@ -124,6 +140,10 @@ VOID E1000StartTransmit(_Inout_ PE1000_ADAPTER Adapter);
 // result.
 _Must_inspect_result_ NTSTATUS E1000SendMdl(_Inout_ PE1000_ADAPTER Adapter, _In_ PMDL Mdl,
                                             _In_ ULONG ByteCount);
+
+// The same with the first ByteCount bytes of OwnFrame.
+_Must_inspect_result_ NTSTATUS E1000SendOwnFrame(_Inout_ PE1000_ADAPTER Adapter,
+                                                 _In_ ULONG ByteCount);
 
 // Waits up to TimeoutMs for a frame and copies it. STATUS_IO_TIMEOUT: none came;
 // STATUS_NO_SUCH_DEVICE: gone.

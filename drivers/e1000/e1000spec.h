@@ -22,8 +22,14 @@
 #define E1000_VET 0x0038 // the Ethernet type that marks a VLAN tag
 #define E1000_ICR 0x00C0 // interrupt causes; cleared by reading
 #define E1000_ITR 0x00C4 // interrupt throttling, in units of 256 ns; 0: off
+#define E1000_IMS 0x00D0 // interrupt mask set: a 1 enables a cause; reads as what is enabled
 #define E1000_IMC 0x00D8 // interrupt mask clear: a 1 disables a cause
 #define E1000_WUC 0x5800 // wake-up control
+
+#define E1000_ICR_TXDW 0x00000001u   // a descriptor that asked for it was written back
+#define E1000_ICR_RXDMT0 0x00000010u // few receive descriptors are left
+#define E1000_ICR_RXO 0x00000040u    // a frame found no descriptor
+#define E1000_ICR_RXT0 0x00000080u   // a frame was received
 
 #define E1000_CTRL_LRST 0x00000008u    // link reset; must be 0 for copper
 #define E1000_CTRL_ASDE 0x00000020u    // speed from the PHY's autonegotiation

@@ -5,7 +5,8 @@
 //   E1  Every register that the driver relies on is programmed here or in ring.c: CTRL.RST does not
 //       reset all of them everywhere (QEMU keeps, among others, the interrupt mask and the ring
 //       pointers).
-//   E2  No interrupt cause is ever enabled: the driver polls.
+//   E2  Interrupt causes are enabled only while the interrupt routine is connected. The routine reads
+//       their register, which clears them and lets go of the line.
 //   E3  RCTL is written with its final value once per bring-up, after everything that it enables.
 //       QEMU holds back received frames for a second after each write of it.
 //   E4  Every wait has a deadline in real time, and tells a card that is slow from one that is
@@ -17,6 +18,7 @@
 #define E1000_EEPROM_MS 10
 #define E1000_LINK_MS 3000 // autonegotiation over copper takes one to two seconds
 #define E1000_POLL_MICROSECONDS 10
+#define E1000_QUICK_POLLS 100 // before a wait begins to sleep between two looks
 
 // -------------------------------------------------------------------------------------------------
 // Registers and time.
@@ -43,17 +45,12 @@ BOOLEAN E1000IsDeadlineOver(E1000_DEADLINE Deadline)
     return KeQueryPerformanceCounter(NULL).QuadPart >= Deadline.Ticks;
 }
 
-VOID E1000PauseBetweenPolls(VOID)
+static VOID E1000Sleep(ULONG Milliseconds)
 {
-    KeStallExecutionProcessor(E1000_POLL_MICROSECONDS);
-}
+    LARGE_INTEGER Interval;
 
-static VOID E1000Wait(ULONG Milliseconds)
-{
-    const E1000_DEADLINE Deadline = E1000StartDeadline(Milliseconds);
-    while (!E1000IsDeadlineOver(Deadline)) {
-        E1000PauseBetweenPolls();
-    }
+    Interval.QuadPart = -10000ll * Milliseconds;
+    (VOID) KeDelayExecutionThread(KernelMode, FALSE, &Interval);
 }
 
 // All ones is no legal value of STATUS. A removed card may also read as zeros, so that its receive
@@ -70,6 +67,7 @@ static NTSTATUS E1000WaitForBits(const E1000_ADAPTER *Adapter, ULONG Offset, ULO
                                  ULONG Value, ULONG Milliseconds)
 {
     const E1000_DEADLINE Deadline = E1000StartDeadline(Milliseconds);
+    ULONG Polls = 0;
 
     // Looks once more after the deadline: this processor may have been away in between.
     for (BOOLEAN Over = FALSE;; Over = E1000IsDeadlineOver(Deadline)) {
@@ -83,7 +81,12 @@ static NTSTATUS E1000WaitForBits(const E1000_ADAPTER *Adapter, ULONG Offset, ULO
         if (Over) {
             return STATUS_IO_TIMEOUT;
         }
-        E1000PauseBetweenPolls();
+        Polls += 1;
+        if (Polls <= E1000_QUICK_POLLS) {
+            KeStallExecutionProcessor(E1000_POLL_MICROSECONDS);
+        } else {
+            E1000Sleep(1);
+        }
     }
 }
 
@@ -117,7 +120,7 @@ static VOID E1000StopUnits(const E1000_ADAPTER *Adapter)
     E1000WriteRegister(Adapter, E1000_TCTL, 0);
     // Reading pushes the writes through every bridge on the way to the card.
     (VOID) E1000ReadRegister(Adapter, E1000_STATUS);
-    E1000Wait(E1000_DRAIN_MS);
+    E1000Sleep(E1000_DRAIN_MS);
 }
 
 NTSTATUS E1000QuiesceDma(const E1000_ADAPTER *Adapter)
@@ -130,7 +133,7 @@ NTSTATUS E1000QuiesceDma(const E1000_ADAPTER *Adapter)
     E1000WriteRegister(Adapter, E1000_CTRL,
                        E1000ReadRegister(Adapter, E1000_CTRL) | E1000_CTRL_RST);
     // The manual forbids access for a microsecond after the write.
-    E1000PauseBetweenPolls();
+    KeStallExecutionProcessor(E1000_POLL_MICROSECONDS);
     const NTSTATUS Status =
         E1000WaitForBits(Adapter, E1000_CTRL, E1000_CTRL_RST, 0, E1000_RESET_MS);
     if (!NT_SUCCESS(Status)) {
@@ -292,5 +295,6 @@ NTSTATUS E1000BringUp(PE1000_ADAPTER Adapter)
     E1000ClearStatistics(Adapter);
     E1000StartReceive(Adapter);
     E1000StartTransmit(Adapter);
+    E1000WriteRegister(Adapter, E1000_IMS, E1000_INTERRUPT_CAUSES);
     return E1000WaitForLink(Adapter);
 }

@@ -82,7 +82,7 @@ static NTSTATUS NTAPI E1000DhcpSend(PVOID Context, const UCHAR *Frame, ULONG Byt
     const PE1000_ADAPTER Adapter = Context;
 
     RtlCopyMemory(Adapter->OwnFrame.Va, Frame, ByteCount);
-    return E1000SendMdl(Adapter, Adapter->OwnFrame.Mdl, ByteCount);
+    return E1000SendOwnFrame(Adapter, ByteCount);
 }
 
 static NTSTATUS NTAPI E1000DhcpReceive(PVOID Context, PUCHAR Frame, ULONG Capacity, ULONG TimeoutMs,

@@ -1,5 +1,5 @@
-// The receive and the transmit ring, both polled, and the memory that the card shares with the
-// driver.
+// The receive and the transmit ring. Whoever waits for the card sleeps until it has interrupted, and
+// then looks at the "done" bits.
 //
 //            tail next           head
 //             v    v              v
@@ -14,79 +14,13 @@
 //       its "done" bit: a barrier stands between.
 //   R3  What the card wrote is not believed: a length is compared with the buffer before anything
 //       is copied.
-// Memory: RAM from MmAllocatePagesForMdlEx, mapped cached (PCs keep DMA coherent) and never
-// executable.
+//   R4  The card gets logical addresses only: of common buffers, and of the pieces of a frame that the
+//       DMA adapter has mapped.
 #include "e1000.h"
 
 #define E1000_TRANSMIT_MS 1000
 #define E1000_TRANSMIT_RING_OFFSET                                                                 \
     (E1000_RING_COUNT * sizeof(E1000_RECEIVE_DESCRIPTOR)) // in the rings' page
-
-// -------------------------------------------------------------------------------------------------
-// Memory.
-
-static VOID E1000FreeDmaBlock(PE1000_DMA_BLOCK Block)
-{
-    if (Block->Va != NULL) {
-        MmUnmapLockedPages(Block->Va, Block->Mdl);
-    }
-    if (Block->Mdl != NULL) {
-        MmFreePagesFromMdl(Block->Mdl);
-        ExFreePool(Block->Mdl);
-    }
-    *Block = (E1000_DMA_BLOCK){NULL, NULL};
-}
-
-// Zeroed pages anywhere in memory; each is addressed by itself.
-static NTSTATUS E1000AllocateDmaBlock(PE1000_DMA_BLOCK Block, SIZE_T ByteCount)
-{
-    const PHYSICAL_ADDRESS Lowest = {.QuadPart = 0};
-    const PHYSICAL_ADDRESS Highest = {.QuadPart = MAXLONGLONG};
-    const PHYSICAL_ADDRESS NoSkip = {.QuadPart = 0};
-
-    Block->Mdl = MmAllocatePagesForMdlEx(Lowest, Highest, NoSkip, ByteCount, MmCached,
-                                         MM_ALLOCATE_FULLY_REQUIRED);
-    if (Block->Mdl != NULL) {
-        Block->Va = MmMapLockedPagesSpecifyCache(Block->Mdl, KernelMode, MmCached, NULL, FALSE,
-                                                 NormalPagePriority | MdlMappingNoExecute);
-    }
-    if (Block->Va == NULL) {
-        E1000FreeDmaBlock(Block);
-        return STATUS_INSUFFICIENT_RESOURCES;
-    }
-    return STATUS_SUCCESS;
-}
-
-NTSTATUS E1000AllocateRings(PE1000_ADAPTER Adapter)
-{
-    NTSTATUS Status = E1000AllocateDmaBlock(&Adapter->Rings, PAGE_SIZE);
-    if (NT_SUCCESS(Status)) {
-        Status =
-            E1000AllocateDmaBlock(&Adapter->ReceiveBuffers, E1000_RING_COUNT * E1000_BUFFER_BYTES);
-    }
-    if (NT_SUCCESS(Status)) {
-        Status = E1000AllocateDmaBlock(&Adapter->OwnFrame, PAGE_SIZE);
-    }
-    if (!NT_SUCCESS(Status)) {
-        E1000FreeRings(Adapter);
-    }
-    return Status;
-}
-
-VOID E1000FreeRings(PE1000_ADAPTER Adapter)
-{
-    E1000FreeDmaBlock(&Adapter->OwnFrame);
-    E1000FreeDmaBlock(&Adapter->ReceiveBuffers);
-    E1000FreeDmaBlock(&Adapter->Rings);
-}
-
-// The physical address of a byte that an MDL describes, counted from the MDL's first byte.
-static ULONG64 E1000MdlPhysicalAddress(PMDL Mdl, ULONG Offset)
-{
-    const ULONG FromFirstPage = MmGetMdlByteOffset(Mdl) + Offset;
-    const PFN_NUMBER Pfn = MmGetMdlPfnArray(Mdl)[FromFirstPage >> PAGE_SHIFT];
-    return (Pfn << PAGE_SHIFT) + BYTE_OFFSET(FromFirstPage);
-}
 
 static volatile E1000_RECEIVE_DESCRIPTOR *E1000ReceiveDescriptor(const E1000_ADAPTER *Adapter,
                                                                  ULONG Index)
@@ -118,12 +52,12 @@ static VOID E1000PrepareReceiveDescriptor(const E1000_ADAPTER *Adapter, ULONG In
     Descriptor->ByteCount = 0;
     Descriptor->Errors = 0;
     Descriptor->BufferAddress =
-        E1000MdlPhysicalAddress(Adapter->ReceiveBuffers.Mdl, Index * E1000_BUFFER_BYTES);
+        (ULONG64)Adapter->ReceiveBuffers.Address.QuadPart + Index * E1000_BUFFER_BYTES;
 }
 
 VOID E1000StartReceive(PE1000_ADAPTER Adapter)
 {
-    const ULONG64 RingAddress = E1000MdlPhysicalAddress(Adapter->Rings.Mdl, 0);
+    const ULONG64 RingAddress = (ULONG64)Adapter->Rings.Address.QuadPart;
 
     for (ULONG Index = 0; Index < E1000_RING_COUNT; Index += 1) {
         E1000PrepareReceiveDescriptor(Adapter, Index);
@@ -207,7 +141,7 @@ NTSTATUS E1000ReceiveFrame(PE1000_ADAPTER Adapter, PUCHAR Buffer, ULONG Capacity
         if (E1000IsDeadlineOver(Deadline)) {
             return E1000IsGone(Adapter) ? STATUS_NO_SUCH_DEVICE : STATUS_IO_TIMEOUT;
         }
-        E1000PauseBetweenPolls();
+        E1000WaitForInterrupt(Adapter, Deadline);
     }
     return STATUS_SUCCESS;
 }
@@ -218,7 +152,7 @@ NTSTATUS E1000ReceiveFrame(PE1000_ADAPTER Adapter, PUCHAR Buffer, ULONG Capacity
 VOID E1000StartTransmit(PE1000_ADAPTER Adapter)
 {
     const ULONG64 RingAddress =
-        E1000MdlPhysicalAddress(Adapter->Rings.Mdl, E1000_TRANSMIT_RING_OFFSET);
+        (ULONG64)Adapter->Rings.Address.QuadPart + E1000_TRANSMIT_RING_OFFSET;
 
     Adapter->TransmitNext = 0;
     E1000WriteRegister(Adapter, E1000_TDBAL, (ULONG)RingAddress);
@@ -235,18 +169,15 @@ VOID E1000StartTransmit(PE1000_ADAPTER Adapter)
                            E1000_TCTL_COLD_FULL_DUPLEX << E1000_TCTL_COLD_SHIFT);
 }
 
-// Describes the part of a frame that lies in one page. Returns how many bytes that is.
-static ULONG E1000PutFragment(PE1000_ADAPTER Adapter, PMDL Mdl, ULONG Offset, ULONG ByteCount)
+// Gives the card one piece of a frame.
+static VOID E1000PutPiece(PE1000_ADAPTER Adapter, const SCATTER_GATHER_ELEMENT *Piece,
+                          BOOLEAN IsLast)
 {
     volatile E1000_TRANSMIT_DESCRIPTOR *const Descriptor =
         E1000TransmitDescriptor(Adapter, Adapter->TransmitNext);
-    const ULONG64 Address = E1000MdlPhysicalAddress(Mdl, Offset);
-    const ULONG LeftInPage = PAGE_SIZE - BYTE_OFFSET(Address);
-    const BOOLEAN IsLast = ByteCount - Offset <= LeftInPage;
-    const ULONG FragmentByteCount = IsLast ? ByteCount - Offset : LeftInPage;
 
-    Descriptor->BufferAddress = Address;
-    Descriptor->ByteCount = (USHORT)FragmentByteCount;
+    Descriptor->BufferAddress = (ULONG64)Piece->Address.QuadPart;
+    Descriptor->ByteCount = (USHORT)Piece->Length;
     Descriptor->ChecksumOffset = 0;
     Descriptor->ChecksumStart = 0;
     Descriptor->Special = 0;
@@ -254,10 +185,10 @@ static ULONG E1000PutFragment(PE1000_ADAPTER Adapter, PMDL Mdl, ULONG Offset, UL
     Descriptor->Command =
         E1000_TRANSMIT_IFCS | E1000_TRANSMIT_RS | (IsLast ? E1000_TRANSMIT_EOP : 0);
     Adapter->TransmitNext = E1000NextIndex(Adapter->TransmitNext);
-    return FragmentByteCount;
 }
 
-static BOOLEAN E1000WaitForTransmit(const volatile E1000_TRANSMIT_DESCRIPTOR *Descriptor)
+static BOOLEAN E1000WaitForTransmit(PE1000_ADAPTER Adapter,
+                                    const volatile E1000_TRANSMIT_DESCRIPTOR *Descriptor)
 {
     const E1000_DEADLINE Deadline = E1000StartDeadline(E1000_TRANSMIT_MS);
 
@@ -265,7 +196,7 @@ static BOOLEAN E1000WaitForTransmit(const volatile E1000_TRANSMIT_DESCRIPTOR *De
         if (E1000IsDeadlineOver(Deadline)) {
             return FALSE;
         }
-        E1000PauseBetweenPolls();
+        E1000WaitForInterrupt(Adapter, Deadline);
     }
     return TRUE;
 }
@@ -283,20 +214,59 @@ static NTSTATUS E1000RecoverTransmit(PE1000_ADAPTER Adapter)
     return STATUS_IO_TIMEOUT;
 }
 
-NTSTATUS E1000SendMdl(PE1000_ADAPTER Adapter, PMDL Mdl, ULONG ByteCount)
+static NTSTATUS E1000SendPieces(PE1000_ADAPTER Adapter, const SCATTER_GATHER_ELEMENT *Pieces,
+                                ULONG PieceCount)
 {
     ULONG Last = Adapter->TransmitNext;
+    ULONG ByteCount = 0;
 
-    for (ULONG Offset = 0; Offset < ByteCount;) {
+    for (ULONG Index = 0; Index < PieceCount; Index += 1) {
         Last = Adapter->TransmitNext;
-        Offset += E1000PutFragment(Adapter, Mdl, Offset, ByteCount);
+        ByteCount += Pieces[Index].Length;
+        E1000PutPiece(Adapter, &Pieces[Index], Index + 1 == PieceCount);
     }
     KeMemoryBarrier();
     E1000WriteRegister(Adapter, E1000_TDT, Adapter->TransmitNext);
-    if (!E1000WaitForTransmit(E1000TransmitDescriptor(Adapter, Last))) {
+    if (!E1000WaitForTransmit(Adapter, E1000TransmitDescriptor(Adapter, Last))) {
         return E1000RecoverTransmit(Adapter);
     }
     Adapter->Counters.FramesSent++;
     Adapter->Counters.BytesSent += ByteCount;
     return STATUS_SUCCESS;
+}
+
+NTSTATUS E1000SendOwnFrame(PE1000_ADAPTER Adapter, ULONG ByteCount)
+{
+    SCATTER_GATHER_ELEMENT Piece;
+
+    RtlZeroMemory(&Piece, sizeof(Piece));
+    Piece.Address = Adapter->OwnFrame.Address;
+    Piece.Length = ByteCount;
+    return E1000SendPieces(Adapter, &Piece, 1);
+}
+
+NTSTATUS E1000SendMdl(PE1000_ADAPTER Adapter, PMDL Mdl, ULONG ByteCount)
+{
+    const PDMA_OPERATIONS Operations = Adapter->Dma->DmaOperations;
+    PSCATTER_GATHER_LIST List;
+    KIRQL OldIrql;
+
+    NTSTATUS Status =
+        Operations->InitializeDmaTransferContext(Adapter->Dma, Adapter->TransferContext);
+    if (NT_SUCCESS(Status)) {
+        Status = Operations->GetScatterGatherListEx(
+            Adapter->Dma, Adapter->Fdo, Adapter->TransferContext, Mdl, 0, ByteCount,
+            DMA_SYNCHRONOUS_CALLBACK, NULL, NULL, TRUE, NULL, NULL, &List);
+    }
+    if (!NT_SUCCESS(Status)) {
+        return Status;
+    }
+    // A frame of 1514 bytes lies in two pages at most; a chain of MDLs may have more pieces.
+    Status = List->NumberOfElements < E1000_RING_COUNT
+                 ? E1000SendPieces(Adapter, List->Elements, List->NumberOfElements)
+                 : STATUS_INVALID_PARAMETER;
+    KeRaiseIrql(DISPATCH_LEVEL, &OldIrql);
+    Operations->PutScatterGatherList(Adapter->Dma, List, TRUE);
+    KeLowerIrql(OldIrql);
+    return Status;
 }

@@ -174,6 +174,13 @@ MACHINES = (
     Machine("bochs", emulator="bochs", door="iso", options="mode=test nodevices",
             status=BOCHS_SHUTDOWN, floor=DEVICE_FREE),
 
+    # Every page of every transfer goes by a bounce page.
+    Machine("q35-max-bounce", options="mode=demo dma=bounce", floor=SELF_TESTS,
+            patterns=(CHECKSUM, LEASE)),
+    Machine("pc-qemu64-bounce-verifier", machine="pc", cpu="qemu64", floor=20,
+            options="mode=demo dma=bounce verifier=1 filter=dis",
+            patterns=(CHECKSUM, LEASE, NO_LEAKS)),
+
     # Two controllers of different kinds.
     Machine("q35-max-two-disks", devices=DISK + SECOND_DISK, options="mode=test filter=disk",
             floor=7, patterns=("namespace 5, [0-9]+ blocks of 4096 bytes, 2048 KiB per command",)),
