@@ -1349,6 +1349,108 @@ static VOID APoolBlockInQuarantineIsNotUsedAgain(VOID)
 }
 
 //
+// A real device: QEMU's edu, which has 28 address bits and a buffer of its own. It has to be nobody's.
+//
+
+#define EDU_DMA_SOURCE 0x80
+#define EDU_DMA_DESTINATION 0x88
+#define EDU_DMA_COUNT 0x90
+#define EDU_DMA_COMMAND 0x98
+#define EDU_DMA_START 1u
+#define EDU_DMA_TO_MEMORY 2u
+#define EDU_BUFFER 0x40000
+#define EDU_BYTES 3000u
+#define EDU_POLLS 5000
+#define EDU_POLL_MICROSECONDS 1000
+
+static const IO_PCI_FUNCTION *FindEdu(VOID)
+{
+    for (const IO_PCI_FUNCTION *Function = IoNextPciFunction(NULL); Function != NULL;
+         Function = IoNextPciFunction(Function)) {
+        if (Function->VendorId == 0x1234 && Function->DeviceId == 0x11E8) {
+            return Function;
+        }
+    }
+    return NULL;
+}
+
+static VOID EduWrite(PUCHAR Registers, ULONG Offset, ULONG Value)
+{
+    WRITE_REGISTER_ULONG((PULONG)(Registers + Offset), Value);
+}
+
+// Moves one element of a list; the device's buffer ends behind EDU_BYTES at most.
+static BOOLEAN EduMove(PUCHAR Registers, PHYSICAL_ADDRESS Address, ULONG ByteCount, ULONG Place,
+                       ULONG Direction)
+{
+    const ULONG Memory = (ULONG)Address.QuadPart;
+    const BOOLEAN IsToMemory = Direction == EDU_DMA_TO_MEMORY;
+    EduWrite(Registers, EDU_DMA_SOURCE, IsToMemory ? EDU_BUFFER + Place : Memory);
+    EduWrite(Registers, EDU_DMA_DESTINATION, IsToMemory ? Memory : EDU_BUFFER + Place);
+    EduWrite(Registers, EDU_DMA_COUNT, ByteCount);
+    EduWrite(Registers, EDU_DMA_COMMAND, EDU_DMA_START | Direction);
+    for (ULONG Poll = 0; Poll < EDU_POLLS; Poll += 1) {
+        if ((READ_REGISTER_ULONG((PULONG)(Registers + EDU_DMA_COMMAND)) & EDU_DMA_START) == 0) {
+            return TRUE;
+        }
+        KeStallExecutionProcessor(EDU_POLL_MICROSECONDS);
+    }
+    return FALSE;
+}
+
+static VOID EduMoveList(PUCHAR Registers, const SCATTER_GATHER_LIST *List, ULONG Direction)
+{
+    ULONG Place = 0;
+    for (ULONG Index = 0; Index < List->NumberOfElements; Index += 1) {
+        KT_CHECK(EduMove(Registers, List->Elements[Index].Address, List->Elements[Index].Length,
+                         Place, Direction));
+        Place += List->Elements[Index].Length;
+    }
+}
+
+// Out of one buffer and back into another, both out of the device's reach where there is such memory.
+static VOID CopyThroughEdu(PUCHAR Registers, PDMA_ADAPTER Adapter, PMDL Mdl)
+{
+    RECEIVED Received = {0};
+    const PUCHAR Page[2] = {KtDirectMap(KtPageAddress(Mdl, 0)), KtDirectMap(KtPageAddress(Mdl, 1))};
+    RtlZeroMemory(Page[0], PAGE_SIZE);
+    RtlZeroMemory(Page[1], PAGE_SIZE);
+    FillBuffer(Page[0] + 500, EDU_BYTES, 17);
+    KT_EQUAL(GetList(Adapter, Mdl, 500, EDU_BYTES, TRUE, &Received), STATUS_SUCCESS);
+    EduMoveList(Registers, Received.List, 0);
+    PutList(Adapter, Received.List, TRUE);
+    const ULONG Offset = PAGE_SIZE + 100;
+    KT_EQUAL(GetList(Adapter, Mdl, Offset, EDU_BYTES, FALSE, &Received), STATUS_SUCCESS);
+    EduMoveList(Registers, Received.List, EDU_DMA_TO_MEMORY);
+    PutList(Adapter, Received.List, FALSE);
+    KT_EQUAL(CountMismatches(Page[1] + 100, EDU_BYTES, 0, 17), 0);
+    KT_EQUAL(Page[1][99], 0);
+    KT_EQUAL(Page[1][100 + EDU_BYTES], 0);
+}
+
+static VOID ARealDeviceMovesData(VOID)
+{
+    const IO_PCI_FUNCTION *Edu = FindEdu();
+    if (Edu == NULL || Edu->DriverName != NULL) {
+        KT_SKIP("there is no edu device without a driver");
+    }
+    USHORT Command = PCI_ENABLE_MEMORY_SPACE | PCI_ENABLE_BUS_MASTER;
+    PCI_SLOT_NUMBER Slot = {.u.bits.DeviceNumber = Edu->Device};
+    HalSetBusDataByOffset(PCIConfiguration, Edu->Bus, Slot.u.AsULONG, &Command,
+                          FIELD_OFFSET(PCI_COMMON_HEADER, Command), sizeof(Command));
+    const PUCHAR Registers =
+        MmMapIoSpaceEx(KtPhysical(Edu->Bars[0].Base), 0x100000, PAGE_READWRITE | PAGE_NOCACHE);
+    const PDMA_ADAPTER Adapter = GetAdapter(LIMIT_BITS, PAGE_SIZE);
+    const PMDL High = AllocateHighPages(2);
+    const PMDL Mdl = High != NULL ? High : KtAllocatePages(2);
+    KT_REQUIRE(Registers != NULL && Adapter != NULL && Mdl != NULL);
+    CopyThroughEdu(Registers, Adapter, Mdl);
+    KtFreePages(Mdl);
+    PutAdapter(Adapter);
+    MmUnmapIoSpace(Registers, 0x100000);
+}
+
+//
 // Failures.
 //
 
@@ -1573,6 +1675,8 @@ static const KT_TEST Tests[] = {
      MemoryOfATransferThatNeverEndedStaysAway},
     {"A small pool block in quarantine is not given out again [9.7.4]",
      APoolBlockInQuarantineIsNotUsedAgain},
+    {"A real device of 28 address bits moves data out and back [9.4.1, 9.4.7]",
+     ARealDeviceMovesData},
     {"Every allocation may fail, and nothing is lost [9.3.14]", EveryAllocationMayFail},
 };
 

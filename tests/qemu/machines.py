@@ -122,6 +122,8 @@ def low_resources(when, level=0):
                    status=(PASSED, FAILED), patterns=(SOME_FAILED, NO_LEAKS, "^ok 1 verifier"))
 
 
+EDU_MOVES = r"ok \d+ A real device of 28 address bits moves data out and back \[[0-9., ]+\]$"
+
 MACHINES = (
     # Processors, chipsets and sizes of RAM, through the quick door.
     Machine("q35-max", floor=SELF_TESTS, oracle=True),
@@ -164,6 +166,11 @@ MACHINES = (
     Machine("q35-max-bounce", ram="1G", options="mode=test dma=bounce", floor=SELF_TESTS),
     Machine("q35-max-bounce-verifier", ram="1G", options="mode=test dma=bounce verifier=1",
             floor=VERIFIED, patterns=(NO_LEAKS,)),
+
+    # A real device moves the data, of 28 address bits.
+    *(Machine(f"q35-max-edu-{end}", ram="1G", devices=("-device", "edu"), floor=30,
+              options=f"mode=test filter=dma dma={end}", patterns=(EDU_MOVES,))
+      for end in ("identity", "bounce")),
 
     # The ISO, as users boot it.
     Machine("pc-max-iso", machine="pc", door="iso", floor=SELF_TESTS),
