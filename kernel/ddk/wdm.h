@@ -11,6 +11,8 @@
 //   dispatchddk.h  waits, threads, timers, DPCs
 //   intddk.h    interrupts
 //   dmaddk.h    DMA adapters
+//   csqddk.h    cancel-safe queues, remove locks
+//   poddk.h     power IRPs, events
 //   rtlddk.h    strings and the like
 //   exddk.h     lists, resources, the registry, power
 //
@@ -25,6 +27,7 @@
 #include <keddk.h>
 
 #include <busddk.h>
+#include <csqddk.h>
 #include <dispatchddk.h>
 #include <dmaddk.h>
 #include <except.h>
@@ -34,4 +37,5 @@
 #include <ioddk.h>
 #include <mmddk.h>
 #include <obddk.h>
+#include <poddk.h>
 #include <rtlddk.h>

@@ -33,6 +33,7 @@ typedef struct _IOP_DEVICE {
     BOOLEAN StartIoHasKey;
     ULONG StartIoKey;
     volatile LONG StartIoCount;
+    ULONG PowerStates; // PoSetPowerState
 } IOP_DEVICE, *PIOP_DEVICE;
 
 FORCEINLINE PIOP_DEVICE IopDeviceOf(const DEVICE_OBJECT *DeviceObject)

@@ -73,6 +73,7 @@ extern const KT_SUITE KtDmaSuite;
 extern const KT_SUITE KtObSuite;
 extern const KT_SUITE KtExSuite;
 extern const KT_SUITE KtImageSuite;
+extern const KT_SUITE KtQueueSuite;
 extern const KT_SUITE KtExamplesSuite;
 extern const KT_SUITE KtOracleSuite;
 
@@ -121,7 +122,7 @@ typedef struct _KT_DRIVER {
 
 #define KT_DRIVER_INITIALIZER(...)                                                                 \
     {                                                                                              \
-        .Header = {.PointerCount = 1, .IsStatic = TRUE}, .Object = {__VA_ARGS__}                   \
+        .Header = {.PointerCount = 1, .IsStatic = TRUE}, .Object = { __VA_ARGS__ }                 \
     }
 
 //

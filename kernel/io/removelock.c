@@ -1,0 +1,143 @@
+// Remove locks.
+//
+// IoCount begins with 1, for the device itself, which the removal takes away: who brings it to 0
+// sets the event that the removal waits for. In the larger form each acquisition has a block, in
+// the lock's list, with its tag and where it was made.
+
+#include <csqddk.h>
+#include <exddk.h>
+
+#include "kernel/inc/ke.h"
+
+// The larger form, whatever this kernel was compiled with.
+typedef struct _IOP_TRACKED_LOCK {
+    IO_REMOVE_LOCK_COMMON_BLOCK Common;
+    IO_REMOVE_LOCK_DBG_BLOCK Dbg;
+} IOP_TRACKED_LOCK, *PIOP_TRACKED_LOCK;
+
+typedef struct _IO_REMOVE_LOCK_TRACKING_BLOCK {
+    PIO_REMOVE_LOCK_TRACKING_BLOCK Next;
+    PVOID Tag;
+    PCSTR File;
+    ULONG Line;
+} IO_REMOVE_LOCK_TRACKING_BLOCK;
+
+#define REMOVE_LOCK_SIGNATURE 0x4B434F4C // "LOCK"
+
+static PIOP_TRACKED_LOCK IopTracked(PIO_REMOVE_LOCK Lock, ULONG ByteCount)
+{
+    return ByteCount == sizeof(IOP_TRACKED_LOCK) ? (PIOP_TRACKED_LOCK)Lock : NULL;
+}
+
+static DECLSPEC_NORETURN VOID IopStopForLock(const VOID *Lock, PVOID Tag, PCSTR Sentence)
+{
+    KiBugCheckSaying(KMODE_EXCEPTION_NOT_HANDLED, (ULONG_PTR)(LONG_PTR)STATUS_ASSERTION_FAILURE,
+                     (ULONG_PTR)Lock, (ULONG_PTR)Tag, 0, "remove lock at 0x%p: %s (tag 0x%p)", Lock,
+                     Sentence, Tag);
+}
+
+VOID NTAPI IoInitializeRemoveLockEx(PIO_REMOVE_LOCK Lock, ULONG AllocateTag, ULONG MaxLockedMinutes,
+                                    ULONG HighWatermark, ULONG RemlockSize)
+{
+    UNREFERENCED_PARAMETER(MaxLockedMinutes);
+    RtlZeroMemory(Lock, RemlockSize);
+    Lock->Common.IoCount = 1;
+    KeInitializeEvent(&Lock->Common.RemoveEvent, SynchronizationEvent, FALSE);
+    PIOP_TRACKED_LOCK Tracked = IopTracked(Lock, RemlockSize);
+    if (Tracked != NULL) {
+        Tracked->Dbg.Signature = REMOVE_LOCK_SIGNATURE;
+        Tracked->Dbg.HighWatermark = (LONG)HighWatermark;
+        Tracked->Dbg.AllocateTag = (LONG)AllocateTag;
+        InitializeListHead(&Tracked->Dbg.LockList);
+    }
+}
+
+static VOID IopTrack(PIOP_TRACKED_LOCK Lock, PVOID Tag, PCSTR File, ULONG Line)
+{
+    PIO_REMOVE_LOCK_TRACKING_BLOCK Block =
+        ExAllocatePoolWithTag(NonPagedPoolNx, sizeof(*Block),
+                              Lock->Dbg.AllocateTag != 0 ? Lock->Dbg.AllocateTag : 'kcoL');
+    KIRQL OldIrql;
+    KeAcquireSpinLock(&Lock->Dbg.Spin, &OldIrql);
+    if (Block == NULL) {
+        Lock->Dbg.LowMemoryCount += 1;
+    } else {
+        *Block = (IO_REMOVE_LOCK_TRACKING_BLOCK){Lock->Dbg.Blocks, Tag, File, Line};
+        Lock->Dbg.Blocks = Block;
+    }
+    KeReleaseSpinLock(&Lock->Dbg.Spin, OldIrql);
+}
+
+// Takes out one acquisition with this tag. FALSE: there is none.
+static BOOLEAN IopUntrack(PIOP_TRACKED_LOCK Lock, PVOID Tag)
+{
+    KIRQL OldIrql;
+    KeAcquireSpinLock(&Lock->Dbg.Spin, &OldIrql);
+    PIO_REMOVE_LOCK_TRACKING_BLOCK *Link = &Lock->Dbg.Blocks;
+    while (*Link != NULL && (*Link)->Tag != Tag) {
+        Link = &(*Link)->Next;
+    }
+    PIO_REMOVE_LOCK_TRACKING_BLOCK Block = *Link;
+    const BOOLEAN IsKnown = Block != NULL || Lock->Dbg.LowMemoryCount > 0;
+    if (Block != NULL) {
+        *Link = Block->Next;
+    } else if (IsKnown) {
+        Lock->Dbg.LowMemoryCount -= 1;
+    }
+    KeReleaseSpinLock(&Lock->Dbg.Spin, OldIrql);
+    if (Block != NULL) {
+        ExFreePool(Block);
+    }
+    return IsKnown;
+}
+
+NTSTATUS NTAPI IoAcquireRemoveLockEx(PIO_REMOVE_LOCK RemoveLock, PVOID Tag, PCSTR File, ULONG Line,
+                                     ULONG RemlockSize)
+{
+    const LONG Count = __atomic_add_fetch(&RemoveLock->Common.IoCount, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&RemoveLock->Common.Removed, __ATOMIC_SEQ_CST)) {
+        if (__atomic_sub_fetch(&RemoveLock->Common.IoCount, 1, __ATOMIC_SEQ_CST) == 0) {
+            KeSetEvent(&RemoveLock->Common.RemoveEvent, 0, FALSE);
+        }
+        return STATUS_DELETE_PENDING;
+    }
+    PIOP_TRACKED_LOCK Tracked = IopTracked(RemoveLock, RemlockSize);
+    if (Tracked != NULL) {
+        const LONG Limit = Tracked->Dbg.HighWatermark;
+        if (Limit > 0 && Count - 1 > Limit) {
+            IopStopForLock(RemoveLock, Tag, "acquired more often than its high watermark allows");
+        }
+        IopTrack(Tracked, Tag, File, Line);
+    }
+    return STATUS_SUCCESS;
+}
+
+static VOID IopReleaseCount(PIO_REMOVE_LOCK Lock, PVOID Tag)
+{
+    const LONG Count = __atomic_sub_fetch(&Lock->Common.IoCount, 1, __ATOMIC_SEQ_CST);
+    if (Count < 0 || (Count == 0 && !Lock->Common.Removed)) {
+        IopStopForLock(Lock, Tag, "released more often than it was acquired");
+    }
+    if (Count == 0) {
+        KeSetEvent(&Lock->Common.RemoveEvent, 0, FALSE);
+    }
+}
+
+VOID NTAPI IoReleaseRemoveLockEx(PIO_REMOVE_LOCK RemoveLock, PVOID Tag, ULONG RemlockSize)
+{
+    PIOP_TRACKED_LOCK Tracked = IopTracked(RemoveLock, RemlockSize);
+    if (Tracked != NULL && !IopUntrack(Tracked, Tag)) {
+        IopStopForLock(RemoveLock, Tag, "released with a tag that it was not acquired with");
+    }
+    IopReleaseCount(RemoveLock, Tag);
+}
+
+VOID NTAPI IoReleaseRemoveLockAndWaitEx(PIO_REMOVE_LOCK RemoveLock, PVOID Tag, ULONG RemlockSize)
+{
+    NT_ASSERT(KeGetCurrentIrql() == PASSIVE_LEVEL);
+    __atomic_store_n(&RemoveLock->Common.Removed, TRUE, __ATOMIC_SEQ_CST);
+    IoReleaseRemoveLockEx(RemoveLock, Tag, RemlockSize);
+    if (__atomic_sub_fetch(&RemoveLock->Common.IoCount, 1, __ATOMIC_SEQ_CST) > 0) {
+        KeWaitForSingleObject(&RemoveLock->Common.RemoveEvent, Executive, KernelMode, FALSE, NULL);
+    }
+}
