@@ -37,7 +37,7 @@ STRICT = ["-Wextra", "-Werror", "-Wshadow", "-Wstrict-prototypes", "-Wmissing-pr
 COMPILERS = {
     "gcc": ([f"{TRIPLET}-gcc"], []),
     # Plain memory accesses are covered by __try only with the last two.
-    "clang": (["clang", f"--target={TRIPLET}"],
+    "clang": (["clang-19", f"--target={TRIPLET}"],
               ["-Xclang", "-fasync-exceptions", "-Xclang", "-fexceptions",
                "-Wno-unused-command-line-argument", "-Wno-microsoft"]),
 }
