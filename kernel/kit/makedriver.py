@@ -36,11 +36,15 @@ FLAGS = ["-std=gnu11", "-O2", "-g", "-fms-extensions", "-fno-strict-aliasing", "
 STRICT = ["-Wextra", "-Werror", "-Wshadow", "-Wstrict-prototypes", "-Wmissing-prototypes"]
 COMPILERS = {
     "gcc": ([f"{TRIPLET}-gcc"], []),
-    # Plain memory accesses are covered by __try only with the last two.
-    "clang": (["clang-19", f"--target={TRIPLET}"],
-              ["-Xclang", "-fasync-exceptions", "-Xclang", "-fexceptions",
-               "-Wno-unused-command-line-argument", "-Wno-microsoft"]),
+    # Plain memory accesses are covered by __try only with the last two, and not by every clang.
+    "clang": (["clang", f"--target={TRIPLET}"],
+              ["-Wno-unused-command-line-argument", "-Wno-microsoft", "-Wno-#warnings",
+               "-Xclang", "-fasync-exceptions", "-Xclang", "-fexceptions"]),
 }
+CLANGS = ("clang-22", "clang-21", "clang-20", "clang-19", "clang")
+PROBE = "int f(volatile int *p) { __try { return *p; } __except (1) { return 0; } }\n"
+SCOPE_TABLE = ".seh_handlerdata"  # a count, and four words for each scope
+SCOPE_WORDS = 5
 LINK = ["-nostdlib", "-Wl,--subsystem,native", "-Wl,--entry,DriverEntry",
         "-Wl,--no-insert-timestamp", "-Wl,--dynamicbase,--nxcompat", "-Wl,--fatal-warnings",
         "-Wl,--exclude-all-symbols"]
@@ -48,6 +52,23 @@ LINK = ["-nostdlib", "-Wl,--subsystem,native", "-Wl,--entry,DriverEntry",
 
 class Refusal(Exception):
     """The driver cannot be built; the text says why, in words."""
+
+
+class NoCompiler(Refusal):
+    """There is no compiler that can."""
+
+
+def find_clang():
+    """The first clang with which __try covers plain memory accesses."""
+    command, extra = COMPILERS["clang"]
+    for name in CLANGS:
+        if shutil.which(name):
+            probe = [name, *command[1:], "-fms-extensions", "-O2", *extra, "-w", "-S", "-xc", "-",
+                     "-o", "-"]
+            done = subprocess.run(probe, input=PROBE, capture_output=True, text=True)
+            if done.stdout.partition(SCOPE_TABLE)[2].count(".long") >= SCOPE_WORDS:
+                return [name, *command[1:]]
+    raise NoCompiler("no clang here covers memory accesses by __try: install clang-19, or a later one")
 
 
 def run(command, what):
@@ -125,6 +146,8 @@ def compile_all(arguments, sources, own, objects):
     spellings = objects / "spellings"
     make_spellings(sources, own, [KIT, ddk, ddk.parent], spellings)
     compiler, extra = COMPILERS[arguments.compiler]
+    if arguments.compiler == "clang":
+        compiler = find_clang()
     root = own[0]
     flags = [*FLAGS, *extra, *(STRICT if arguments.strict else []),
              *(["-DDBG=1"] if arguments.checked == "1" else []), f"-ffile-prefix-map={root}=.",
@@ -193,6 +216,8 @@ def main():
     parser.add_argument("--output", required=True)
     parser.add_argument("--compiler", choices=COMPILERS, default="gcc")
     parser.add_argument("--checked", choices=("0", "1"), default="1", help="DBG")
+    parser.add_argument("--optional", action="store_true",
+                        help="without a compiler for it, leave the driver out")
     parser.add_argument("--strict", action="store_true", help="as the kernel's own sources")
     parser.add_argument("source")
     parser.add_argument("flags", nargs="*")
@@ -202,7 +227,14 @@ def main():
     objects.mkdir(parents=True, exist_ok=True)
     output.parent.mkdir(parents=True, exist_ok=True)
     folder, sources = find_sources(Path(arguments.source).resolve())
-    names = compile_all(arguments, sources, header_folders(folder, sources), objects)
+    try:
+        names = compile_all(arguments, sources, header_folders(folder, sources), objects)
+    except NoCompiler as reason:
+        if not arguments.optional:
+            raise
+        print(f"{output.name} is left out: {reason}", file=sys.stderr)
+        output.unlink(missing_ok=True)
+        return
     link(arguments, objects, names)
     if Path(arguments.source).is_dir():
         take_inf(folder, output)

@@ -24,16 +24,41 @@
 #define KT_TEXT_BYTES 96
 #define KT_SUITE_INDENT "    "
 
-// clang-format off: one a line, so that a new one changes one line
+// One a line, so that a new one changes one line.
+// clang-format off
 static const KT_SUITE *const KtSuites[] = {
-    &KtCpuSuite,      &KtDispatcherSuite, &KtInterruptSuite, &KtTablesSuite,
-    &KtPoolSuite,     &KtVerifierSuite,   &KtFailureSuite,   &KtPhysicalSuite,
-    &KtIoSpaceSuite,  &KtCacheTypeSuite,  &KtMdlSuite,       &KtReserveSuite,
-    &KtMdlPagesSuite, &KtContiguousSuite, &KtCopySuite,      &KtMemoryTypesSuite,
-    &KtMdlPartSuite,  &KtLockSuite,       &KtExceptionSuite, &KtStaleSuite,
-    &KtE1000Suite,    &KtNvmeSuite,       &KtDiskSuite,      &KtIoSuite,
-    &KtDmaSuite,      &KtObSuite,         &KtExSuite,        &KtImageSuite,
-    &KtExamplesSuite, &KtQueueSuite,      &KtOracleSuite,
+    &KtCpuSuite,
+    &KtDispatcherSuite,
+    &KtInterruptSuite,
+    &KtTablesSuite,
+    &KtPoolSuite,
+    &KtVerifierSuite,
+    &KtFailureSuite,
+    &KtPhysicalSuite,
+    &KtIoSpaceSuite,
+    &KtCacheTypeSuite,
+    &KtMdlSuite,
+    &KtReserveSuite,
+    &KtMdlPagesSuite,
+    &KtContiguousSuite,
+    &KtCopySuite,
+    &KtMemoryTypesSuite,
+    &KtMdlPartSuite,
+    &KtLockSuite,
+    &KtExceptionSuite,
+    &KtStaleSuite,
+    &KtE1000Suite,
+    &KtNvmeSuite,
+    &KtDiskSuite,
+    &KtIoSuite,
+    &KtDmaSuite,
+    &KtObSuite,
+    &KtExSuite,
+    &KtImageSuite,
+    &KtSehSuite,
+    &KtExamplesSuite,
+    &KtQueueSuite,
+    &KtOracleSuite,
 };
 // clang-format on
 

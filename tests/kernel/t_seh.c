@@ -4,6 +4,7 @@
 #include "kernel/inc/kearch.h"
 #include "kernel/inc/ldr.h"
 #include "kernel/inc/ps.h"
+#include "kernel/inc/rtl.h"
 #include "tests/drivers/seh/seh.h"
 #include "tests/kernel/tests.h"
 
@@ -173,7 +174,8 @@ static VOID ATraceFollowsTheCalls(VOID)
     KT_EQUAL(CaptureDeeper(Callers, DEPTH), DEPTH + 2);
     ULONG_PTR Offset;
     for (ULONG Index = 0; Index <= DEPTH; Index += 1) {
-        KT_CHECK(RtlStringsEqual(KiFindSymbol((ULONG_PTR)Callers[Index], &Offset), "CaptureDeeper"));
+        KT_CHECK(
+            RtlStringsEqual(KiFindSymbol((ULONG_PTR)Callers[Index], &Offset), "CaptureDeeper"));
     }
     KT_CHECK(RtlStringsEqual(KiFindSymbol((ULONG_PTR)Callers[DEPTH + 1], &Offset), __func__));
     KT_EQUAL(RtlCaptureStackBackTrace(1000, 1, Callers, NULL), 0);

@@ -61,6 +61,7 @@ extern const KT_SUITE KtMdlPagesSuite;
 extern const KT_SUITE KtMdlPartSuite;
 extern const KT_SUITE KtLockSuite;
 extern const KT_SUITE KtExceptionSuite;
+extern const KT_SUITE KtSehSuite;
 extern const KT_SUITE KtContiguousSuite;
 extern const KT_SUITE KtCopySuite;
 extern const KT_SUITE KtMemoryTypesSuite;

@@ -39,11 +39,21 @@ clang-tidy clang-tidy
 cppcheck cppcheck
 '
 
+# Without it a test of __try in drivers is skipped, as not every Debian and Ubuntu has one that is new
+# enough (kernel/kit/makedriver.py).
+test_wishes='
+clang-19 clang-19
+'
+
 exists() {
     case $1 in
     /*) [ -e "$1" ] ;;
     *) command -v "$1" >/dev/null 2>&1 ;;
     esac
+}
+
+can_be_had() {
+    command -v apt-cache >/dev/null 2>&1 && [ -n "$(apt-cache madison "$1" 2>/dev/null)" ]
 }
 
 case ${1:-} in
@@ -59,6 +69,11 @@ esac
 missing=$(echo "$needs" | while read -r proof package; do
     [ -z "$proof" ] || exists "$proof" || printf ' %s' "$package"
 done)
+if [ "$1" = test ] && [ "$(id -u)" = 0 ]; then
+    missing=$missing$(echo "$test_wishes" | while read -r proof package; do
+        [ -z "$proof" ] || exists "$proof" || ! can_be_had "$package" || printf ' %s' "$package"
+    done)
+fi
 [ -n "$missing" ] || exit 0
 
 install="apt-get install --no-install-recommends -y$missing"

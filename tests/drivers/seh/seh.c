@@ -44,8 +44,9 @@ static NOINLINE VOID RaiseDeeper(NTSTATUS Status, ULONG Depth)
     Room[Depth] = 1;
     if (Depth == 0) {
         Raise(Status);
+    } else {
+        RaiseDeeper(Status, Depth - 1);
     }
-    RaiseDeeper(Status, Depth - 1);
     Room[Depth] = 2;
 }
 
@@ -733,16 +734,17 @@ ULONG NTAPI SehSpoilRegisters(SEH_ROUTINE *Routine, PVOID Context);
 __asm__(".text\n"
         ".globl SehCallWithRegisters\n"
         ".seh_proc SehCallWithRegisters\n"
-        "SehCallWithRegisters:\n" FRAME_SAVES "    movq %rcx, %r10\n    movq %rdx, %rcx\n" ALL_GENERAL(
-            SET_GENERAL) ALL_XMM(SET_XMM) "    callq *%r10\n" ALL_GENERAL(CHECK_GENERAL)
-            ALL_XMM(CHECK_XMM) "    xorl %eax, %eax\n"
-                               "9:\n" FRAME_RESTORES ".seh_endproc\n"
-                               ".globl SehSpoilRegisters\n"
-                               ".seh_proc SehSpoilRegisters\n"
-                               "SehSpoilRegisters:\n" FRAME_SAVES
-                               "    movq %rcx, %rax\n    movq %rdx, %rcx\n" ALL_GENERAL(SPOIL)
-                                   ALL_XMM(SPOIL_XMM) "    callq *%rax\n    nop\n" FRAME_RESTORES
-                               ".seh_endproc\n");
+        "SehCallWithRegisters:\n" FRAME_SAVES
+        "    movq %rcx, %r10\n    movq %rdx, %rcx\n" ALL_GENERAL(SET_GENERAL)
+            ALL_XMM(SET_XMM) "    callq *%r10\n" ALL_GENERAL(CHECK_GENERAL) ALL_XMM(
+                CHECK_XMM) "    xorl %eax, %eax\n"
+                           "9:\n" FRAME_RESTORES ".seh_endproc\n"
+                           ".globl SehSpoilRegisters\n"
+                           ".seh_proc SehSpoilRegisters\n"
+                           "SehSpoilRegisters:\n" FRAME_SAVES
+                           "    movq %rcx, %rax\n    movq %rdx, %rcx\n" ALL_GENERAL(SPOIL)
+                               ALL_XMM(SPOIL_XMM) "    callq *%rax\n    nop\n" FRAME_RESTORES
+                                                  ".seh_endproc\n");
 
 typedef struct _SPOILED {
     SEH_BRIDGE *Bridge;
@@ -774,11 +776,8 @@ static ULONG NTAPI Direct(SEH_ROUTINE *Routine, PVOID Context)
 EXPORT ULONG SehRegisters(VOID);
 ULONG SehRegisters(VOID)
 {
-    SEH_BRIDGE *const Bridges[] = {Direct,
-                                   SehLinks.ThroughKernel,
-                                   SehLinks.ThroughTry,
-                                   SehLinks.ThroughGcc,
-                                   SehLinks.ThroughGccTry};
+    SEH_BRIDGE *const Bridges[] = {Direct, SehLinks.ThroughKernel, SehLinks.ThroughTry,
+                                   SehLinks.ThroughGcc, SehLinks.ThroughGccTry};
     Trace = 0;
     for (ULONG Index = 0; Index < sizeof(Bridges) / sizeof(Bridges[0]); Index += 1) {
         SPOILED Raised = {Bridges[Index], RaiseRoutine};
