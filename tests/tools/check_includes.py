@@ -37,7 +37,7 @@ FLOORS = (
     (r"drivers/", (DDK, r'"\w+\.h"')),
     (r"tests/examples/", (DDK, r'"examples\.h"')),
     (r"tests/kernel/",
-     (DDK, COMPILER, CONTRACTS, IO_CONTRACT, r'"mm/mm\.h"', r'"tests/(kernel|examples)/\w+\.h"')),
+     (DDK, COMPILER, CONTRACTS, IO_CONTRACT, r'"mm/mm\.h"', r'"tests/(kernel|examples|drivers/\w+)/\w+\.h"')),
 )
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"][^>"]*[>"])')
