@@ -880,3 +880,83 @@ PDEVICE_OBJECT NTAPI IoGetRelatedDeviceObject(_In_ PFILE_OBJECT FileObject);
 // IoAttachDeviceToDeviceStackSafe on a named device. IRQL = PASSIVE_LEVEL.
 NTSTATUS NTAPI IoAttachDevice(_In_ PDEVICE_OBJECT SourceDevice, _In_ PUNICODE_STRING TargetDevice,
                               _Out_ PDEVICE_OBJECT *AttachedDevice);
+
+// -------------------------------------------------------------------------------------------------
+// Work items: routines that a system thread calls at PASSIVE_LEVEL. To queue one: IRQL <=
+// DISPATCH_LEVEL.
+
+typedef enum _WORK_QUEUE_TYPE {
+    CriticalWorkQueue,
+    DelayedWorkQueue,
+    HyperCriticalWorkQueue,
+    MaximumWorkQueue,
+} WORK_QUEUE_TYPE;
+
+typedef VOID(NTAPI WORKER_THREAD_ROUTINE)(_In_ PVOID Parameter);
+typedef WORKER_THREAD_ROUTINE *PWORKER_THREAD_ROUTINE;
+
+typedef struct _WORK_QUEUE_ITEM {
+    LIST_ENTRY List; // Flink is NULL while it is not queued
+    PWORKER_THREAD_ROUTINE WorkerRoutine;
+    volatile PVOID Parameter;
+} WORK_QUEUE_ITEM, *PWORK_QUEUE_ITEM;
+
+C_ASSERT(sizeof(WORK_QUEUE_ITEM) == 0x20);
+
+#define ExInitializeWorkItem(Item, Routine, Context)                                               \
+    ((Item)->WorkerRoutine = (Routine), (Item)->Parameter = (Context), (Item)->List.Flink = NULL)
+
+// The item is the caller's again when its routine is called. WORKER_INVALID: it is queued already.
+VOID NTAPI ExQueueWorkItem(_Inout_ PWORK_QUEUE_ITEM WorkItem, _In_ WORK_QUEUE_TYPE QueueType);
+
+typedef struct _IO_WORKITEM *PIO_WORKITEM; // opaque, IoSizeofWorkItem bytes
+
+typedef VOID(NTAPI IO_WORKITEM_ROUTINE)(_In_ PDEVICE_OBJECT DeviceObject, _In_opt_ PVOID Context);
+typedef IO_WORKITEM_ROUTINE *PIO_WORKITEM_ROUTINE;
+typedef VOID(NTAPI IO_WORKITEM_ROUTINE_EX)(_In_ PVOID IoObject, _In_opt_ PVOID Context,
+                                           _In_ PIO_WORKITEM IoWorkItem);
+typedef IO_WORKITEM_ROUTINE_EX *PIO_WORKITEM_ROUTINE_EX;
+
+// The device (or, by IoInitializeWorkItem, the driver) stays until the routine has returned. NULL: no
+// pool. IRQL <= DISPATCH_LEVEL.
+_Must_inspect_result_ _Ret_maybenull_ PIO_WORKITEM NTAPI
+IoAllocateWorkItem(_In_ PDEVICE_OBJECT DeviceObject);
+VOID NTAPI IoFreeWorkItem(_In_ PIO_WORKITEM IoWorkItem);
+ULONG NTAPI IoSizeofWorkItem(VOID);
+VOID NTAPI IoInitializeWorkItem(_In_ PVOID IoObject, _Out_ PIO_WORKITEM IoWorkItem);
+VOID NTAPI IoUninitializeWorkItem(_In_ PIO_WORKITEM IoWorkItem);
+
+VOID NTAPI IoQueueWorkItem(_Inout_ PIO_WORKITEM IoWorkItem, _In_ PIO_WORKITEM_ROUTINE WorkerRoutine,
+                           _In_ WORK_QUEUE_TYPE QueueType, _In_opt_ PVOID Context);
+VOID NTAPI IoQueueWorkItemEx(_Inout_ PIO_WORKITEM IoWorkItem,
+                             _In_ PIO_WORKITEM_ROUTINE_EX WorkerRoutine,
+                             _In_ WORK_QUEUE_TYPE QueueType, _In_opt_ PVOID Context);
+
+// -------------------------------------------------------------------------------------------------
+// A device's timer: calls its routine once a second, at DISPATCH_LEVEL. It goes with the device.
+
+typedef VOID(NTAPI IO_TIMER_ROUTINE)(_In_ struct _DEVICE_OBJECT *DeviceObject,
+                                     _In_opt_ PVOID Context);
+typedef IO_TIMER_ROUTINE *PIO_TIMER_ROUTINE;
+
+// STATUS_INSUFFICIENT_RESOURCES. IRQL = PASSIVE_LEVEL. Start, Stop: IRQL <= DISPATCH_LEVEL.
+NTSTATUS NTAPI IoInitializeTimer(_In_ PDEVICE_OBJECT DeviceObject,
+                                 _In_ PIO_TIMER_ROUTINE TimerRoutine, _In_opt_ PVOID Context);
+VOID NTAPI IoStartTimer(_In_ PDEVICE_OBJECT DeviceObject);
+VOID NTAPI IoStopTimer(_In_ PDEVICE_OBJECT DeviceObject);
+
+// -------------------------------------------------------------------------------------------------
+// A device's DPC.
+
+typedef VOID(NTAPI IO_DPC_ROUTINE)(_In_ PKDPC Dpc, _In_ struct _DEVICE_OBJECT *DeviceObject,
+                                   _Inout_ struct _IRP *Irp, _In_opt_ PVOID Context);
+typedef IO_DPC_ROUTINE *PIO_DPC_ROUTINE;
+
+FORCEINLINE VOID IoInitializeDpcRequest(_In_ PDEVICE_OBJECT DeviceObject,
+                                        _In_ PIO_DPC_ROUTINE DpcRoutine)
+{
+    KeInitializeDpc(&DeviceObject->Dpc, (PKDEFERRED_ROUTINE)(PVOID)DpcRoutine, DeviceObject);
+}
+
+#define IoRequestDpc(DeviceObject, Irp, Context)                                                   \
+    (KeInsertQueueDpc(&(DeviceObject)->Dpc, (Irp), (Context)))

@@ -74,6 +74,11 @@ DECLSPEC_NORETURN VOID NTAPI KeBugCheckEx(_In_ ULONG BugCheckCode,
 // floating point. Any IRQL. Returns STATUS_SUCCESS.
 ULONG NTAPI DbgPrint(_In_z_ _Printf_format_string_ PCSTR Format, ...);
 
+// What a failed ASSERT of a checked driver calls. There is no debugger: it stops the machine as
+// NT_ASSERT does. Any IRQL.
+DECLSPEC_NORETURN VOID NTAPI RtlAssert(_In_ PVOID VoidFailedAssertion, _In_ PVOID VoidFileName,
+                                       _In_ ULONG LineNumber, _In_opt_ PSTR MutableMessage);
+
 #ifndef DBG
 #define DBG 1
 #endif

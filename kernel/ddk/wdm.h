@@ -8,6 +8,7 @@
 //   busddk.h    resources, PCI configuration space, bus interface
 //   ioddk.h     driver and device objects, IRPs
 //   obddk.h     objects: references, handles, names
+//   pnpddk.h    plug and play
 //   dispatchddk.h  waits, threads, timers, DPCs
 //   intddk.h    interrupts
 //   dmaddk.h    DMA adapters
@@ -37,5 +38,6 @@
 #include <ioddk.h>
 #include <mmddk.h>
 #include <obddk.h>
+#include <pnpddk.h>
 #include <poddk.h>
 #include <rtlddk.h>

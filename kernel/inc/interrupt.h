@@ -76,6 +76,10 @@ VOID KiDisconnectInterrupt(_Inout_ PKINTERRUPT Interrupt);
 // Whether the routine is called at all.
 VOID KiSetInterruptActive(_Inout_ PKINTERRUPT Interrupt, _In_ BOOLEAN IsActive);
 
+// Calls Routine for each connected interrupt, under its vector's lock.
+typedef VOID KI_INTERRUPT_ROUTINE(_In_ PKINTERRUPT Interrupt, _In_opt_ PVOID Context);
+VOID KiEnumerateInterrupts(_In_ KI_INTERRUPT_ROUTINE *Routine, _In_opt_ PVOID Context);
+
 // What has become of a vector's interrupts so far.
 typedef struct _KI_VECTOR_COUNTS {
     ULONG64 InterruptCount;

@@ -75,6 +75,29 @@ PCSTR IoPciClassName(_In_ const IO_PCI_FUNCTION *Function);
 // The Index-th started device of a type (FILE_DEVICE_DISK, ...), counted from 0; NULL: no more.
 PDEVICE_OBJECT IoFindDevice(_In_ DEVICE_TYPE DeviceType, _In_ ULONG Index);
 
+// Loads a boot module by its name ("nvme"), whatever its arguments say, and starts its devices; or
+// removes them and unloads it. IRQL = PASSIVE_LEVEL.
+// STATUS_OBJECT_NAME_NOT_FOUND   there is none of that name; or it is not loaded
+// STATUS_IMAGE_ALREADY_LOADED    it is loaded
+// STATUS_DEVICE_BUSY             a device has open files
+// STATUS_INVALID_DEVICE_REQUEST  it has no unload routine, or leaves devices behind
+// else what LdrLoadImage, DriverEntry, AddDevice, or a device's stack answered.
+NTSTATUS IoLoadDriver(_In_ PCSTR Name);
+NTSTATUS IoUnloadDriver(_In_ PCSTR Name);
+
+// The driver of that name, or NULL.
+PDRIVER_OBJECT IoFindDriver(_In_ PCSTR Name);
+
+// What the PnP manager does with the device of Pdo, asked for by tests and people. Each returns what
+// the stack answered; STATUS_NO_SUCH_DEVICE: Pdo is nobody's PDO, or nobody drives it.
+NTSTATUS IoStartPdo(_In_ PDEVICE_OBJECT Pdo);
+NTSTATUS IoStopPdo(_In_ PDEVICE_OBJECT Pdo);    // QUERY_STOP, STOP
+NTSTATUS IoRestartPdo(_In_ PDEVICE_OBJECT Pdo); // START again
+NTSTATUS
+IoRemovePdo(_In_ PDEVICE_OBJECT Pdo); // QUERY_REMOVE, REMOVE; STATUS_DEVICE_BUSY: open files
+// SURPRISE_REMOVAL; REMOVE follows at once, or when the last file is closed.
+NTSTATUS IoSurpriseRemove(_In_ PDEVICE_OBJECT Pdo);
+
 // Removes every device that a driver has started, and unloads the drivers, each under the eyes of
 // the verifier (MmCheckUnload).
 VOID IoUnloadDrivers(VOID);

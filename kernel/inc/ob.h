@@ -115,9 +115,14 @@ _Must_inspect_result_ NTSTATUS ObOpenByAttributes(_In_ const OBJECT_ATTRIBUTES *
                                                   _In_ ACCESS_MASK DesiredAccess,
                                                   _Out_ PHANDLE Handle);
 
-// A link that stays until ObDeleteSymbolicLink. Errors as ObInsertName.
+// A link that stays until ObDeleteSymbolicLink. Maker: an address in the code that asks for it. Errors
+// as ObInsertName.
 _Must_inspect_result_ NTSTATUS ObCreateSymbolicLink(_In_ PCUNICODE_STRING Name,
-                                                    _In_ PCUNICODE_STRING Target);
+                                                    _In_ PCUNICODE_STRING Target,
+                                                    _In_opt_ const VOID *Maker);
+
+// The maker of a link; NULL: not known, or no link.
+const VOID *ObLinkMaker(_In_ PVOID Object);
 NTSTATUS ObDeleteSymbolicLink(_In_ PCUNICODE_STRING Name);
 
 // The last component of the object's name; empty when it has none. Valid as long as the name.

@@ -135,6 +135,10 @@ PKTHREAD KeTakeEndedThread(VOID);
 typedef VOID KI_THREAD_ROUTINE(const KTHREAD *Thread, PVOID Context);
 VOID KeEnumerateThreads(KI_THREAD_ROUTINE *Routine, PVOID Context);
 
+// The same for each timer that is set, time-outs of waits among them. Under the dispatcher's lock.
+typedef VOID KI_TIMER_ROUTINE(PKTIMER Timer, PVOID Context);
+VOID KiEnumerateTimers(KI_TIMER_ROUTINE *Routine, PVOID Context);
+
 // The limits of the stack that the processor is on: [*StackLimit, *StackBase).
 VOID KiGetStackLimits(PULONG_PTR StackLimit, PULONG_PTR StackBase);
 

@@ -12,7 +12,7 @@
 //   V3  A device keeps a reference to its driver. It is freed when it was deleted and nobody refers
 //       to it any more: an open file does.
 // Lock: IopDeviceLock for both kinds of links. They change only while devices come and go.
-#include "kernel/io/iop.h"
+#include "kernel/io/pnp.h"
 
 #define IOP_MAXIMUM_STACK_SIZE 64
 
@@ -69,7 +69,9 @@ PDRIVER_OBJECT IopCreateDriver(PCUNICODE_STRING Name)
 
 static VOID IopFreeDriver(PVOID Object)
 {
-    NT_ASSERT(((PDRIVER_OBJECT)Object)->DeviceObject == NULL);
+    const PDRIVER_OBJECT Driver = Object;
+    NT_ASSERT(Driver->DeviceObject == NULL);
+    IopFreeDriverExtensions(Driver);
 }
 
 VOID IopDeleteDriver(PDRIVER_OBJECT DriverObject)
@@ -199,6 +201,7 @@ VOID NTAPI IoDeleteDevice(PDEVICE_OBJECT DeviceObject)
     NT_ASSERT_INVARIANT("V2", DeviceObject->AttachedDevice == NULL);
     NT_ASSERT(!IopDeviceOf(DeviceObject)->IsDeleted);
     IopDeviceOf(DeviceObject)->IsDeleted = TRUE;
+    IopDeleteTimer(DeviceObject);
     IopUnlinkDevice(DeviceObject);
     ObRemoveName(DeviceObject);
     ObDereferenceObject(DeviceObject);
@@ -356,13 +359,13 @@ NTSTATUS NTAPI IoEnumerateDeviceObjectList(PDRIVER_OBJECT DriverObject,
 
 NTSTATUS NTAPI IoCreateSymbolicLink(PUNICODE_STRING SymbolicLinkName, PUNICODE_STRING DeviceName)
 {
-    return ObCreateSymbolicLink(SymbolicLinkName, DeviceName);
+    return ObCreateSymbolicLink(SymbolicLinkName, DeviceName, __builtin_return_address(0));
 }
 
 NTSTATUS NTAPI IoCreateUnprotectedSymbolicLink(PUNICODE_STRING SymbolicLinkName,
                                                PUNICODE_STRING DeviceName)
 {
-    return ObCreateSymbolicLink(SymbolicLinkName, DeviceName);
+    return ObCreateSymbolicLink(SymbolicLinkName, DeviceName, __builtin_return_address(0));
 }
 
 NTSTATUS NTAPI IoDeleteSymbolicLink(PUNICODE_STRING SymbolicLinkName)

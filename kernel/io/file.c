@@ -357,9 +357,12 @@ static VOID IopCloseFile(PVOID Object)
     if (Device == NULL) {
         return;
     }
+    PDEVICE_OBJECT Base = IoGetDeviceAttachmentBaseRef(Device);
     IopTellFile(File, IRP_MJ_CLOSE);
     IopCountClose(Device);
     ObDereferenceObject(Device);
+    IopNoteClosedFile(Base);
+    ObDereferenceObject(Base);
 }
 
 static PVOID IopFileNameBase(PVOID Object, PUNICODE_STRING Suffix)

@@ -1,10 +1,11 @@
-// The start of Io, in order: tables, configuration space, functions, their interrupts and registers,
+// The start of Io, in order: threads, tables, configuration space, functions, their interrupts and registers,
 // their drivers.
 #include "kernel/io/dma.h"
 #include "kernel/io/iop.h"
 
 VOID IoInitSystem(const LOADER_BLOCK *LoaderBlock)
 {
+    IopStartWorkers();
     IopInitializeDma();
     IopInitializeAcpi(LoaderBlock);
     IopInitializePciConfig();
@@ -12,5 +13,5 @@ VOID IoInitSystem(const LOADER_BLOCK *LoaderBlock)
     IopEnumeratePci();
     IopInitializeInterrupts();
     IopAssignBars();
-    IopStartDevices();
+    IopStartDevices(LoaderBlock);
 }

@@ -17,6 +17,9 @@
 #define IOP_RANK_LINES 17
 
 #define IOP_RANK_IRPS 17
+#define IOP_RANK_EXTENSIONS 18
+#define IOP_RANK_WORK_ITEMS 18
+#define IOP_RANK_TIMERS 18
 
 //
 // device.c
@@ -27,6 +30,7 @@ typedef struct _IOP_DEVICE {
     DEVOBJ_EXTENSION Public;
     PDEVICE_OBJECT AttachedTo; // the next lower one in the stack
     BOOLEAN IsDeleted;         // by its driver; somebody may still refer to it
+    struct _IOP_NODE *Node;    // of a PDO that the PnP manager knows (pnp.h)
     BOOLEAN DeferredStartIo;   // these: cancel.c
     BOOLEAN NonCancelable;
     BOOLEAN StartIoCancelable;
@@ -71,6 +75,22 @@ NTSTATUS IopCompleteIrp(_In_ PIRP Irp, _In_ NTSTATUS Status, _In_ ULONG_PTR Info
 // then.
 // STATUS_PENDING: it never was, and it must be forgotten: it frees itself if it ever returns.
 _Must_inspect_result_ NTSTATUS IopSendAndWait(_In_ PDEVICE_OBJECT DeviceObject, _In_ PIRP Irp);
+
+//
+// workitem.c, iotimer.c
+//
+
+// Starts the threads that run work items.
+VOID IopStartWorkers(VOID);
+
+// Routine gets each thing that may still call somebody, in words, with its address and its routine's.
+// It may run at a raised IRQL, and under a lock.
+typedef VOID IOP_PENDING_ROUTINE(_In_ PCSTR What, _In_opt_ const VOID *Object,
+                                 _In_opt_ const VOID *Routine, _In_opt_ PVOID Context);
+VOID IopWalkWorkItems(_In_ IOP_PENDING_ROUTINE *Routine, _In_opt_ PVOID Context);
+
+// A device's timer goes with it.
+VOID IopDeleteTimer(_In_ PDEVICE_OBJECT DeviceObject);
 
 //
 // finish.c, build.c
@@ -277,8 +297,11 @@ _Must_inspect_result_ NTSTATUS IopBuildResourceList(_In_ const IO_PCI_FUNCTION *
 // driver.c
 //
 
+// A file of a device above Pdo was closed: a surprise removal may have waited for that.
+VOID IopNoteClosedFile(_In_ PDEVICE_OBJECT Pdo);
+
 // Loads the drivers for the functions that were found, and starts them.
-VOID IopStartDevices(VOID);
+VOID IopStartDevices(_In_ const LOADER_BLOCK *LoaderBlock);
 
 //
 // dma.c

@@ -3,7 +3,7 @@
 // It makes the function decode and master the bus when it is started, gives access to its
 // configuration space, and otherwise completes whatever reaches the bottom of the stack.
 #define INITGUID
-#include "kernel/io/iop.h"
+#include "kernel/io/pnp.h"
 
 #include <wdmguid.h>
 
@@ -139,6 +139,234 @@ static NTSTATUS IopQueryInterface(PIO_PCI_FUNCTION Function, const IO_STACK_LOCA
 }
 
 //
+// Who the device is.
+//
+
+#define IOP_ID_CHARACTERS 512
+
+// A list of texts under construction, in UTF-16, each with its zero.
+typedef struct _IOP_ID_LIST {
+    PWSTR Buffer;
+    ULONG Length;
+} IOP_ID_LIST, *PIOP_ID_LIST;
+
+static VOID NTAPI IopAppendId(PIOP_ID_LIST List, PCSTR Format, ...)
+{
+    CHAR Text[80];
+    __builtin_ms_va_list Arguments;
+    __builtin_ms_va_start(Arguments, Format);
+    const SIZE_T Length = RtlFormatBufferArguments(Text, sizeof(Text), Format, Arguments);
+    __builtin_ms_va_end(Arguments);
+    NT_ASSERT(Length < sizeof(Text) && List->Length + Length + 2 <= IOP_ID_CHARACTERS);
+    for (SIZE_T Index = 0; Index <= Length; Index += 1) {
+        List->Buffer[List->Length++] = (UCHAR)Text[Index];
+    }
+}
+
+static ULONG IopSubsystemOf(const IO_PCI_FUNCTION *Function)
+{
+    return Function->HeaderType == PCI_DEVICE_TYPE
+               ? IopReadPciUlong(Function,
+                                 (ULONG)FIELD_OFFSET(PCI_COMMON_HEADER, u.type0.SubVendorID))
+               : 0;
+}
+
+static UCHAR IopRevisionOf(const IO_PCI_FUNCTION *Function)
+{
+    UCHAR Revision = 0;
+    IopReadPciConfig(IopPciAddress(Function), (ULONG)FIELD_OFFSET(PCI_COMMON_HEADER, RevisionID),
+                     &Revision, sizeof(Revision));
+    return Revision;
+}
+
+static VOID IopAppendHardwareIds(const IO_PCI_FUNCTION *F, PIOP_ID_LIST List)
+{
+    const ULONG Subsystem = IopSubsystemOf(F);
+    IopAppendId(List, "PCI\\VEN_%04X&DEV_%04X&SUBSYS_%08X&REV_%02X", F->VendorId, F->DeviceId,
+                Subsystem, IopRevisionOf(F));
+    IopAppendId(List, "PCI\\VEN_%04X&DEV_%04X&SUBSYS_%08X", F->VendorId, F->DeviceId, Subsystem);
+    IopAppendId(List, "PCI\\VEN_%04X&DEV_%04X&CC_%02X%02X%02X", F->VendorId, F->DeviceId,
+                F->BaseClass, F->SubClass, F->ProgIf);
+    IopAppendId(List, "PCI\\VEN_%04X&DEV_%04X&CC_%02X%02X", F->VendorId, F->DeviceId, F->BaseClass,
+                F->SubClass);
+}
+
+static VOID IopAppendCompatibleIds(const IO_PCI_FUNCTION *F, PIOP_ID_LIST List)
+{
+    IopAppendId(List, "PCI\\VEN_%04X&DEV_%04X&REV_%02X", F->VendorId, F->DeviceId,
+                IopRevisionOf(F));
+    IopAppendId(List, "PCI\\VEN_%04X&DEV_%04X", F->VendorId, F->DeviceId);
+    IopAppendId(List, "PCI\\VEN_%04X&CC_%02X%02X%02X", F->VendorId, F->BaseClass, F->SubClass,
+                F->ProgIf);
+    IopAppendId(List, "PCI\\VEN_%04X&CC_%02X%02X", F->VendorId, F->BaseClass, F->SubClass);
+    IopAppendId(List, "PCI\\VEN_%04X", F->VendorId);
+    IopAppendId(List, "PCI\\CC_%02X%02X%02X", F->BaseClass, F->SubClass, F->ProgIf);
+    IopAppendId(List, "PCI\\CC_%02X%02X", F->BaseClass, F->SubClass);
+}
+
+// The answer is the asker's to free.
+static NTSTATUS IopAnswerId(const IO_PCI_FUNCTION *Function, BUS_QUERY_ID_TYPE Type, PIRP Irp)
+{
+    IOP_ID_LIST List = {
+        ExAllocatePool2(POOL_FLAG_PAGED, IOP_ID_CHARACTERS * sizeof(WCHAR), IOP_TAG), 0};
+    if (List.Buffer == NULL) {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    switch ((ULONG)Type) {
+    case BusQueryDeviceID:
+        IopAppendId(&List, "PCI\\VEN_%04X&DEV_%04X&SUBSYS_%08X&REV_%02X", Function->VendorId,
+                    Function->DeviceId, IopSubsystemOf(Function), IopRevisionOf(Function));
+        break;
+    case BusQueryHardwareIDs:
+        IopAppendHardwareIds(Function, &List);
+        break;
+    case BusQueryCompatibleIDs:
+        IopAppendCompatibleIds(Function, &List);
+        break;
+    case BusQueryInstanceID:
+        IopAppendId(&List, "%04x%02x%02x", Function->Segment, Function->Bus,
+                    (Function->Device << 3) | Function->Function);
+        break;
+    default:
+        ExFreePoolWithTag(List.Buffer, IOP_TAG);
+        return Irp->IoStatus.Status;
+    }
+    Irp->IoStatus.Information = (ULONG_PTR)List.Buffer;
+    return STATUS_SUCCESS;
+}
+
+static NTSTATUS IopAnswerText(const IO_PCI_FUNCTION *Function, DEVICE_TEXT_TYPE Type, PIRP Irp)
+{
+    if (Type != DeviceTextDescription && Type != DeviceTextLocationInformation) {
+        return Irp->IoStatus.Status;
+    }
+    IOP_ID_LIST List = {
+        ExAllocatePool2(POOL_FLAG_PAGED, IOP_ID_CHARACTERS * sizeof(WCHAR), IOP_TAG), 0};
+    if (List.Buffer == NULL) {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    if (Type == DeviceTextDescription) {
+        IopAppendId(&List, "%s", IoPciClassName(Function));
+    } else {
+        IopAppendId(&List, "PCI bus %u, device %u, function %u", Function->Bus, Function->Device,
+                    Function->Function);
+    }
+    Irp->IoStatus.Information = (ULONG_PTR)List.Buffer;
+    return STATUS_SUCCESS;
+}
+
+static NTSTATUS IopAnswerCapabilities(const IO_PCI_FUNCTION *Function,
+                                      PDEVICE_CAPABILITIES Capabilities)
+{
+    if (Capabilities->Version != 1 || Capabilities->Size < sizeof(*Capabilities)) {
+        return STATUS_UNSUCCESSFUL;
+    }
+    Capabilities->Address = ((ULONG)Function->Device << 16) | Function->Function;
+    Capabilities->UINumber = MAXULONG;
+    Capabilities->UniqueID = 0;
+    Capabilities->SurpriseRemovalOK = 0;
+    Capabilities->DeviceState[PowerSystemWorking] = PowerDeviceD0;
+    for (ULONG State = PowerSystemSleeping1; State < PowerSystemMaximum; State += 1) {
+        Capabilities->DeviceState[State] = PowerDeviceD3;
+    }
+    return STATUS_SUCCESS;
+}
+
+static NTSTATUS IopAnswerBusInformation(const IO_PCI_FUNCTION *Function, PIRP Irp)
+{
+    PPNP_BUS_INFORMATION Information =
+        ExAllocatePool2(POOL_FLAG_PAGED, sizeof(*Information), IOP_TAG);
+    if (Information == NULL) {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    Information->BusTypeGuid = GUID_BUS_TYPE_PCI;
+    Information->LegacyBusType = PCIBus;
+    Information->BusNumber = Function->Bus;
+    Irp->IoStatus.Information = (ULONG_PTR)Information;
+    return STATUS_SUCCESS;
+}
+
+NTSTATUS IopAnswerTargetRelation(PDEVICE_OBJECT Pdo, PIRP Irp)
+{
+    if (IoGetCurrentIrpStackLocation(Irp)->Parameters.QueryDeviceRelations.Type !=
+        TargetDeviceRelation) {
+        return Irp->IoStatus.Status;
+    }
+    PDEVICE_RELATIONS Relations = ExAllocatePool2(POOL_FLAG_PAGED, sizeof(*Relations), IOP_TAG);
+    if (Relations == NULL) {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    ObReferenceObject(Pdo);
+    Relations->Count = 1;
+    Relations->Objects[0] = Pdo;
+    Irp->IoStatus.Information = (ULONG_PTR)Relations;
+    return STATUS_SUCCESS;
+}
+
+//
+// Its resources, as the asker may have them.
+//
+
+// What the device has now, raw.
+static NTSTATUS IopAnswerResources(const IO_PCI_FUNCTION *Function, PIRP Irp)
+{
+    PCM_RESOURCE_LIST List;
+    const NTSTATUS Status = IopBuildResourceList(Function, IopResourcesRaw, &List);
+    if (NT_SUCCESS(Status)) {
+        Irp->IoStatus.Information = (ULONG_PTR)List;
+    }
+    return Status;
+}
+
+static VOID IopRequire(const CM_PARTIAL_RESOURCE_DESCRIPTOR *Raw, PIO_RESOURCE_DESCRIPTOR Wanted)
+{
+    Wanted->Type = Raw->Type;
+    Wanted->ShareDisposition = Raw->ShareDisposition;
+    Wanted->Flags = Raw->Flags;
+    if (Raw->Type == CmResourceTypeInterrupt) {
+        Wanted->u.Interrupt.MinimumVector = Raw->u.Interrupt.Vector;
+        Wanted->u.Interrupt.MaximumVector = Raw->u.Interrupt.Vector;
+        return;
+    }
+    // A base address register: aligned to its length, and where it is now.
+    Wanted->u.Generic.Length = Raw->u.Generic.Length;
+    Wanted->u.Generic.Alignment = Raw->u.Generic.Length;
+    Wanted->u.Generic.MinimumAddress = Raw->u.Generic.Start;
+    Wanted->u.Generic.MaximumAddress.QuadPart =
+        Raw->u.Generic.Start.QuadPart + Raw->u.Generic.Length - 1;
+}
+
+static NTSTATUS IopAnswerRequirements(const IO_PCI_FUNCTION *Function, PIRP Irp)
+{
+    PCM_RESOURCE_LIST Raw;
+    const NTSTATUS Status = IopBuildResourceList(Function, IopResourcesRaw, &Raw);
+    if (!NT_SUCCESS(Status) || Raw == NULL) {
+        return Status;
+    }
+    const CM_PARTIAL_RESOURCE_LIST *Partial = &Raw->List[0].PartialResourceList;
+    const SIZE_T ByteCount =
+        (SIZE_T)FIELD_OFFSET(IO_RESOURCE_REQUIREMENTS_LIST, List[0].Descriptors) +
+        Partial->Count * sizeof(IO_RESOURCE_DESCRIPTOR);
+    PIO_RESOURCE_REQUIREMENTS_LIST List = ExAllocatePool2(POOL_FLAG_PAGED, ByteCount, IOP_TAG);
+    if (List != NULL) {
+        List->ListSize = (ULONG)ByteCount;
+        List->InterfaceType = PCIBus;
+        List->BusNumber = Function->Bus;
+        List->SlotNumber = Function->Device | ((ULONG)Function->Function << 5);
+        List->AlternativeLists = 1;
+        List->List[0].Version = 1;
+        List->List[0].Revision = 1;
+        List->List[0].Count = Partial->Count;
+        for (ULONG Index = 0; Index < Partial->Count; Index += 1) {
+            IopRequire(&Partial->PartialDescriptors[Index], &List->List[0].Descriptors[Index]);
+        }
+        Irp->IoStatus.Information = (ULONG_PTR)List;
+    }
+    ExFreePool(Raw);
+    return List != NULL ? STATUS_SUCCESS : STATUS_INSUFFICIENT_RESOURCES;
+}
+
+//
 // Dispatch.
 //
 
@@ -175,6 +403,27 @@ static NTSTATUS NTAPI IopDispatchPciPnp(PDEVICE_OBJECT Pdo, PIRP Irp)
         break;
     case IRP_MN_QUERY_INTERFACE:
         Status = IopQueryInterface(Function, Stack, Status);
+        break;
+    case IRP_MN_QUERY_ID:
+        Status = IopAnswerId(Function, Stack->Parameters.QueryId.IdType, Irp);
+        break;
+    case IRP_MN_QUERY_DEVICE_TEXT:
+        Status = IopAnswerText(Function, Stack->Parameters.QueryDeviceText.DeviceTextType, Irp);
+        break;
+    case IRP_MN_QUERY_CAPABILITIES:
+        Status = IopAnswerCapabilities(Function, Stack->Parameters.DeviceCapabilities.Capabilities);
+        break;
+    case IRP_MN_QUERY_BUS_INFORMATION:
+        Status = IopAnswerBusInformation(Function, Irp);
+        break;
+    case IRP_MN_QUERY_DEVICE_RELATIONS:
+        Status = IopAnswerTargetRelation(Pdo, Irp);
+        break;
+    case IRP_MN_QUERY_RESOURCES:
+        Status = IopAnswerResources(Function, Irp);
+        break;
+    case IRP_MN_QUERY_RESOURCE_REQUIREMENTS:
+        Status = IopAnswerRequirements(Function, Irp);
         break;
     case IRP_MN_READ_CONFIG:
         return IopTransferIrpConfig(Function, Irp, IopGetFunctionData);

@@ -457,3 +457,20 @@ BOOLEAN NTAPI KeSynchronizeExecution(PKINTERRUPT Interrupt,
     KeReleaseInterruptSpinLock(Interrupt, OldIrql);
     return Result;
 }
+
+VOID KiEnumerateInterrupts(KI_INTERRUPT_ROUTINE *Routine, PVOID Context)
+{
+    for (ULONG Index = 0; Index < KI_DEVICE_VECTOR_COUNT; Index += 1) {
+        const PKI_VECTOR Record = &KiVectors[Index];
+        // The lists of vectors that nothing was ever connected to were never made.
+        if (Record->Source == NULL || Record->Interrupts.Flink == NULL) {
+            continue;
+        }
+        const KIRQL OldIrql = KiLockVector(Record, Index + KE_FIRST_DEVICE_VECTOR);
+        for (PLIST_ENTRY Link = Record->Interrupts.Flink; Link != &Record->Interrupts;
+             Link = Link->Flink) {
+            Routine(CONTAINING_RECORD(Link, KINTERRUPT, Link), Context);
+        }
+        KiUnlockVector(Record, OldIrql);
+    }
+}

@@ -215,3 +215,15 @@ BOOLEAN NTAPI KeReadStateTimer(PKTIMER Timer)
 {
     return __atomic_load_n(&Timer->Header.SignalState, __ATOMIC_ACQUIRE) != 0;
 }
+
+VOID KiEnumerateTimers(KI_TIMER_ROUTINE *Routine, PVOID Context)
+{
+    const KIRQL OldIrql = KiLockDispatcher();
+    for (ULONG Bucket = 0; Bucket < KI_BUCKETS; Bucket += 1) {
+        const PLIST_ENTRY List = &KiTimerBuckets[Bucket];
+        for (PLIST_ENTRY Entry = List->Flink; Entry != List; Entry = Entry->Flink) {
+            Routine(KiTimerOf(Entry), Context);
+        }
+    }
+    KiReleaseLock(&KiDispatcherLock, OldIrql);
+}

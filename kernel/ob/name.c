@@ -440,10 +440,11 @@ PVOID ObpAllocateDirectory(VOID)
     return Directory;
 }
 
-PVOID ObpAllocateLink(PCUNICODE_STRING Target)
+PVOID ObpAllocateLink(PCUNICODE_STRING Target, const VOID *Maker)
 {
     POBP_LINK Link = ObAllocateObject(&ObpLinkType, sizeof(*Link) + Target->Length);
     if (Link != NULL) {
+        Link->Maker = Maker;
         Link->Length = Target->Length;
         RtlCopyMemory(Link->Target, Target->Buffer, Target->Length);
     }
@@ -464,9 +465,14 @@ static NTSTATUS ObpInsertForEver(PVOID Object, PCUNICODE_STRING Name)
     return Status;
 }
 
-NTSTATUS ObCreateSymbolicLink(PCUNICODE_STRING Name, PCUNICODE_STRING Target)
+NTSTATUS ObCreateSymbolicLink(PCUNICODE_STRING Name, PCUNICODE_STRING Target, const VOID *Maker)
 {
-    return ObpInsertForEver(ObpAllocateLink(Target), Name);
+    return ObpInsertForEver(ObpAllocateLink(Target, Maker), Name);
+}
+
+const VOID *ObLinkMaker(PVOID Object)
+{
+    return ObTypeOf(Object) == &ObpLinkType ? ((const OBP_LINK *)Object)->Maker : NULL;
 }
 
 NTSTATUS ObDeleteSymbolicLink(PCUNICODE_STRING Name)
@@ -547,7 +553,7 @@ VOID ObInitSystem(VOID)
         Status = ObpInsertForEver(ObpAllocateDirectory(), &ObpFirstDirectories[Row]);
     }
     for (ULONG Row = 0; Row < ARRAYSIZE(ObpFirstLinks) && NT_SUCCESS(Status); Row += 1) {
-        Status = ObCreateSymbolicLink(&ObpFirstLinks[Row].Name, &ObpFirstLinks[Row].Target);
+        Status = ObCreateSymbolicLink(&ObpFirstLinks[Row].Name, &ObpFirstLinks[Row].Target, NULL);
     }
     if (!NT_SUCCESS(Status)) {
         DbgPrint("ob: the first directories could not be made: status 0x%08x\n", Status);

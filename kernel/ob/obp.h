@@ -29,7 +29,8 @@ typedef struct _OBP_DIRECTORY {
 } OBP_DIRECTORY, *POBP_DIRECTORY;
 
 typedef struct _OBP_LINK {
-    USHORT Length; // of the target, in bytes
+    const VOID *Maker; // an address in the code that asked for it, or NULL
+    USHORT Length;     // of the target, in bytes
     WCHAR Target[];
 } OBP_LINK, *POBP_LINK;
 
@@ -37,7 +38,8 @@ extern OBJECT_TYPE ObpDirectoryType;
 extern OBJECT_TYPE ObpLinkType;
 
 // A new link or directory, not named yet. NULL: no pool.
-_Must_inspect_result_ PVOID ObpAllocateLink(_In_ PCUNICODE_STRING Target);
+_Must_inspect_result_ PVOID ObpAllocateLink(_In_ PCUNICODE_STRING Target,
+                                            _In_opt_ const VOID *Maker);
 _Must_inspect_result_ PVOID ObpAllocateDirectory(VOID);
 
 // How a new object's name behaves: it goes with the last handle, or it keeps a reference.

@@ -144,7 +144,7 @@ NTSTATUS NTAPI ZwCreateSymbolicLinkObject(PHANDLE LinkHandle, ACCESS_MASK Desire
                                           POBJECT_ATTRIBUTES ObjectAttributes,
                                           PUNICODE_STRING LinkTarget)
 {
-    PVOID Link = ObpAllocateLink(LinkTarget);
+    PVOID Link = ObpAllocateLink(LinkTarget, __builtin_return_address(0));
     return Link == NULL ? STATUS_INSUFFICIENT_RESOURCES
                         : ObInsertAndOpen(Link, ObjectAttributes, DesiredAccess, LinkHandle);
 }

@@ -2,6 +2,7 @@
 // where, with which rights, and that no frame has two cache types.
 #include "kernel/inc/ke.h"
 #include "kernel/inc/kearch.h"
+#include "kernel/inc/ldr.h"
 #include "tests/kernel/reference.h"
 #include "tests/kernel/tests.h"
 
@@ -32,9 +33,11 @@ typedef struct _RIGHTS_COUNT {
     ULONG64 OutsideImageExecutableCount;
 } RIGHTS_COUNT;
 
+// The kernel's image, or a driver's.
 static BOOLEAN IsInImage(const VOID *Va)
 {
-    return (const UCHAR *)Va >= KiTextStart && (const UCHAR *)Va < KiDataEnd;
+    return ((const UCHAR *)Va >= KiTextStart && (const UCHAR *)Va < KiDataEnd) ||
+           LdrFindImage((ULONG_PTR)Va) != NULL;
 }
 
 static VOID CountRights(const VOID *Va, const REF_WALK *Leaf, PVOID Context)
@@ -71,7 +74,7 @@ static VOID NothingIsForUsers(VOID)
     KT_EQUAL(Count.LowerHalfCount, 0);
 }
 
-static VOID OnlyTheImageIsExecutable(VOID)
+static VOID OnlyImagesAreExecutable(VOID)
 {
     const RIGHTS_COUNT Count = CountAllRights();
     KT_EQUAL(Count.ExecutableDirectMapCount, 0);
@@ -401,7 +404,7 @@ static VOID PhysicalAddressesWorkAtHighLevel(VOID)
 static const KT_TEST Tests[] = {
     {"no page is writable and executable", NothingIsWritableAndExecutable},
     {"no page is for user mode, the lower half is empty", NothingIsForUsers},
-    {"nothing but kernel text is executable", OnlyTheImageIsExecutable},
+    {"nothing but images is executable", OnlyImagesAreExecutable},
     {"text is r-x, read-only data r--, data rw-", ImageSectionsHaveTheirRights},
     {"kernel text faults on write", KernelTextFaultsOnWrite},
     {"the direct map shows RAM, all at its place, and nothing else", DirectMapCoversOnlyRam},

@@ -1,0 +1,333 @@
+// Services: what can become a driver.
+//
+// A boot module is a file beside the kernel; its arguments are hardware ids ("PCI\VEN_8086&DEV_100E",
+// "PCI\CC_010802") and words:
+//
+//   demand         only IoLoadDriver loads it
+//   lowerfilter    it stands below the function driver of each device that its ids name
+//   upperfilter    above it
+//
+// A module without ids is loaded at the start: if it has an AddDevice routine, it gets a device of the
+// root's, else it is a legacy driver, whose DriverEntry makes its devices.
+//
+// A driver that does not load or initialize is told of in words, and the kernel goes on without it.
+#include "kernel/io/pnp.h"
+
+extern DRIVER_INITIALIZE NvmeDriverEntry;
+extern DRIVER_INITIALIZE E1000DriverEntry;
+
+// Named by linker.ld: where the code of each driver lies.
+extern const UCHAR KiNvmeTextStart[], KiNvmeTextEnd[], KiE1000TextStart[], KiE1000TextEnd[];
+
+typedef struct _IOP_LINKED_DRIVER {
+    PCSTR Name;
+    PCSTR OwnerName; // of its code, in reports
+    const UCHAR *Start;
+    const UCHAR *End;
+    PDRIVER_INITIALIZE DriverEntry;
+    PCSTR Arguments;
+} IOP_LINKED_DRIVER;
+
+static const IOP_LINKED_DRIVER IopLinkedDrivers[] = {
+    {"nvme", "driver nvme", KiNvmeTextStart, KiNvmeTextEnd, NvmeDriverEntry, "PCI\\CC_010802"},
+    {"e1000", "driver e1000", KiE1000TextStart, KiE1000TextEnd, E1000DriverEntry,
+     "PCI\\VEN_8086&DEV_100E"},
+};
+
+#define IOP_MAXIMUM_SERVICES (LOADER_MAXIMUM_MODULES + ARRAYSIZE(IopLinkedDrivers))
+
+static IOP_SERVICE IopServices[IOP_MAXIMUM_SERVICES];
+static ULONG IopServiceCount;
+
+PIOP_SERVICE IopNextService(const IOP_SERVICE *Previous)
+{
+    const ULONG Next = Previous == NULL ? 0 : (ULONG)(Previous - IopServices) + 1;
+    return Next < IopServiceCount ? &IopServices[Next] : NULL;
+}
+
+static CHAR IopUpcaseAscii(CHAR Character)
+{
+    return Character >= 'a' && Character <= 'z' ? (CHAR)(Character - 0x20) : Character;
+}
+
+static BOOLEAN IopNamesEqual(PCSTR A, PCSTR B)
+{
+    while (*A != 0 && IopUpcaseAscii(*A) == IopUpcaseAscii(*B)) {
+        A += 1;
+        B += 1;
+    }
+    return IopUpcaseAscii(*A) == IopUpcaseAscii(*B);
+}
+
+PIOP_SERVICE IopFindService(PCSTR Name)
+{
+    for (ULONG Index = 0; Index < IopServiceCount; Index += 1) {
+        if (IopNamesEqual(IopServices[Index].Name, Name)) {
+            return &IopServices[Index];
+        }
+    }
+    return NULL;
+}
+
+//
+// Arguments.
+//
+
+// The word that begins at *Cursor, cut off; its length in *Length. NULL: no more.
+static PCSTR IopNextWord(PCSTR *Cursor, ULONG *Length)
+{
+    PCSTR Word = *Cursor;
+    while (*Word == ' ') {
+        Word += 1;
+    }
+    *Length = 0;
+    while (Word[*Length] != ' ' && Word[*Length] != 0) {
+        *Length += 1;
+    }
+    *Cursor = Word + *Length;
+    return *Length != 0 ? Word : NULL;
+}
+
+static BOOLEAN IopWordIs(PCSTR Word, ULONG Length, PCSTR Text)
+{
+    return RtlStringLength(Text) == Length && RtlStringStartsWith(Word, Text);
+}
+
+static BOOLEAN IopWordIsId(PCSTR Word, ULONG Length, PCWSTR Id)
+{
+    for (ULONG Index = 0; Index < Length; Index += 1) {
+        if (ObUpcase((UCHAR)Word[Index]) != ObUpcase(Id[Index])) {
+            return FALSE;
+        }
+    }
+    return Id[Length] == 0;
+}
+
+BOOLEAN IopServiceMatches(const IOP_SERVICE *Service, PCWSTR Id)
+{
+    PCSTR Cursor = Service->Arguments;
+    ULONG Length;
+    for (PCSTR Word = IopNextWord(&Cursor, &Length); Word != NULL;
+         Word = IopNextWord(&Cursor, &Length)) {
+        if (IopWordIsId(Word, Length, Id)) {
+            return TRUE;
+        }
+    }
+    return FALSE;
+}
+
+static VOID IopReadArguments(PIOP_SERVICE Service)
+{
+    PCSTR Cursor = Service->Arguments;
+    ULONG Length;
+    for (PCSTR Word = IopNextWord(&Cursor, &Length); Word != NULL;
+         Word = IopNextWord(&Cursor, &Length)) {
+        if (IopWordIs(Word, Length, "demand")) {
+            Service->IsDemand = TRUE;
+        } else if (IopWordIs(Word, Length, "lowerfilter")) {
+            Service->Role = IopLowerFilter;
+        } else if (IopWordIs(Word, Length, "upperfilter")) {
+            Service->Role = IopUpperFilter;
+        } else {
+            Service->HasIds = TRUE;
+        }
+    }
+}
+
+static VOID IopAddService(PCSTR Name, PCSTR Arguments, const LOADER_MODULE *Module,
+                          const IOP_LINKED_DRIVER *Linked)
+{
+    PIOP_SERVICE Service = &IopServices[IopServiceCount++];
+    RtlCopyString(Service->Name, sizeof(Service->Name), Name);
+    const SIZE_T Length = RtlStringLength(Service->Name);
+    if (Length > 4 && IopNamesEqual(Service->Name + Length - 4, ".sys")) {
+        Service->Name[Length - 4] = 0;
+    }
+    Service->Module = Module;
+    Service->Linked = Linked;
+    Service->Arguments = Arguments;
+    IopReadArguments(Service);
+}
+
+// Modules that are no drivers are somebody else's.
+static BOOLEAN IopIsDriverFile(PCSTR Name)
+{
+    const SIZE_T Length = RtlStringLength(Name);
+    return Length > 4 && IopNamesEqual(Name + Length - 4, ".sys");
+}
+
+VOID IopFindServices(const LOADER_BLOCK *LoaderBlock)
+{
+    for (ULONG Index = 0; Index < LoaderBlock->ModuleCount; Index += 1) {
+        const LOADER_MODULE *Module = &LoaderBlock->Modules[Index];
+        if (IopIsDriverFile(Module->Name)) {
+            IopAddService(Module->Name, Module->Arguments, Module, NULL);
+        }
+    }
+    // A module of the same name takes the place of what is linked in.
+    for (ULONG Row = 0; Row < ARRAYSIZE(IopLinkedDrivers); Row += 1) {
+        if (IopFindService(IopLinkedDrivers[Row].Name) == NULL) {
+            IopAddService(IopLinkedDrivers[Row].Name, IopLinkedDrivers[Row].Arguments, NULL,
+                          &IopLinkedDrivers[Row]);
+        }
+    }
+}
+
+//
+// Loading.
+//
+
+#define IOP_SERVICES_KEY "\\Registry\\Machine\\System\\CurrentControlSet\\Services\\"
+
+typedef struct _IOP_NAME {
+    UNICODE_STRING String;
+    WCHAR Buffer[sizeof(IOP_SERVICES_KEY) + IOP_SERVICE_NAME_BYTES];
+} IOP_NAME, *PIOP_NAME;
+
+static VOID IopMakeName(PIOP_NAME Name, PCSTR Prefix, PCSTR Rest)
+{
+    CHAR Text[ARRAYSIZE(Name->Buffer)];
+    const SIZE_T Length = RtlFormatBuffer(Text, sizeof(Text), "%s%s", Prefix, Rest);
+    for (SIZE_T Index = 0; Index <= Length; Index += 1) {
+        Name->Buffer[Index] = (UCHAR)Text[Index];
+    }
+    Name->String = (UNICODE_STRING){(USHORT)(Length * sizeof(WCHAR)),
+                                    (USHORT)((Length + 1) * sizeof(WCHAR)), Name->Buffer};
+}
+
+// The module's file, copied to where it can be read.
+static NTSTATUS IopLoadModule(const LOADER_MODULE *Module, PLDR_IMAGE *Image)
+{
+    MM_COPY_ADDRESS Source;
+    SIZE_T Copied = 0;
+    PVOID File = Module->ByteCount != 0
+                     ? ExAllocatePool2(POOL_FLAG_NON_PAGED | POOL_FLAG_UNINITIALIZED,
+                                       Module->ByteCount, IOP_TAG)
+                     : NULL;
+    if (File == NULL) {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    Source.PhysicalAddress.QuadPart = (LONGLONG)Module->BaseAddress;
+    NTSTATUS Status =
+        MmCopyMemory(File, Source, Module->ByteCount, MM_COPY_MEMORY_PHYSICAL, &Copied);
+    if (NT_SUCCESS(Status)) {
+        Status = LdrLoadImage(File, Module->ByteCount, Module->Name, Image);
+    }
+    ExFreePoolWithTag(File, IOP_TAG);
+    return Status;
+}
+
+static VOID IopUnloadImage(PIOP_SERVICE Service)
+{
+    if (Service->Image != NULL) {
+        PLDR_IMAGE Image = Service->Image;
+        Service->Image = NULL;
+        LdrUnloadImage(Image);
+    }
+}
+
+// After DriverEntry, which need not do it: legacy drivers don't.
+static VOID IopFinishInitializing(PDRIVER_OBJECT Driver)
+{
+    for (PDEVICE_OBJECT Device = Driver->DeviceObject; Device != NULL;
+         Device = Device->NextDevice) {
+        Device->Flags &= ~(ULONG)DO_DEVICE_INITIALIZING;
+    }
+}
+
+static VOID IopDescribeCode(PIOP_SERVICE Service)
+{
+    const PDRIVER_OBJECT Driver = Service->Driver;
+    if (Service->Linked != NULL) {
+        const ULONG CodeBytes = (ULONG)(Service->Linked->End - Service->Linked->Start);
+        KiRegisterCode(Service->Linked->OwnerName, (ULONG_PTR)Service->Linked->Start, CodeBytes,
+                       TRUE);
+        Driver->DriverStart = (PVOID)(ULONG_PTR)Service->Linked->Start;
+        Driver->DriverSize = CodeBytes;
+        Driver->DriverInit = Service->Linked->DriverEntry;
+    } else {
+        Driver->DriverStart = (PVOID)Service->Image->Base;
+        Driver->DriverSize = (ULONG)Service->Image->ByteCount;
+        Driver->DriverSection = Service->Image;
+        Driver->DriverInit = (PDRIVER_INITIALIZE)Service->Image->EntryPoint;
+    }
+}
+
+static NTSTATUS IopInitializeService(PIOP_SERVICE Service)
+{
+    IOP_NAME Name;
+    IopMakeName(&Name, "\\Driver\\", Service->Name);
+    Service->Driver = IopCreateDriver(&Name.String);
+    if (Service->Driver == NULL) {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    IopDescribeCode(Service);
+    if (Service->Driver->DriverInit == NULL) {
+        return STATUS_DRIVER_ENTRYPOINT_NOT_FOUND;
+    }
+    IopMakeName(&Name, IOP_SERVICES_KEY, Service->Name);
+    const NTSTATUS Status = Service->Driver->DriverInit(Service->Driver, &Name.String);
+    if (NT_SUCCESS(Status)) {
+        IopFinishInitializing(Service->Driver);
+        if (Service->Image != NULL) {
+            LdrDiscardInitSections(Service->Image);
+        }
+    }
+    return Status;
+}
+
+PCSTR IopOwnerName(const IOP_SERVICE *Service)
+{
+    return Service->Linked != NULL ? Service->Linked->OwnerName : Service->Image->Name;
+}
+
+// Deletes a driver whose devices are gone; the verifier has a look at what it has left behind.
+static VOID IopForgetDriver(PIOP_SERVICE Service)
+{
+    if (Service->Driver != NULL) {
+        IopReportLeaks(Service);
+        IopDeleteDriver(Service->Driver);
+        Service->Driver = NULL;
+    }
+    IopUnloadImage(Service);
+}
+
+NTSTATUS IopLoadService(PIOP_SERVICE Service)
+{
+    NTSTATUS Status = STATUS_SUCCESS;
+    if (Service->Driver != NULL) {
+        return STATUS_SUCCESS;
+    }
+    if (Service->Module != NULL) {
+        Status = IopLoadModule(Service->Module, &Service->Image);
+    }
+    if (NT_SUCCESS(Status)) {
+        Status = IopInitializeService(Service);
+    }
+    Service->IsBroken = !NT_SUCCESS(Status);
+    if (!NT_SUCCESS(Status)) {
+        DbgPrint("io: driver %s does not start: status 0x%08x\n", Service->Name, Status);
+        IopForgetDriver(Service);
+    }
+    return Status;
+}
+
+NTSTATUS IopUnloadService(PIOP_SERVICE Service)
+{
+    const PDRIVER_OBJECT Driver = Service->Driver;
+    if (Driver == NULL) {
+        return STATUS_OBJECT_NAME_NOT_FOUND;
+    }
+    const BOOLEAN IsPnp = Driver->DriverExtension->AddDevice != NULL;
+    if ((IsPnp && Driver->DeviceObject != NULL) || Driver->DriverUnload == NULL) {
+        return STATUS_INVALID_DEVICE_REQUEST;
+    }
+    Driver->DriverUnload(Driver);
+    if (Driver->DeviceObject != NULL) {
+        DbgPrint("io: driver %s has left devices behind, and stays in memory with them\n",
+                 Service->Name);
+        return STATUS_INVALID_DEVICE_REQUEST;
+    }
+    IopForgetDriver(Service);
+    return STATUS_SUCCESS;
+}
