@@ -8,7 +8,7 @@
 
 C_ASSERT(MM_KERNEL_STACK_BYTES % PAGE_SIZE == 0);
 
-PVOID MmCreateKernelStack(PVOID Caller)
+static PVOID MiCreateStack(PVOID Caller)
 {
     const MI_BLOCK Block = {
         .Kind = MiBlockStack,
@@ -24,6 +24,15 @@ PVOID MmCreateKernelStack(PVOID Caller)
     const PVOID Va = MiCreateBlock(&Block, FirstPfn);
     if (Va == NULL) {
         MiFreeFrameChain(FirstPfn);
+    }
+    return Va;
+}
+
+PVOID MmCreateKernelStack(PVOID Caller)
+{
+    const PVOID Va = MiCreateStack(Caller);
+    if (Va == NULL) {
+        MiRefusePlain(__func__, MiReasonResources);
         return NULL;
     }
     return (PUCHAR)Va + MM_KERNEL_STACK_BYTES;

@@ -19,10 +19,10 @@
                 Apply(mdlmap) Apply(mdlpages) Apply(reserve) Apply(query) Apply(misuse)            \
                     Apply(failure) Apply(verify) Apply(watch) Apply(dhcp) Apply(nvme)              \
                         Apply(handoff) Apply(exception) Apply(lock) Apply(mdlpart)                 \
-                            Apply(mdlprotect) Apply(contiguous) Apply(noncached) Apply(quarantine) \
-                                Apply(copy) Apply(mtrr) Apply(branches) Apply(damage) Apply(paths) \
-                                    Apply(owners) Apply(imagememory) Apply(crt) Apply(rtlstring)   \
-                                        Apply(corpus) Apply(model)
+                            Apply(mdlprotect) Apply(contiguous) Apply(noncached) Apply(stack)      \
+                                Apply(quarantine) Apply(copy) Apply(mtrr) Apply(branches)          \
+                                    Apply(damage) Apply(paths) Apply(owners) Apply(imagememory)    \
+                                        Apply(crt) Apply(rtlstring) Apply(corpus) Apply(model)
 
 #define DECLARE_SUITE(Name) extern const HOST_SUITE HostSuite_##Name;
 SUITES(DECLARE_SUITE)

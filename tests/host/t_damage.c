@@ -155,6 +155,18 @@ static VOID Damage_to_the_kernel_image_is_seen(VOID)
     CHECK_DAMAGE(*Pte, EntryFor(Pte, MiArchMakeLeaf(Level, Pfn, Wrong)), "T4");
 }
 
+static VOID Damage_to_the_shared_page_is_seen(VOID)
+{
+    static const MI_PROTECTION Wrong = {MiAccessReadWrite, MiCacheWriteBack};
+    static const MI_PROTECTION Right = {MiAccessRead, MiCacheWriteBack};
+    ULONG Level;
+    MmMapSharedData((PVOID)(MiArchLayout[MiRegionKernelImage].BaseVa + FAKE_KERNEL_PA));
+    const PMMPTE Pte = MiFindPte(MiArchLayout[MiRegionSharedData].BaseVa, &Level);
+    const PFN_NUMBER Pfn = MiArchPtePfn(MiArchLoadPte(Pte), Level);
+    CHECK_DAMAGE(*Pte, EntryFor(Pte, MiArchMakeLeaf(Level, Pfn, Wrong)), "T4");
+    CHECK_DAMAGE(*Pte, EntryFor(Pte, MiArchMakeLeaf(Level, MiFirstFreePfn(), Right)), "T4");
+}
+
 static VOID A_pool_address_that_leads_elsewhere_is_seen(VOID)
 {
     const PVOID Block = ExAllocatePool2(POOL_FLAG_NON_PAGED, 3 * PAGE_SIZE, TAG);
@@ -281,6 +293,7 @@ static const HOST_TEST Tests[] = {
     HOST_ROW(A_mapping_that_did_not_ask_for_execution_is_seen, "T4", &FakeMachineMax),
     HOST_ROW(Damage_to_the_direct_map_is_seen, "C2", &FakeMachineMax),
     HOST_ROW(Damage_to_the_kernel_image_is_seen, "T4", &FakeMachineMax),
+    HOST_ROW(Damage_to_the_shared_page_is_seen, "T4", &FakeMachineMax),
     HOST_ROW(A_pool_address_that_leads_elsewhere_is_seen, "T4", &FakeMachineMax),
     HOST_ROW(Damage_to_the_list_of_free_frames_is_seen, "F2", &FakeMachineMax),
     HOST_ROW(A_lock_that_no_MDL_has_taken_is_seen, "L1", &FakeMachineMax),

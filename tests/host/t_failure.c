@@ -426,6 +426,20 @@ static VOID Non_cached_memory_leaves_nothing_when_an_allocation_fails(VOID)
     FailAndLookAtAddresses(AllocateNonCached);
 }
 
+static BOOLEAN CreateStack(VOID)
+{
+    const PVOID Stack = MmCreateKernelStack(NULL);
+    if (Stack != NULL) {
+        MmDeleteKernelStack(Stack);
+    }
+    return Stack != NULL;
+}
+
+static VOID A_stack_leaves_nothing_when_an_allocation_fails(VOID)
+{
+    FailAndLookAtAddresses(CreateStack);
+}
+
 static BOOLEAN AllocateAdjacentPages(VOID)
 {
     const PMDL Mdl = MmAllocatePagesForMdlEx(
@@ -488,7 +502,8 @@ static VOID Every_routine_leaves_nothing_when_every_kth_allocation_fails(VOID)
                                                 AllocatePages,      Reserve,
                                                 ClaimAndPlace,      AllocatePool,
                                                 AllocateContiguous, AllocateExecutable,
-                                                AllocateNonCached,  AllocateAdjacentPages};
+                                                AllocateNonCached,  AllocateAdjacentPages,
+                                                CreateStack};
     BlockType = MmNonCached;
     PoolBytes = 3 * PAGE_SIZE;
     for (ULONG Interval = 1; Interval < 30; Interval += 1) {
@@ -571,6 +586,7 @@ static const HOST_TEST Tests[] = {
              "contract 8.1.9, 8.1.10", &FakeMachineMax),
     HOST_ROW(Non_cached_memory_leaves_nothing_when_an_allocation_fails, "contract 8.2.2",
              &FakeMachineMax),
+    HOST_ROW(A_stack_leaves_nothing_when_an_allocation_fails, "mm.h", &FakeMachineMax),
     HOST_ROW(AllocatePagesForMdl_in_large_pieces_leaves_nothing_when_an_allocation_fails,
              "contract 7.1.10", &FakeMachineMax),
     HOST_ROW(Every_kth_allocation_fails_or_just_the_nth, "contract 14.8", &FakeMachineMax),

@@ -1117,6 +1117,205 @@ static VOID AcquireLockAtHighLevel(VOID)
 }
 
 //
+// The dispatcher.
+//
+
+static KEVENT NeverSignalled;
+
+static VOID WaitAtDispatch(VOID)
+{
+    KIRQL OldIrql;
+    KeInitializeEvent(&NeverSignalled, NotificationEvent, FALSE);
+    AnnouncePointer(1, KeGetCurrentThread());
+    KeRaiseIrql(DISPATCH_LEVEL, &OldIrql);
+    KeWaitForSingleObject(&NeverSignalled, Executive, KernelMode, FALSE, NULL);
+}
+
+static VOID DelayAtDispatch(VOID)
+{
+    KIRQL OldIrql;
+    LARGE_INTEGER Interval = {.QuadPart = -10000};
+    AnnouncePointer(1, KeGetCurrentThread());
+    KeRaiseIrql(DISPATCH_LEVEL, &OldIrql);
+    KeDelayExecutionThread(KernelMode, FALSE, &Interval);
+}
+
+static VOID NTAPI WaitInDpc(PKDPC Dpc, PVOID Context, PVOID Argument1, PVOID Argument2)
+{
+    UNREFERENCED_PARAMETER(Dpc);
+    UNREFERENCED_PARAMETER(Argument1);
+    UNREFERENCED_PARAMETER(Argument2);
+    KeWaitForSingleObject(Context, Executive, KernelMode, FALSE, NULL);
+}
+
+static VOID RunDpc(PKDEFERRED_ROUTINE Routine)
+{
+    static KDPC Dpc;
+    KeInitializeEvent(&NeverSignalled, NotificationEvent, FALSE);
+    KeInitializeDpc(&Dpc, Routine, &NeverSignalled);
+    KeInsertQueueDpc(&Dpc, NULL, NULL);
+}
+
+static VOID WaitInADpc(VOID)
+{
+    AnnouncePointer(1, KeGetCurrentThread());
+    RunDpc(WaitInDpc);
+}
+
+static VOID NTAPI LowerInDpc(PKDPC Dpc, PVOID Context, PVOID Argument1, PVOID Argument2)
+{
+    UNREFERENCED_PARAMETER(Dpc);
+    UNREFERENCED_PARAMETER(Context);
+    UNREFERENCED_PARAMETER(Argument1);
+    UNREFERENCED_PARAMETER(Argument2);
+    KeLowerIrql(PASSIVE_LEVEL);
+}
+
+static VOID ReturnFromADpcAtAnotherIrql(VOID)
+{
+    AnnouncePointer(3, (PVOID)LowerInDpc);
+    RunDpc(LowerInDpc);
+}
+
+static FAST_MUTEX FastMutex;
+
+static VOID AcquireFastMutexTwice(VOID)
+{
+    ExInitializeFastMutex(&FastMutex);
+    AnnouncePointer(1, &FastMutex);
+    AnnouncePointer(2, KeGetCurrentThread());
+    ExAcquireFastMutex(&FastMutex);
+    ExAcquireFastMutex(&FastMutex);
+}
+
+static VOID ReleaseFreeFastMutex(VOID)
+{
+    ExInitializeFastMutex(&FastMutex);
+    AnnouncePointer(1, KeGetCurrentThread());
+    AnnouncePointer(3, &FastMutex);
+    ExReleaseFastMutex(&FastMutex);
+}
+
+static VOID AcquireFastMutexAtDispatch(VOID)
+{
+    KIRQL OldIrql;
+    ExInitializeFastMutex(&FastMutex);
+    KeRaiseIrql(DISPATCH_LEVEL, &OldIrql);
+    ExAcquireFastMutex(&FastMutex);
+}
+
+static VOID ReleaseForeignMutex(VOID)
+{
+    static KMUTEX Mutex;
+    KeInitializeMutex(&Mutex, 0);
+    KeReleaseMutex(&Mutex, FALSE);
+}
+
+static VOID LeaveRegionThatWasNotEntered(VOID)
+{
+    KeLeaveCriticalRegion();
+}
+
+static VOID WaitForTooManyObjects(VOID)
+{
+    PVOID Objects[THREAD_WAIT_OBJECTS + 1];
+    KeInitializeEvent(&NeverSignalled, NotificationEvent, FALSE);
+    for (ULONG Index = 0; Index < ARRAYSIZE(Objects); Index += 1) {
+        Objects[Index] = &NeverSignalled;
+    }
+    KeWaitForMultipleObjects(ARRAYSIZE(Objects), Objects, WaitAny, Executive, KernelMode, FALSE,
+                             NULL, NULL);
+}
+
+static VOID WaitForWhatIsNoObject(VOID)
+{
+    static ULONG64 Something[8] = {0xFF};
+    KeWaitForSingleObject(Something, Executive, KernelMode, FALSE, NULL);
+}
+
+static VOID EndThreadAs(PKSTART_ROUTINE Routine)
+{
+    HANDLE Handle;
+    LARGE_INTEGER Interval = {.QuadPart = -1000000};
+    PsCreateSystemThread(&Handle, 0, NULL, NULL, NULL, Routine, NULL);
+    KeDelayExecutionThread(KernelMode, FALSE, &Interval);
+}
+
+static VOID NTAPI EndAtDispatch(PVOID Context)
+{
+    KIRQL OldIrql;
+    UNREFERENCED_PARAMETER(Context);
+    KeRaiseIrql(DISPATCH_LEVEL, &OldIrql);
+}
+
+static VOID EndAThreadAtDispatch(VOID)
+{
+    EndThreadAs(EndAtDispatch);
+}
+
+static VOID NTAPI EndInARegion(PVOID Context)
+{
+    UNREFERENCED_PARAMETER(Context);
+    KeEnterCriticalRegion();
+}
+
+static VOID EndAThreadInACriticalRegion(VOID)
+{
+    EndThreadAs(EndInARegion);
+}
+
+static VOID NTAPI UseUpStack(PVOID Context)
+{
+    UNREFERENCED_PARAMETER(Context);
+    KtOverflowStack();
+}
+
+static VOID OverflowTheStackOfAThread(VOID)
+{
+    EndThreadAs(UseUpStack);
+}
+
+static VOID NTAPI RaiseInThread(PVOID Context)
+{
+    UNREFERENCED_PARAMETER(Context);
+    ExRaiseAccessViolation();
+}
+
+static VOID RaiseInAThread(VOID)
+{
+    EndThreadAs(RaiseInThread);
+}
+
+static KSPIN_LOCK PlainLock;
+
+static VOID AcquireSpinLockTwice(VOID)
+{
+    AnnouncePointer(1, &PlainLock);
+    (VOID) !KeAcquireSpinLockRaiseToDpc(&PlainLock);
+    KeAcquireSpinLockAtDpcLevel(&PlainLock);
+}
+
+static VOID AcquireQueuedSpinLockTwice(VOID)
+{
+    KLOCK_QUEUE_HANDLE Handles[2];
+    AnnouncePointer(1, &PlainLock);
+    KeAcquireInStackQueuedSpinLock(&PlainLock, &Handles[0]);
+    KeAcquireInStackQueuedSpinLock(&PlainLock, &Handles[1]);
+}
+
+static VOID ReleaseFreeSpinLock(VOID)
+{
+    AnnouncePointer(1, &PlainLock);
+    KeReleaseSpinLock(&PlainLock, PASSIVE_LEVEL);
+}
+
+static VOID AcquireSpinLockAtPassive(VOID)
+{
+    AnnouncePointer(1, &PlainLock);
+    KeAcquireSpinLockAtDpcLevel(&PlainLock);
+}
+
+//
 // Interrupts: what is raised inside stays inside, and routines come back at the IRQL at which they
 // were called. The processor interrupts itself with a vector that no device has.
 //
@@ -1316,6 +1515,25 @@ static const MISUSE_TEST Tests[] = {
     MISUSE(ReleaseFreeLock),
     MISUSE(AcquireLocksInWrongOrder),
     MISUSE(AcquireLockAtHighLevel),
+    MISUSE(WaitAtDispatch),
+    MISUSE(DelayAtDispatch),
+    MISUSE(WaitInADpc),
+    MISUSE(ReturnFromADpcAtAnotherIrql),
+    MISUSE(AcquireFastMutexTwice),
+    MISUSE(ReleaseFreeFastMutex),
+    MISUSE(AcquireFastMutexAtDispatch),
+    MISUSE(ReleaseForeignMutex),
+    MISUSE(LeaveRegionThatWasNotEntered),
+    MISUSE(WaitForTooManyObjects),
+    MISUSE(WaitForWhatIsNoObject),
+    MISUSE(EndAThreadAtDispatch),
+    MISUSE(EndAThreadInACriticalRegion),
+    MISUSE(OverflowTheStackOfAThread),
+    MISUSE(RaiseInAThread),
+    MISUSE(AcquireSpinLockTwice),
+    MISUSE(AcquireQueuedSpinLockTwice),
+    MISUSE(ReleaseFreeSpinLock),
+    MISUSE(AcquireSpinLockAtPassive),
     MISUSE(RaiseInDpc),
     MISUSE(RaiseInInterrupt),
     MISUSE(InterruptLeavesIrqlRaised),

@@ -25,6 +25,8 @@ ACCESS_VIOLATION = 0xFFFFFFFFC0000005
 IN_PAGE_ERROR = 0xFFFFFFFFC0000006
 DIVIDE_BY_ZERO = 0xFFFFFFFFC0000094
 DIRECT_MAP = 0xFFFF800000000000
+MUTANT_NOT_OWNED = 0xFFFFFFFFC0000046
+MINUS_ONE = 0xFFFFFFFFFFFFFFFF
 HIGH_LEVEL = 15
 DISPATCH_LEVEL = 2
 READ, WRITE, EXECUTE = 0, 2, 0x10  # 0x50, parameter 2
@@ -46,6 +48,7 @@ PAGE_FAULT = 0x50
 READ_ONLY = 0xBE
 NO_EXECUTE = 0xFC
 AT_IRQL = 0x0A
+SWITCH_FROM_DPC = 0xB8
 
 ROWS = (
     # MmUnmapIoSpace.
@@ -183,6 +186,27 @@ ROWS = (
     ("ReleaseFreeLock", 0x10, ANNOUNCED, 0, 0, 0),
     ("AcquireLocksInWrongOrder", 0x1E, ASSERTION_FAILURE, ANY, ANY, ANY),
     ("AcquireLockAtHighLevel", AT_IRQL, ANNOUNCED, HIGH_LEVEL, 0, 0),
+
+    # The dispatcher.
+    ("WaitAtDispatch", SWITCH_FROM_DPC, ANNOUNCED, 0, ANY, ANY),
+    ("DelayAtDispatch", SWITCH_FROM_DPC, ANNOUNCED, 0, ANY, ANY),
+    ("WaitInADpc", SWITCH_FROM_DPC, ANNOUNCED, 0, ANY, ANY),
+    ("ReturnFromADpcAtAnotherIrql", 0xC8, 0, DISPATCH_LEVEL, ANNOUNCED, 0),
+    ("AcquireFastMutexTwice", 0xBF, ANNOUNCED, ANNOUNCED, 0, 0),
+    ("ReleaseFreeFastMutex", 0x11, ANNOUNCED, 0, ANNOUNCED, 0),
+    ("AcquireFastMutexAtDispatch", AT_IRQL, 0, DISPATCH_LEVEL, 0, 0),
+    ("ReleaseForeignMutex", UNHANDLED, MUTANT_NOT_OWNED, ANY, 0, 0),
+    ("LeaveRegionThatWasNotEntered", 0x01, 0, 0, 0, 0),
+    ("WaitForTooManyObjects", 0x0C, 4, 0, 0, 0),
+    ("WaitForWhatIsNoObject", UNHANDLED, ASSERTION_FAILURE, ANY, ANY, 0),
+    ("EndAThreadAtDispatch", 0x20, 0, 0, DISPATCH_LEVEL, 0),
+    ("EndAThreadInACriticalRegion", 0x20, 0, MINUS_ONE, 0, 0),
+    ("OverflowTheStackOfAThread", 0x7F, DOUBLE_FAULT, 0, ANY, 0),
+    ("RaiseInAThread", UNHANDLED, ACCESS_VIOLATION, ANY, 0, 0),
+    ("AcquireSpinLockTwice", 0x0F, ANNOUNCED, 0, 0, ANY),
+    ("AcquireQueuedSpinLockTwice", 0x0F, ANNOUNCED, 0, 0, ANY),
+    ("ReleaseFreeSpinLock", 0x10, ANNOUNCED, 0, 0, ANY),
+    ("AcquireSpinLockAtPassive", 0x09, ANNOUNCED, 0, DISPATCH_LEVEL, ANY),
 
     # Interrupts.
     ("RaiseInDpc", UNHANDLED, IN_PAGE_ERROR, ANY, 0, 0),

@@ -101,7 +101,7 @@ NO_NETWORK = "this machine has no network card that the kernel can use"
 PLACED = ("16 KiB of memory, 64-bit, placed by this kernel", CHECKSUM, LEASE)
 
 # What the dump of every bug check shows: registers, and a stack of named functions.
-DUMP = (r"cr0 [0-9a-f]{8}  cr3 [0-9a-f]+", r"    0x[0-9a-f]{16} KiSystemStartup\+0x[0-9a-f]+")
+DUMP = (r"cr0 [0-9a-f]{8}  cr3 [0-9a-f]+", r"    0x[0-9a-f]{16} (KiSystemStartup|KiStartThread)\+0x[0-9a-f]+")
 FAULT_DUMP = (r"trap 14 \(page fault\), error code 0x[0-9a-f]+: [a-z ]+, the page",
               r"rax [0-9a-f]{16}  rbx [0-9a-f]{16}", r"translation of 0x[0-9a-f]{16}:",
               r"PML4 at 0x[0-9a-f]+: 0x[0-9a-f]{16}")
