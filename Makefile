@@ -27,7 +27,7 @@ LDFLAGS := -nostdlib -static -Wl,--build-id=none,-z,max-page-size=4096,-z,noexec
 
 SOURCES := $(wildcard boot/*.S boot/*.c arch/x64/*.S arch/x64/*.c arch/x64/mm/*.c kernel/*.c \
     kernel/*/*.c mm/*.c drivers/*/*.c tests/kernel/*.c tests/examples/*.c)
-OBJECTS := $(SOURCES:%=$(BUILD)/obj/%.o)
+OBJECTS := $(patsubst %,$(BUILD)/obj/%.o,$(filter-out drivers/edu/%,$(SOURCES)))
 EXPORTS := kernel/ldr/exports.txt
 EXPORT_TABLE := $(BUILD)/obj/exports.o
 EXPORT_LIBRARY := $(BUILD)/ntoskrnl.def

@@ -47,6 +47,7 @@ static const KT_SUITE *const KtSuites[] = {
     &KtLockSuite,
     &KtExceptionSuite,
     &KtStaleSuite,
+    &KtEduSuite,
     &KtE1000Suite,
     &KtNvmeSuite,
     &KtDiskSuite,

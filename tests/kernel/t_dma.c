@@ -1349,7 +1349,8 @@ static VOID APoolBlockInQuarantineIsNotUsedAgain(VOID)
 }
 
 //
-// A real device: QEMU's edu, which has 28 address bits and a buffer of its own. It has to be nobody's.
+// A real device: QEMU's edu, which has 28 address bits and a buffer of its own. Its driver, if there is
+// one, has nothing to do meanwhile.
 //
 
 #define EDU_DMA_SOURCE 0x80
@@ -1431,8 +1432,8 @@ static VOID CopyThroughEdu(PUCHAR Registers, PDMA_ADAPTER Adapter, PMDL Mdl)
 static VOID ARealDeviceMovesData(VOID)
 {
     const IO_PCI_FUNCTION *Edu = FindEdu();
-    if (Edu == NULL || Edu->DriverName != NULL) {
-        KT_SKIP("there is no edu device without a driver");
+    if (Edu == NULL) {
+        KT_SKIP("there is no edu device");
     }
     USHORT Command = PCI_ENABLE_MEMORY_SPACE | PCI_ENABLE_BUS_MASTER;
     PCI_SLOT_NUMBER Slot = {.u.bits.DeviceNumber = Edu->Device};

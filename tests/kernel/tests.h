@@ -68,6 +68,7 @@ extern const KT_SUITE KtMemoryTypesSuite;
 extern const KT_SUITE KtReserveSuite;
 extern const KT_SUITE KtStaleSuite;
 extern const KT_SUITE KtFailureSuite;
+extern const KT_SUITE KtEduSuite;
 extern const KT_SUITE KtE1000Suite;
 extern const KT_SUITE KtNvmeSuite;
 extern const KT_SUITE KtDiskSuite;

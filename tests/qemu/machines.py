@@ -122,6 +122,10 @@ def low_resources(when, level=0):
                    status=(PASSED, FAILED), patterns=(SOME_FAILED, NO_LEAKS, "^ok 1 verifier"))
 
 
+# The edu driver, by messages and by a line that two devices share.
+EDUS = ("-device", "edu", "-device", "edu")
+BY_MESSAGE = (NO_LEAKS, "^edu: started, with a message")
+BY_LINE = (NO_LEAKS, "^edu: started, with a line")
 EDU_MOVES = r"ok \d+ A real device of 28 address bits moves data out and back \[[0-9., ]+\]$"
 
 MACHINES = (
@@ -171,6 +175,17 @@ MACHINES = (
     *(Machine(f"q35-max-edu-{end}", ram="1G", devices=("-device", "edu"), floor=30,
               options=f"mode=test filter=dma dma={end}", patterns=(EDU_MOVES,))
       for end in ("identity", "bounce")),
+
+    Machine("q35-max-edu", devices=EDUS, options="mode=test filter=edu", floor=6,
+            patterns=BY_MESSAGE),
+    Machine("pc-qemu64-edu-verifier", machine="pc", cpu="qemu64", devices=EDUS, floor=6,
+            options="mode=test filter=edu verifier=1 dma=bounce", patterns=BY_MESSAGE),
+    Machine("q35-max-edu-intx-verifier", devices=EDUS, floor=6,
+            options="mode=test filter=edu verifier=1 intx", patterns=BY_LINE),
+    Machine("pc-max-edu-intx", machine="pc", devices=EDUS, floor=6,
+            options="mode=test filter=edu intx dma=bounce", patterns=BY_LINE),
+    # All devices by lines, where most of them share one.
+    Machine("q35-max-intx", devices=ALL_DEVICES + EDUS, options="mode=test intx", floor=SELF_TESTS),
 
     # The ISO, as users boot it.
     Machine("pc-max-iso", machine="pc", door="iso", floor=SELF_TESTS),
