@@ -633,10 +633,12 @@ static BOOLEAN KiApplyRow(const KI_ROW *Row, PCONTEXT Context)
     ULONG64 Registers[KI_REGISTER_COUNT];
     RtlCopyMemory(Registers, KiRegistersOf(Context), sizeof(Registers));
     ULONG64 Cfa;
-    // No rule for the return address marks the outermost frame.
     const KI_RULE_KIND ReturnKind = Row->Registers[COLUMN_RIP].Kind;
-    if (ReturnKind == RuleSame || ReturnKind == RuleUndefined ||
-        !KiComputeCfa(Row, Registers, &Cfa)) {
+    if (ReturnKind == RuleUndefined) {
+        Context->Rip = 0;
+        return FALSE;
+    }
+    if (ReturnKind == RuleSame || !KiComputeCfa(Row, Registers, &Cfa)) {
         return FALSE;
     }
     PULONG64 Targets = KiRegistersOf(Context);

@@ -3,14 +3,20 @@
 // Everything that may be damaged (stack, tables, code bytes) is read through probes, so the dump
 // comes to its end even when the crash took the stack with it.
 
+#include "arch/x64/unwind.h"
 #include "arch/x64/x64.h"
 
 #include "kernel/inc/ke.h"
 #include "mm/miarch.h"
 
 #define STACK_TRACE_MAX_LINES 24
+#define GUESSED_WORDS 256
+#define GUESSES 8
 #define SELECTOR_ERROR_EXTERNAL 1u
 #define SELECTOR_ERROR_IDT 2u
+
+// Named by linker.ld.
+extern const UCHAR KiImageStart[], KiTextStart[];
 
 typedef struct _KI_BIT_WORD {
     ULONG64 Bit;
@@ -111,20 +117,6 @@ static VOID KiPrintControlRegisters(VOID)
              X64ReadCr3(), X64ReadCr4(), KeArchReadMsr(MSR_EFER), KeArchReadMsr(MSR_GS_BASE));
 }
 
-typedef struct _KI_STACK_FRAME {
-    ULONG64 Caller; // its frame
-    ULONG64 ReturnAddress;
-} KI_STACK_FRAME;
-
-// At [rbp] lies the caller's rbp, at [rbp + 8] the return address.
-static BOOLEAN KiReadStackFrame(ULONG64 FramePointer, KI_STACK_FRAME *Frame)
-{
-    const ULONG64 *Words = (const ULONG64 *)FramePointer;
-    return FramePointer != 0 && FramePointer % sizeof(ULONG64) == 0 &&
-           !KeProbeRead(&Words[0], &Frame->Caller).Faulted &&
-           !KeProbeRead(&Words[1], &Frame->ReturnAddress).Faulted && Frame->ReturnAddress != 0;
-}
-
 static VOID KiPrintRepeats(ULONG Repeats)
 {
     if (Repeats > 0) {
@@ -132,31 +124,133 @@ static VOID KiPrintRepeats(ULONG Repeats)
     }
 }
 
-// Follows the chain of frames. One that does not rise is damaged, and ends the trace; equal ones in
-// a row, as endless recursion leaves them, are counted.
-static VOID KiPrintStack(ULONG64 FramePointer)
+// A line for each caller; equal ones in a row, as endless recursion leaves them, are counted.
+typedef struct _KI_TRACE {
+    ULONG64 LastAddress;
+    ULONG Repeats;
+    ULONG Printed;
+} KI_TRACE;
+
+static VOID KiTraceAddress(KI_TRACE *Trace, ULONG64 ReturnAddress)
 {
-    ULONG64 LastAddress = 0;
-    ULONG Repeats = 0;
-    ULONG Printed = 0;
-    KI_STACK_FRAME Frame;
-    DbgPrint("  stack:\n");
-    while (Printed < STACK_TRACE_MAX_LINES && KiReadStackFrame(FramePointer, &Frame)) {
-        if (Frame.ReturnAddress == LastAddress) {
-            ++Repeats;
-        } else {
-            KiPrintRepeats(Repeats);
-            KiPrintReturnAddress("    ", Frame.ReturnAddress);
-            LastAddress = Frame.ReturnAddress;
-            Repeats = 0;
-            ++Printed;
-        }
-        if (Frame.Caller <= FramePointer) {
-            break;
-        }
-        FramePointer = Frame.Caller;
+    if (ReturnAddress == Trace->LastAddress) {
+        Trace->Repeats += 1;
+        return;
     }
-    KiPrintRepeats(Repeats);
+    KiPrintRepeats(Trace->Repeats);
+    KiPrintReturnAddress("    ", ReturnAddress);
+    Trace->LastAddress = ReturnAddress;
+    Trace->Repeats = 0;
+    Trace->Printed += 1;
+}
+
+// The boot code calls the kernel; a thread's first frame has no caller.
+static BOOLEAN KiIsOutermost(const CONTEXT *Context)
+{
+    return Context->Rip == 0 ||
+           (Context->Rip >= (ULONG64)KiImageStart && Context->Rip < (ULONG64)KiTextStart);
+}
+
+#define CALL_RELATIVE 0xE8
+#define CALL_RELATIVE_BYTES 5
+#define CALL_INDIRECT 0xFF
+#define CALL_INDIRECT_MAXIMUM_BYTES 7
+
+// Whether the instruction before the address is a call: 5 bytes with the target, or by a register or
+// from memory, which has 2 to 7 bytes and one of two operations.
+static BOOLEAN KiFollowsCall(ULONG64 Address)
+{
+    UCHAR Bytes[CALL_INDIRECT_MAXIMUM_BYTES];
+    if (!KiUnwindRead(Address - sizeof(Bytes), Bytes, sizeof(Bytes))) {
+        return FALSE;
+    }
+    for (ULONG Index = 0; Index + 1 < sizeof(Bytes); Index += 1) {
+        const UCHAR Operation = Bytes[Index + 1] >> 3 & 7;
+        if (Bytes[Index] == CALL_INDIRECT && Operation == 2) {
+            return TRUE;
+        }
+    }
+    return Bytes[sizeof(Bytes) - CALL_RELATIVE_BYTES] == CALL_RELATIVE;
+}
+
+// What on the stack looks like a return address. For stacks that are damaged: some of it was left by
+// calls that have returned.
+static VOID KiPrintGuesses(ULONG64 Rsp)
+{
+    const ULONG64 *Word = (const ULONG64 *)(Rsp & ~7ull);
+    ULONG Printed = 0;
+    DbgPrint("  the frames end here, or are damaged; perhaps these called, too:\n");
+    for (ULONG Index = 0; Index < GUESSED_WORDS && Printed < GUESSES; Index += 1) {
+        ULONG64 Value;
+        if (KeProbeRead(&Word[Index], &Value).Faulted) {
+            return;
+        }
+        if (KiIsCode(Value) && KiFollowsCall(Value)) {
+            KiPrintReturnAddress("    ", Value);
+            Printed += 1;
+        }
+    }
+}
+
+// Takes a return address that lies at Va, if it is one.
+static BOOLEAN KiReturnTo(PKI_FRAME_WALK Walk, ULONG64 Va)
+{
+    ULONG64 Address;
+    if (!KiUnwindRead(Va, &Address, sizeof(Address)) || !KiIsCode(Address) ||
+        !KiFollowsCall(Address)) {
+        return FALSE;
+    }
+    Walk->Context.Rip = Address;
+    Walk->Context.Rsp = Va + sizeof(Address);
+    Walk->IsRipExact = FALSE;
+    return TRUE;
+}
+
+// Code without tables (assembly): a leaf, or one that has left its caller's frame pointer alone.
+static BOOLEAN KiLeaveWithoutTables(PKI_FRAME_WALK Walk)
+{
+    const ULONG64 Rbp = Walk->Context.Rbp;
+    ULONG64 CallersRbp;
+    if (Walk->IsRipExact && KiReturnTo(Walk, Walk->Context.Rsp)) {
+        return TRUE;
+    }
+    if (Rbp % sizeof(ULONG64) != 0 || Rbp < Walk->Context.Rsp ||
+        !KiUnwindRead(Rbp, &CallersRbp, sizeof(CallersRbp)) ||
+        !KiReturnTo(Walk, Rbp + sizeof(CallersRbp))) {
+        return FALSE;
+    }
+    Walk->Context.Rbp = CallersRbp;
+    return TRUE;
+}
+
+// By the tables: drivers' and the compiler's of the kernel; else as well as can be. FALSE: the walk
+// has come to its end.
+static BOOLEAN KiLeaveAnyFrame(PKI_FRAME_WALK Walk)
+{
+    KI_FRAME Frame;
+    KI_FRAME_WALK Before;
+    RtlCopyMemory(&Before, Walk, sizeof(Before));
+    if (KiLeaveFrameOrInterrupt(Walk, &Frame) && KiIsCode(Walk->Context.Rip)) {
+        return TRUE;
+    }
+    if (KiIsOutermost(&Walk->Context)) {
+        return FALSE;
+    }
+    RtlCopyMemory(Walk, &Before, sizeof(Before));
+    return KiLeaveWithoutTables(Walk);
+}
+
+static VOID KiPrintStack(PKI_FRAME_WALK Walk)
+{
+    KI_TRACE Trace = {0};
+    DbgPrint("  stack:\n");
+    while (Trace.Printed < STACK_TRACE_MAX_LINES && KiLeaveAnyFrame(Walk)) {
+        KiTraceAddress(&Trace, Walk->Context.Rip);
+    }
+    KiPrintRepeats(Trace.Repeats);
+    if (Trace.Printed < STACK_TRACE_MAX_LINES && !KiIsOutermost(&Walk->Context)) {
+        KiPrintGuesses(Walk->Context.Rsp);
+    }
 }
 
 // A call to a wrong address leaves no frame; what it left is the return address on top of the
@@ -183,7 +277,9 @@ static VOID KiDumpTrap(const KTRAP_FRAME *Frame)
     if (Frame->Vector == VECTOR_PAGE_FAULT || Frame->Vector == VECTOR_DOUBLE_FAULT) {
         KiPrintPageTableWalk(Frame->Cr2);
     }
-    KiPrintStack(Frame->Rbp);
+    KI_FRAME_WALK Walk = {.IsRipExact = TRUE};
+    KiCaptureTrap(&Walk.Context, Frame);
+    KiPrintStack(&Walk);
 }
 
 VOID KeArchPrintDump(VOID)
@@ -194,5 +290,7 @@ VOID KeArchPrintDump(VOID)
         return;
     }
     KiPrintControlRegisters();
-    KiPrintStack((ULONG64)__builtin_frame_address(0));
+    KI_FRAME_WALK Walk = {.IsRipExact = FALSE};
+    RtlCaptureContext(&Walk.Context);
+    KiPrintStack(&Walk);
 }

@@ -52,6 +52,11 @@ static BOOLEAN KiIsKernelCode(ULONG64 Address)
     return Address >= (ULONG64)KiTextStart && Address < (ULONG64)KiTextEnd;
 }
 
+BOOLEAN KiIsCode(ULONG64 Address)
+{
+    return KiIsKernelCode(Address) || LdrFindImage(Address) != NULL;
+}
+
 static BOOLEAN KiIsInterruptEntry(ULONG64 Address)
 {
     return Address >= (ULONG64)KiInterruptCommon && Address < (ULONG64)KiInterruptCommonEnd;

@@ -332,9 +332,9 @@ VOID KeArchRaise(PEXCEPTION_RECORD Record)
 // -------------------------------------------------------------------------------------------------
 // Faults.
 
-static VOID KiCopyTrapRegisters(PCONTEXT Context, const KTRAP_FRAME *Frame)
+VOID KiCaptureTrap(PCONTEXT Context, const KTRAP_FRAME *Frame)
 {
-    RtlCaptureContext(Context); // the SSE registers are still those of the fault
+    RtlCaptureContext(Context);
     Context->Rax = Frame->Rax;
     Context->Rcx = Frame->Rcx;
     Context->Rdx = Frame->Rdx;
@@ -358,7 +358,7 @@ static VOID KiCopyTrapRegisters(PCONTEXT Context, const KTRAP_FRAME *Frame)
 VOID KiDispatchFault(const KTRAP_FRAME *Frame, PEXCEPTION_RECORD Record)
 {
     CONTEXT Context;
-    KiCopyTrapRegisters(&Context, Frame);
+    KiCaptureTrap(&Context, Frame);
     Context.Rip =
         (ULONG64)Record->ExceptionAddress; // a breakpoint's lies before the next instruction
     KeArchRestoreInterrupts((Frame->Rflags & RFLAGS_IF) != 0);

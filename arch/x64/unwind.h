@@ -10,6 +10,8 @@
 
 #include "kernel/inc/ldr.h"
 
+struct _KTRAP_FRAME;
+
 // Reads memory that may not be there: FALSE then. Never faults. Any IRQL.
 BOOLEAN KiUnwindRead(ULONG64 Va, PVOID Buffer, SIZE_T ByteCount);
 
@@ -57,7 +59,8 @@ typedef struct _KI_CFI_TABLES {
 } KI_CFI_TABLES;
 
 // Leaves the frame whose instruction pointer is Context->Rip; for one that waits in a call, Lookup is
-// an address within the call. FALSE: the tables don't know it, or it is the outermost one.
+// an address within the call. FALSE: the tables don't know it, or it is the outermost one, and then Rip
+// is 0.
 // *IsInterrupted: the caller was interrupted, not called: its Rip is exact.
 BOOLEAN KiUnwindByCfi(const KI_CFI_TABLES *Tables, ULONG64 Lookup, PCONTEXT Context,
                       PBOOLEAN IsInterrupted);
@@ -88,6 +91,12 @@ BOOLEAN KiLeaveFrame(PKI_FRAME_WALK Walk, ULONG HandlerType, PKI_FRAME Frame);
 
 // The same; goes on with the code that was interrupted. For traces.
 BOOLEAN KiLeaveFrameOrInterrupt(PKI_FRAME_WALK Walk, PKI_FRAME Frame);
+
+// TRUE for an address in the kernel's code, or in a driver's.
+BOOLEAN KiIsCode(ULONG64 Address);
+
+// seh.c: the registers of a trap. The SSE registers must not have changed since.
+VOID KiCaptureTrap(PCONTEXT Context, const struct _KTRAP_FRAME *Frame);
 
 // context.S: goes on where the registers say.
 DECLSPEC_NORETURN VOID KiRestoreContext(const CONTEXT *Context);

@@ -168,15 +168,13 @@ PCSTR KiNameCode(ULONG_PTR Address, PKI_CODE_NAME Name)
 {
     ULONG_PTR Offset;
     PCSTR Symbol = KiFindSymbol(Address, &Offset);
-    if (Symbol != NULL) {
-        return Symbol;
-    }
-    const KI_CODE_OWNER *Owner = KiOwnerOf(Address);
-    if (Owner == NULL) {
+    if (Symbol == NULL) {
         return "unknown code";
     }
-    RtlFormatBuffer(Name->Text, sizeof(Name->Text), "%s+0x%llx", Owner->Name,
-                    Address - Owner->Base);
+    if (LdrFindImage(Address) == NULL) {
+        return Symbol;
+    }
+    RtlFormatBuffer(Name->Text, sizeof(Name->Text), "%s+0x%llx", Symbol, Offset);
     return Name->Text;
 }
 
