@@ -267,6 +267,92 @@ static VOID MeasureInterrupt(ULONG64 Overhead)
 }
 
 //
+// The dispatcher: two threads that hand the processor to each other, and what a thread does alone.
+//
+
+typedef struct _PING_PONG {
+    KEVENT Ping;
+    KEVENT Pong;
+    volatile BOOLEAN IsOver;
+} PING_PONG;
+
+static VOID NTAPI AnswerPings(PVOID Context)
+{
+    PING_PONG *Game = Context;
+    while (!Game->IsOver) {
+        KeWaitForSingleObject(&Game->Ping, Executive, KernelMode, FALSE, NULL);
+        KeSetEvent(&Game->Pong, IO_NO_INCREMENT, FALSE);
+    }
+}
+
+static VOID Ping(PVOID Context)
+{
+    PING_PONG *Game = Context;
+    KeSetEvent(&Game->Ping, IO_NO_INCREMENT, FALSE);
+    KeWaitForSingleObject(&Game->Pong, Executive, KernelMode, FALSE, NULL);
+}
+
+static VOID NTAPI YieldForEver(PVOID Context)
+{
+    LARGE_INTEGER Zero = {.QuadPart = 0};
+    const PING_PONG *Game = Context;
+    while (!Game->IsOver) {
+        KeDelayExecutionThread(KernelMode, FALSE, &Zero);
+    }
+}
+
+static VOID Yield(PVOID Context)
+{
+    LARGE_INTEGER Zero = {.QuadPart = 0};
+    UNREFERENCED_PARAMETER(Context);
+    KeDelayExecutionThread(KernelMode, FALSE, &Zero);
+}
+
+static VOID MeasureWithPartner(PCSTR Name, PKSTART_ROUTINE Partner, KT_WORK *Work, ULONG64 Overhead)
+{
+    PING_PONG Game = {.IsOver = FALSE};
+    if (!IsWanted(Name)) {
+        return;
+    }
+    KeInitializeEvent(&Game.Ping, SynchronizationEvent, FALSE);
+    KeInitializeEvent(&Game.Pong, SynchronizationEvent, FALSE);
+    const PKTHREAD Thread =
+        KtStartThread(Partner, &Game, KeQueryPriorityThread(KeGetCurrentThread()));
+    PrintResult(Name, MeasureMedian(Work, &Game), Overhead);
+    Game.IsOver = TRUE;
+    KeSetEvent(&Game.Ping, IO_NO_INCREMENT, FALSE);
+    KtJoin(Thread);
+}
+
+static VOID SetAndTake(PVOID Context)
+{
+    KeSetEvent(Context, IO_NO_INCREMENT, FALSE);
+    KeWaitForSingleObject(Context, Executive, KernelMode, FALSE, NULL);
+}
+
+static VOID QueueOneDpc(PVOID Context)
+{
+    KeInsertQueueDpc(Context, NULL, NULL);
+}
+
+static VOID MeasureDispatcher(ULONG64 Overhead)
+{
+    KEVENT Event;
+    KDPC Dpc;
+    ULONG DpcCount = 0;
+    KeInitializeEvent(&Event, SynchronizationEvent, FALSE);
+    KeInitializeDpc(&Dpc, CountDpc, &DpcCount);
+    MeasureWithPartner("ping-pong", AnswerPings, Ping, Overhead);
+    MeasureWithPartner("yield", YieldForEver, Yield, Overhead);
+    if (IsWanted("event")) {
+        PrintResult("event", MeasureMedian(SetAndTake, &Event), Overhead);
+    }
+    if (IsWanted("dpc")) {
+        PrintResult("dpc", MeasureMedian(QueueOneDpc, &Dpc), Overhead);
+    }
+}
+
+//
 // A driver of about 100 KiB, loaded: all but the copying of its sections, which is told apart.
 //
 
@@ -330,5 +416,6 @@ VOID KiRunBenchmarks(VOID)
     MeasureReserved(Overhead);
     MeasureMdl(Overhead);
     MeasureInterrupt(Overhead);
+    MeasureDispatcher(Overhead);
     MeasureLoad(Overhead);
 }

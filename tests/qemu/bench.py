@@ -44,6 +44,10 @@ ROWS = (
 # What has nothing to be compared with: (name, work, budget).
 OWN_ROWS = (
     ("interrupt-dpc", "interrupt to DPC, and back", 600),
+    ("ping-pong", "event there and back, 2 switches", 900),
+    ("yield", "another thread and back, 2 switches", 350),
+    ("event", "event set and taken", 250),
+    ("dpc", "DPC queued to DPC run, and back", 320),
     ("load-100K", "driver of 105 KiB, loaded and linked", 200000),
     ("load-100K-copies", "  copying its sections, not included", 120000),
 )
