@@ -3,9 +3,12 @@
 //   resources (IRP_MN_START_DEVICE) ──▶ vector, IRQL ──▶ IoConnectInterrupt
 //   PDO ──▶ its line or its messages                 ──▶ IoConnectInterruptEx
 //
-// A function that can send messages gets messages, unless its driver or the boot option `intx` wants
-// the line. A driver that asks for the line of a function that was given messages
-// (CONNECT_LINE_BASED) does not know of messages: the function changes over to its line then.
+// As on Windows, a function is given messages when its driver's INF wants them (MSISupported; here the
+// word messages=N behind the boot module), and its line otherwise, because an old driver that finds
+// messages among its resources may not know what they are. What a driver then asks for decides: a
+// function that was given messages changes over to its line for CONNECT_LINE_BASED, and one that was
+// given its line to messages for CONNECT_MESSAGE_BASED (ours). A function without a line gets messages.
+// The boot option `intx` forbids messages.
 //
 // kernel/ke/interrupt.c keeps the connections; here is who may connect, and the memory.
 #include "kernel/io/iop.h"
@@ -14,22 +17,23 @@
 // Functions.
 //
 
-static VOID IopInitializeFunctionInterrupts(PIO_PCI_FUNCTION Function, ULONG MessageLimit)
+static BOOLEAN IopLinesOnly; // the boot option
+
+static VOID IopInitializeFunctionInterrupts(PIO_PCI_FUNCTION Function)
 {
     const USHORT Register =
         IopReadPciUshort(Function, (ULONG)FIELD_OFFSET(PCI_COMMON_HEADER, u.type0.InterruptLine));
     Function->InterruptLine = (UCHAR)Register;
     Function->InterruptPin = (UCHAR)(Register >> 8);
-    Function->MessageLimit = MessageLimit;
     IopDisableMessages(Function);
 }
 
 VOID IopInitializeInterrupts(VOID)
 {
-    const ULONG MessageLimit = KeGetBootOption("intx", NULL, 0) ? 0 : IOP_MAXIMUM_MESSAGES;
+    IopLinesOnly = KeGetBootOption("intx", NULL, 0);
     for (PIO_PCI_FUNCTION Function = IopNextPciFunction(NULL); Function != NULL;
          Function = IopNextPciFunction(Function)) {
-        IopInitializeFunctionInterrupts(Function, MessageLimit);
+        IopInitializeFunctionInterrupts(Function);
     }
 }
 
@@ -40,10 +44,24 @@ static VOID IopAssignLine(PIO_PCI_FUNCTION Function)
     }
 }
 
-VOID IopAssignInterrupts(PIO_PCI_FUNCTION Function)
+static BOOLEAN IopTryMessages(PIO_PCI_FUNCTION Function, ULONG Limit)
 {
-    if (Function->MessageLimit == 0 || !IopAssignMessages(Function, Function->MessageLimit)) {
-        IopAssignLine(Function);
+    const ULONG MessageLimit = Limit < IOP_MAXIMUM_MESSAGES ? Limit : IOP_MAXIMUM_MESSAGES;
+    if (MessageLimit == 0 || IopLinesOnly || !IopAssignMessages(Function, MessageLimit)) {
+        return FALSE;
+    }
+    Function->MessageLimit = MessageLimit;
+    return TRUE;
+}
+
+VOID IopAssignInterrupts(PIO_PCI_FUNCTION Function, ULONG MessageLimit)
+{
+    if (IopUsesMessages(Function) || IopTryMessages(Function, MessageLimit)) {
+        return;
+    }
+    IopAssignLine(Function);
+    if (Function->LineVector == 0) {
+        IopTryMessages(Function, IOP_MAXIMUM_MESSAGES);
     }
 }
 
@@ -303,13 +321,30 @@ static NTSTATUS IopConnectMessages(const IO_CONNECT_INTERRUPT_MESSAGE_BASED_PARA
     return Status;
 }
 
-// Falls back to the line where the device was given no messages, and says so in Version.
+// A driver that asks for messages gets them, if the device can send any.
+static BOOLEAN IopChangeToMessages(PIO_PCI_FUNCTION Function)
+{
+    if (IopUsesMessages(Function)) {
+        return TRUE;
+    }
+    if (!IopTryMessages(Function, IOP_MAXIMUM_MESSAGES)) {
+        return FALSE;
+    }
+    if (!NT_SUCCESS(IopEnableInterrupts(Function))) {
+        Function->MessageLimit = 0;
+        IopEnablePin(Function, Function->LineVector != 0);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+// Falls back to the line where the device can send no messages, and says so in Version.
 static NTSTATUS IopConnectMessageBased(PIO_CONNECT_INTERRUPT_PARAMETERS Parameters,
                                        const VOID *Caller)
 {
     const IO_CONNECT_INTERRUPT_MESSAGE_BASED_PARAMETERS Wanted = Parameters->MessageBased;
-    const IO_PCI_FUNCTION *Function = IopFindFunction(Wanted.PhysicalDeviceObject);
-    if (Function != NULL && IopUsesMessages(Function)) {
+    const PIO_PCI_FUNCTION Function = IopFindFunction(Wanted.PhysicalDeviceObject);
+    if (Function != NULL && IopChangeToMessages(Function)) {
         return IopConnectMessages(&Wanted, Function->Messages, Caller);
     }
     if (Wanted.FallBackServiceRoutine == NULL) {

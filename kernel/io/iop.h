@@ -272,9 +272,9 @@ FORCEINLINE BOOLEAN IopUsesMessages(const IO_PCI_FUNCTION *Function)
 // For all functions, before any is started: their pins, and no interrupts of firmware's making.
 VOID IopInitializeInterrupts(VOID);
 
-// Decides how the function interrupts, once: by messages if it can and its driver wants, else by its
-// line, else not at all.
-VOID IopAssignInterrupts(_Inout_ PIO_PCI_FUNCTION Function);
+// Decides how the function interrupts: by up to MessageLimit messages if it can and its driver wants
+// any, else by its line, else not at all. What was decided before stays.
+VOID IopAssignInterrupts(_Inout_ PIO_PCI_FUNCTION Function, _In_ ULONG MessageLimit);
 
 // Makes the function interrupt as it was decided, or not at all.
 _Must_inspect_result_ NTSTATUS IopEnableInterrupts(_Inout_ PIO_PCI_FUNCTION Function);

@@ -283,7 +283,7 @@ static NTSTATUS IopAssignResources(PIOP_NODE Node, PCM_RESOURCE_LIST *Raw,
     if (Node->Function == NULL) {
         return IopQueryResources(Node, Raw, Translated);
     }
-    IopAssignInterrupts(Node->Function);
+    IopAssignInterrupts(Node->Function, Node->Service != NULL ? Node->Service->MessageLimit : 0);
     const NTSTATUS Status = IopBuildResourceList(Node->Function, IopResourcesRaw, Raw);
     return NT_SUCCESS(Status)
                ? IopBuildResourceList(Node->Function, IopResourcesTranslated, Translated)

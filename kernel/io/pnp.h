@@ -35,6 +35,7 @@ typedef struct _IOP_SERVICE {
     IOP_ROLE Role;
     BOOLEAN IsDemand; // nothing loads it but IoLoadDriver
     BOOLEAN HasIds;
+    ULONG MessageLimit; // for each of its devices: as many interrupts by message; 0: by line
     BOOLEAN IsBroken; // it did not load, or did not initialize; asked for by name it is tried again
     const struct _IOP_LINKED_DRIVER *Linked;
     PLDR_IMAGE Image;      // while it is loaded, unless linked in

@@ -6,6 +6,7 @@
 //   demand         only IoLoadDriver loads it
 //   lowerfilter    it stands below the function driver of each device that its ids name
 //   upperfilter    above it
+//   messages=N     its devices are to interrupt by up to N messages, if they can, and not by their lines
 //
 // A module without ids is loaded at the start: if it has an AddDevice routine, it gets a device of the
 // root's, else it is a legacy driver, whose DriverEntry makes its devices.
@@ -116,6 +117,24 @@ BOOLEAN IopServiceMatches(const IOP_SERVICE *Service, PCWSTR Id)
     return FALSE;
 }
 
+#define IOP_MESSAGES_WORD "messages="
+
+// The decimal number behind a prefix; 0: another word.
+static ULONG IopNumberBehind(PCSTR Word, ULONG Length, PCSTR Prefix)
+{
+    ULONG Number = 0;
+    if (!RtlStringStartsWith(Word, Prefix)) {
+        return 0;
+    }
+    for (ULONG Index = (ULONG)RtlStringLength(Prefix); Index < Length; Index += 1) {
+        if (Word[Index] < '0' || Word[Index] > '9' || Number > IOP_MAXIMUM_MESSAGES) {
+            break;
+        }
+        Number = Number * 10 + (ULONG)(Word[Index] - '0');
+    }
+    return Number;
+}
+
 static VOID IopReadArguments(PIOP_SERVICE Service)
 {
     PCSTR Cursor = Service->Arguments;
@@ -128,6 +147,8 @@ static VOID IopReadArguments(PIOP_SERVICE Service)
             Service->Role = IopLowerFilter;
         } else if (IopWordIs(Word, Length, "upperfilter")) {
             Service->Role = IopUpperFilter;
+        } else if (RtlStringStartsWith(Word, IOP_MESSAGES_WORD)) {
+            Service->MessageLimit = IopNumberBehind(Word, Length, IOP_MESSAGES_WORD);
         } else {
             Service->HasIds = TRUE;
         }

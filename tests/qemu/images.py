@@ -48,9 +48,12 @@ def module_of(path, ids=None):
     """A driver with the ids given, or else with those of the .inf beside it, if there is one."""
     path = Path(path)
     beside = path.with_suffix(".inf")
-    if ids is None:
-        ids = inf.read(beside).hardware_ids if beside.exists() else ()
-    return Module(path, tuple(ids))
+    words = ()
+    if ids is None and beside.exists():
+        said = inf.read(beside)
+        ids = said.hardware_ids
+        words = (f"messages={said.messages}",) if said.messages else ()
+    return Module(path, (*(ids or ()), *words))
 
 
 def own_drivers(kernel):

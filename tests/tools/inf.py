@@ -16,6 +16,8 @@ from pathlib import Path
 MACHINE = "ntamd64"
 DECORATIONS = (f".{MACHINE}", ".nt", "")
 PIECE = re.compile(r'"((?:[^"]|"")*)"|([^,"]+)|(,)')
+MESSAGES_KEY = "interrupt management\\messagesignaledinterruptproperties"
+MESSAGES_WITHOUT_LIMIT = 16
 REG_TYPES = {0x0: "REG_SZ", 0x1: "REG_BINARY", 0x10000: "REG_MULTI_SZ", 0x20000: "REG_EXPAND_SZ",
              0x10001: "REG_DWORD"}
 
@@ -31,6 +33,7 @@ class Inf:
     hardware_ids: list = field(default_factory=list)
     service: str = None
     values: list = field(default_factory=list)  # (name, type, value) of the service's Parameters
+    messages: int = 0  # how many interrupts by message a device may have; 0: it is to have its line
 
 
 def decode(data):
@@ -155,6 +158,19 @@ def read_service(inf, install):
         return
 
 
+def read_messages(inf, install):
+    """Below the device's key: MSISupported and MessageNumberLimit."""
+    hardware = first_section(inf.sections, install)
+    rows = {}
+    for key, names in inf.sections.get(f"{hardware}.hw", []):
+        if key.lower() == "addreg":
+            for row in (row for name in names for _, row in inf.sections.get(name.lower(), [])):
+                if len(row) >= 5 and row[1].lower() == MESSAGES_KEY:
+                    rows[row[2].lower()] = number(row[4])
+    if rows.get("msisupported"):
+        inf.messages = rows.get("messagenumberlimit", MESSAGES_WITHOUT_LIMIT)
+
+
 def read(path):
     """An Inf. Raises BadInf, OSError."""
     inf = Inf(Path(path))
@@ -165,6 +181,7 @@ def read(path):
         inf.hardware_ids += [text for text in ids if text not in inf.hardware_ids]
         if inf.service is None:
             read_service(inf, install)
+            read_messages(inf, install)
     return inf
 
 
@@ -176,6 +193,8 @@ def main():
             print(f"  {text}")
         for name, kind, value in inf.values:
             print(f"  {name} = {value} ({kind})")
+        if inf.messages:
+            print(f"  interrupts by up to {inf.messages} messages")
 
 
 if __name__ == "__main__":
