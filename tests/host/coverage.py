@@ -1,4 +1,4 @@
-"""Line and branch coverage of mm, and of what it uses of rtl, from gcov: a table per file, the
+"""Line and branch coverage of mm, of what it uses of rtl, and of ldr, from gcov: a table per file, the
 total, and what never ran.
 
 Every line must run, and TARGET_BRANCHES of the branches must be taken. A branch is one way out of a
@@ -20,7 +20,7 @@ from pathlib import Path
 
 TARGET_BRANCHES = 95.0
 SHOWN = 40
-GROUPS = {"rtl": Path("kernel/rtl"), "mm": Path("mm")}
+GROUPS = {"rtl": Path("kernel/rtl"), "ldr": Path("kernel/ldr"), "mm": Path("mm")}
 ENTRY = re.compile(r"^(\S+\.[ch]) +(\d+) +(.+)$")
 WRITTEN_FOR = re.compile(r"^# .*\bgcc (\d+)\b")
 

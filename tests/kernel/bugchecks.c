@@ -9,6 +9,7 @@
 #include "kernel/inc/interrupt.h"
 #include "kernel/inc/ke.h"
 #include "kernel/inc/kearch.h"
+#include "kernel/inc/ldr.h"
 #include "kernel/inc/rtl.h"
 #include "tests/examples/examples.h"
 #include "tests/kernel/misuse.h"
@@ -1403,6 +1404,69 @@ static VOID ConnectAtDispatch(VOID)
     ConnectToSelf(RaiseIrqlInRoutine);
 }
 
+//
+// Images of drivers: their code is blamed by the name of the file.
+//
+
+#define INIT_OF_WINDOWS                                                                            \
+    0xE2000020 // writable, executable, discardable: as linkers for Windows make it
+#define SECTION_HEADER_BYTES 40
+#define SECTIONS_BEHIND_HEADERS 264
+
+// ldruser.sys, with what it imports from; its INIT section as of a linker for Windows. NULL: it is not
+// beside this kernel.
+static PLDR_IMAGE LoadDrivers(VOID)
+{
+    PLDR_IMAGE Image = NULL;
+    SIZE_T LibraryBytes;
+    SIZE_T ByteCount;
+    const VOID *Library = LdrFindModule("ldrlib.sys", &LibraryBytes);
+    const VOID *File = LdrFindModule("ldruser.sys", &ByteCount);
+    const PUCHAR Copy = File != NULL ? AllocateBlock(ByteCount) : NULL;
+    if (Copy == NULL || Library == NULL ||
+        !NT_SUCCESS(LdrLoadImage(Library, LibraryBytes, "ldrlib.sys", &Image))) {
+        return NULL;
+    }
+    RtlCopyMemory(Copy, File, ByteCount);
+    PUCHAR Section = Copy + *(const ULONG *)(Copy + 0x3C) + SECTIONS_BEHIND_HEADERS;
+    while (!RtlEqualMemory(Section, "INIT", 4)) {
+        Section += SECTION_HEADER_BYTES;
+    }
+    *(PULONG)(Section + SECTION_HEADER_BYTES - sizeof(ULONG)) = INIT_OF_WINDOWS;
+    return NT_SUCCESS(LdrLoadImage(Copy, ByteCount, "ldruser.sys", &Image)) ? Image : NULL;
+}
+
+typedef VOID(NTAPI WRITE_ROUTINE)(volatile ULONG *Place);
+
+static VOID ImageWritesItsConstants(VOID)
+{
+    const PLDR_IMAGE Image = LoadDrivers();
+    NEED(Image != NULL);
+    WRITE_ROUTINE *const Write = LdrFindImageExport(Image, "LdrUserWrite");
+    const PVOID Constant = LdrFindImageExport(Image, "LdrUserConstant");
+    AnnounceForbidden(Constant);
+    Write(Constant);
+}
+
+static VOID ImageExecutesItsData(VOID)
+{
+    const PLDR_IMAGE Image = LoadDrivers();
+    NEED(Image != NULL);
+    const PVOID Variable = LdrFindImageExport(Image, "LdrUserVariable");
+    AnnounceForbidden(Variable);
+    Execute(Variable);
+}
+
+static VOID ImageCallsDiscardedCode(VOID)
+{
+    const PLDR_IMAGE Image = LoadDrivers();
+    NEED(Image != NULL);
+    const PVOID Once = LdrFindImageExport(Image, "LdrUserOnce");
+    LdrDiscardInitSections(Image);
+    AnnouncePointer(1, Once);
+    Execute(Once);
+}
+
 static const MISUSE_TEST Tests[] = {
     MISUSE(UnmapIoSpaceTwice),
     MISUSE(UnmapIoSpaceInAnExample),
@@ -1504,6 +1568,9 @@ static const MISUSE_TEST Tests[] = {
     MISUSE(ExecuteMapping),
     MISUSE(ExecutePool),
     MISUSE(ExecuteStack),
+    MISUSE(ImageWritesItsConstants),
+    MISUSE(ImageExecutesItsData),
+    MISUSE(ImageCallsDiscardedCode),
     MISUSE(ReadAtDispatch),
     MISUSE(WriteAtDispatch),
     MISUSE(ExecuteAtDispatch),

@@ -90,7 +90,8 @@ class Machine:
     @property
     def has_test_drivers(self):
         """Whether the guest has the drivers of tests/drivers beside it."""
-        return bool(self.drivers) or "mode=test" in self.options.split()
+        return (bool(self.drivers) or "mode=test" in self.options.split() or
+                "bugcheck=Image" in self.options)
 
 
 # Lines of the demonstration.
@@ -239,13 +240,18 @@ MACHINES = (
 )
 
 
-# An assertion's code is the same for all of them; the sentence tells which.
-ASSERTIONS = {"AcquireLocksInWrongOrder": r"L1.*HeldRanks"}
+# Where the code and its parameters do not tell enough: the sentence must.
+SENTENCES = {
+    "AcquireLocksInWrongOrder": r"L1.*HeldRanks",
+    "ImageWritesItsConstants": r"\*\*\* write of 0x[0-9a-f]+ in ldruser\.sys: the page is read-only",
+    "ImageExecutesItsData": r"\*\*\* execution of 0x[0-9a-f]+ in ldruser\.sys: the page holds data",
+    "ImageCallsDiscardedCode": r"ldruser\.sys: the driver's image lost these pages when its init",
+}
 
 
 def bug_check(name, code, *parameters_and_clauses):
     parameters = parameters_and_clauses[:4]
-    sentence = (ASSERTIONS[name],) if name in ASSERTIONS else ()
+    sentence = (SENTENCES[name],) if name in SENTENCES else ()
     has_fault_dump = code in (READ_ONLY, NO_EXECUTE) or name in FAULTS_WITH_AN_ADDRESS
     return Machine(f"bugcheck-{name}", devices=(), options=f"mode=bugcheck bugcheck={name}",
                    status=BUG_CHECK, floor=0, stop=Stop(code, parameters),

@@ -11,6 +11,9 @@
 //   memory      that the fakes asked for comes from one range of addresses, which is emptied
 //   the file    of the physical memory is emptied
 //
+// With FUZZ_IMAGES the bytes are the file of a driver, which the loader loads or refuses; nothing may be
+// left of it, so that one machine serves all inputs.
+//
 // A failed check prints what it has to say and aborts, which libFuzzer takes as a crash.
 #define FUZZ_ITSELF
 #include "tests/host/fuzz/arena.h"
@@ -18,7 +21,12 @@
 #include <stdarg.h>
 #include <stdint.h>
 
+#include "tests/host/image.h"
 #include "tests/host/steps.h"
+
+#ifndef FUZZ_IMAGES
+#define FUZZ_IMAGES 0
+#endif
 
 #define ARENA_VA 0x510000000000ull
 #define ARENA_BYTES (1ull << 44)
@@ -163,6 +171,10 @@ int LLVMFuzzerInitialize(int *Count, char ***Values)
 int LLVMFuzzerTestOneInput(const uint8_t *Bytes, size_t ByteCount);
 int LLVMFuzzerTestOneInput(const uint8_t *Bytes, size_t ByteCount)
 {
+    if (FUZZ_IMAGES) {
+        RunImageBytes(Bytes, ByteCount);
+        return 0;
+    }
     RestoreState();
     FakeMirrorsDirectMap = FALSE; // a system call for each of its leaves
     RunBytes(Bytes, ByteCount);
