@@ -42,7 +42,8 @@ OURS_EXTRA = ["-Wno-multichar", f"-I{DDK}"]
 KIT_EXTRA = [f"-I{ROOT / 'kernel' / 'kit'}"]
 HEADERS = {"ours": "<wdm.h>", "mingw": "<ntifs.h>", "kit": "<ntifs.h>", "programs": "<windows.h>"}
 SIDE_HEADERS = ("<wdmguid.h>", "<ntdddisk.h>", "<ntddstor.h>")
-ONLY_OURS = ("sal.h", "ntddnet.h")  # annotations, and what no Windows has: not compared at all
+# Annotations, and what no Windows has: not compared at all.
+ONLY_OURS = ("sal.h", "ntddivshmem.h", "ntddnet.h")
 
 SAMPLE = re.compile(r"^SAMPLE\((.*?)\)$(?=\s*(?:^SAMPLE|\Z))", re.DOTALL | re.MULTILINE)
 AUX = re.compile(r"/\* (\S+):\d+:\w+ \*/ (extern|static) (.*?);(?: /\*.*)?$")

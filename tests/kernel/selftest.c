@@ -53,6 +53,7 @@ static const KT_SUITE *const KtSuites[] = {
     &KtDiskSuite,
     &KtIoSuite,
     &KtDmaSuite,
+    &KtIvshmemSuite,
     &KtObSuite,
     &KtExSuite,
     &KtImageSuite,

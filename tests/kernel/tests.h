@@ -74,6 +74,7 @@ extern const KT_SUITE KtNvmeSuite;
 extern const KT_SUITE KtDiskSuite;
 extern const KT_SUITE KtIoSuite;
 extern const KT_SUITE KtDmaSuite;
+extern const KT_SUITE KtIvshmemSuite;
 extern const KT_SUITE KtObSuite;
 extern const KT_SUITE KtExSuite;
 extern const KT_SUITE KtImageSuite;

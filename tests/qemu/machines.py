@@ -23,6 +23,9 @@ NETWORK = ("-netdev", "user,id=net", "-device", "e1000,netdev=net")
 MEMORY = ("-object", "memory-backend-ram,id=shared,size=4M,share=on",
           "-device", "ivshmem-plain,memdev=shared")
 ALL_DEVICES = DISK + NETWORK + MEMORY
+# The same with the memory in a file, which the host reads afterwards (shared.py).
+SHARED_FILE = ("-object", "memory-backend-file,id=shared,size=4M,mem-path={shared},share=on",
+               "-device", "ivshmem-plain,memdev=shared")
 
 # Every read of sector 2048 fails with an I/O error.
 FAILING_DISK = (
@@ -86,6 +89,11 @@ class Machine:
     @property
     def command_line(self):
         return self.options + (" oracle" if self.oracle else "")
+
+    @property
+    def shares_memory(self):
+        """Whether a file of the host is the memory of a device, and its end is checked."""
+        return any("{shared}" in argument for argument in self.devices)
 
     @property
     def has_test_drivers(self):
@@ -177,6 +185,7 @@ MACHINES = (
               options=f"mode=test filter=dma dma={end}", patterns=(EDU_MOVES,))
       for end in ("identity", "bounce")),
 
+    # The driver of that device.
     Machine("q35-max-edu", devices=EDUS, options="mode=test filter=edu", floor=6,
             patterns=BY_MESSAGE),
     Machine("pc-qemu64-edu-verifier", machine="pc", cpu="qemu64", devices=EDUS, floor=6,
@@ -187,6 +196,15 @@ MACHINES = (
             options="mode=test filter=edu intx dma=bounce", patterns=BY_LINE),
     # All devices by lines, where most of them share one.
     Machine("q35-max-intx", devices=ALL_DEVICES + EDUS, options="mode=test intx", floor=SELF_TESTS),
+
+    # What a driver writes to the memory of a device is where the host looks for it.
+    *(Machine(f"{machine}-shared-memory{'-verifier' * level}", machine=machine, cpu=cpu,
+              firmware=firmware, door=door, devices=SHARED_FILE, floor=2, patterns=(NO_LEAKS,),
+              options=f"mode=test filter=ivshmem verifier={level}",
+              allowed=OVMF_TPM_PROBES if firmware == "ovmf" else ())
+      for machine, cpu, firmware, door, level in (
+          ("q35", "max", "seabios", "cd", 0), ("q35", "max", "seabios", "cd", 1),
+          ("pc", "qemu64", "ovmf", "iso", 0))),
 
     # The ISO, as users boot it.
     Machine("pc-max-iso", machine="pc", door="iso", floor=SELF_TESTS),

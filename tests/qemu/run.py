@@ -22,6 +22,7 @@ from pathlib import Path
 
 import guest
 import mutations
+import shared as shared_memory
 from images import DEMAND, ImageStore, module_of
 from machines import ALL_MACHINES
 from oracle import Oracle
@@ -87,12 +88,19 @@ class Runner:
         if row.emulator == "bochs":
             return judge(row, guest.run_bochs(image, row.timeout, log), self.crc)
         oracle = Oracle() if row.oracle else None
-        devices = [argument.format(disk=self.disk) for argument in row.devices]
+        shared = self.build / f"shared-{log_name or row.name}.img" if row.shares_memory else None
+        if shared:
+            shared_memory.create(shared)
+        devices = [argument.format(disk=self.disk, shared=shared) for argument in row.devices]
         command = guest.qemu_command(row, (row.door, image), devices)
         outcome = guest.run_qemu(command, row.timeout, log, oracle and oracle.listen)
         verdict = judge(row, outcome, self.crc)
         if oracle:
             verdict.add(oracle.finish())
+        if shared:
+            count, wrong = shared_memory.complaints(shared)
+            verdict.check(not wrong, "; ".join(wrong))
+            verdict.notes.append(f"{count} words of shared memory, {len(wrong)} complaints")
         return verdict
 
     def run_host_tests(self):
