@@ -150,12 +150,13 @@ class ImageStore:
         self.lock = threading.Lock()
 
     def get(self, door, command_line, more=()):
-        """`more`: modules besides the kernel's own drivers."""
+        """`more`: modules besides the kernel's own drivers, and before them: the first one that names
+        a device gets it."""
         with self.lock:
             key = (door, command_line, more)
             if key not in self.images:
                 path = self.folder / f"{len(self.images):03}.{door}"
-                modules = own_drivers(self.kernel) + more
+                modules = more + own_drivers(self.kernel)
                 MAKERS[door](self.kernel, path, command_line, modules)
                 self.images[key] = path
             return self.images[key]

@@ -135,6 +135,8 @@ def low_resources(when, level=0):
 EDUS = ("-device", "edu", "-device", "edu")
 BY_MESSAGE = (NO_LEAKS, "^edu: started, with a message")
 BY_LINE = (NO_LEAKS, "^edu: started, with a line")
+STORM = ("^interrupts: line [0-9]+ storms: its last 5000 interrupts .* were {} stormy.sys at 00:.*; "
+         "masked for")
 EDU_MOVES = r"ok \d+ A real device of 28 address bits moves data out and back \[[0-9., ]+\]$"
 
 MACHINES = (
@@ -205,6 +207,15 @@ MACHINES = (
       for machine, cpu, firmware, door, level in (
           ("q35", "max", "seabios", "cd", 0), ("q35", "max", "seabios", "cd", 1),
           ("pc", "qemu64", "ovmf", "iso", 0))),
+
+    # A line that stays asserted, unclaimed and then claimed, between well-behaved devices.
+    *(Machine(f"{machine}-max-storm", machine=machine, devices=("-device", "edu") + NETWORK,
+              drivers=("stormy",), options="mode=test filter=interrupt", floor=20,
+              patterns=(NO_LEAKS, STORM.format("not claimed by"),
+                        STORM.format("all claimed, but not quieted, by"),
+                        "^stormy: the machine goes on after 5000 interrupts",
+                        "^stormy: cured, 1 interrupt"))
+      for machine in ("q35", "pc")),
 
     # The ISO, as users boot it.
     Machine("pc-max-iso", machine="pc", door="iso", floor=SELF_TESTS),
