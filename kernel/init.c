@@ -122,5 +122,7 @@ DECLSPEC_NORETURN VOID KiSystemStartup(PLOADER_BLOCK LoaderBlock)
     LdrInitSystem(LoaderBlock);
     MmReadFailureOptions(); // from here on, whoever gets no memory must do without
     IoInitSystem(LoaderBlock);
-    KeExitMachine(KiRunMode(LoaderBlock) ? KeExitPassed : KeExitFailed);
+    const BOOLEAN HasPassed = KiRunMode(LoaderBlock);
+    IoShutdownDrivers();
+    KeExitMachine(HasPassed ? KeExitPassed : KeExitFailed);
 }

@@ -450,11 +450,16 @@ typedef struct _IO_STACK_LOCATION {
             ULONG POINTER_ALIGNMENT Key;
             LARGE_INTEGER ByteOffset;
         } Read, Write;
-        struct { // IRP_MJ_QUERY_INFORMATION, IRP_MJ_SET_INFORMATION: bytes of the system buffer
+        struct { // IRP_MJ_QUERY_INFORMATION: bytes of the system buffer
+            ULONG Length;
+            ULONG POINTER_ALIGNMENT FileInformationClass;
+        } QueryFile;
+        struct { // IRP_MJ_SET_INFORMATION
             ULONG Length;
             ULONG POINTER_ALIGNMENT FileInformationClass;
             PFILE_OBJECT FileObject;
-        } QueryFile, SetFile;
+            HANDLE DeleteHandle;
+        } SetFile;
         struct { // IRP_MJ_DEVICE_CONTROL
             ULONG OutputBufferLength;
             ULONG POINTER_ALIGNMENT InputBufferLength;
@@ -889,7 +894,12 @@ typedef enum _WORK_QUEUE_TYPE {
     CriticalWorkQueue,
     DelayedWorkQueue,
     HyperCriticalWorkQueue,
+    NormalWorkQueue, // from here on as the delayed one (ours)
+    BackgroundWorkQueue,
+    RealTimeWorkQueue,
+    SuperCriticalWorkQueue,
     MaximumWorkQueue,
+    CustomPriorityWorkQueue = 32,
 } WORK_QUEUE_TYPE;
 
 typedef VOID(NTAPI WORKER_THREAD_ROUTINE)(_In_ PVOID Parameter);

@@ -98,6 +98,9 @@ IoRemovePdo(_In_ PDEVICE_OBJECT Pdo); // QUERY_REMOVE, REMOVE; STATUS_DEVICE_BUS
 // SURPRISE_REMOVAL; REMOVE follows at once, or when the last file is closed.
 NTSTATUS IoSurpriseRemove(_In_ PDEVICE_OBJECT Pdo);
 
+// Sends IRP_MJ_SHUTDOWN to who registered for it. Before the machine is left.
+VOID IoShutdownDrivers(VOID);
+
 // Removes every device that a driver has started, and unloads the drivers, each under the eyes of
 // the verifier (MmCheckUnload).
 VOID IoUnloadDrivers(VOID);

@@ -238,6 +238,14 @@ PDEVICE_OBJECT IopTopOfStack(PDEVICE_OBJECT DeviceObject)
     return DeviceObject;
 }
 
+PDEVICE_OBJECT IopBaseOfStack(PDEVICE_OBJECT DeviceObject)
+{
+    while (IopDeviceOf(DeviceObject)->AttachedTo != NULL) {
+        DeviceObject = IopDeviceOf(DeviceObject)->AttachedTo;
+    }
+    return DeviceObject;
+}
+
 static BOOLEAN IopMayAttachTo(const DEVICE_OBJECT *Top)
 {
     return (Top->Flags & DO_DEVICE_INITIALIZING) == 0 && Top->StackSize < IOP_MAXIMUM_STACK_SIZE &&
@@ -320,12 +328,10 @@ PDEVICE_OBJECT NTAPI IoGetLowerDeviceObject(PDEVICE_OBJECT DeviceObject)
 PDEVICE_OBJECT NTAPI IoGetDeviceAttachmentBaseRef(PDEVICE_OBJECT DeviceObject)
 {
     const KIRQL OldIrql = KiAcquireLock(&IopDeviceLock);
-    while (IopDeviceOf(DeviceObject)->AttachedTo != NULL) {
-        DeviceObject = IopDeviceOf(DeviceObject)->AttachedTo;
-    }
-    ObReferenceObject(DeviceObject);
+    PDEVICE_OBJECT Base = IopBaseOfStack(DeviceObject);
+    ObReferenceObject(Base);
     KiReleaseLock(&IopDeviceLock, OldIrql);
-    return DeviceObject;
+    return Base;
 }
 
 NTSTATUS NTAPI IoEnumerateDeviceObjectList(PDRIVER_OBJECT DriverObject,

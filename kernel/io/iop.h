@@ -57,6 +57,9 @@ VOID IopDeleteDriver(_In_ PDRIVER_OBJECT DriverObject);
 // The device on top of the stack that DeviceObject belongs to.
 PDEVICE_OBJECT IopTopOfStack(_In_ PDEVICE_OBJECT DeviceObject);
 
+// The lowest device of it: the PDO, if it is a device's.
+PDEVICE_OBJECT IopBaseOfStack(_In_ PDEVICE_OBJECT DeviceObject);
+
 // An open file more, or less. FALSE: the device is exclusive, and open.
 _Must_inspect_result_ BOOLEAN IopCountOpen(_Inout_ PDEVICE_OBJECT DeviceObject);
 VOID IopCountClose(_Inout_ PDEVICE_OBJECT DeviceObject);
@@ -67,6 +70,10 @@ VOID IopCountClose(_Inout_ PDEVICE_OBJECT DeviceObject);
 
 // IRP.AllocationFlags, of ours: the memory is the caller's (IoInitializeIrp).
 #define IOP_IRP_OF_CALLER 0x80
+
+// IRP.Flags: the priority hint, plus one.
+#define IOP_PRIORITY_SHIFT 17
+#define IOP_PRIORITY_MASK (7u << IOP_PRIORITY_SHIFT)
 
 // Completes an IRP that the caller has answered; returns Status, as a dispatch routine does.
 NTSTATUS IopCompleteIrp(_In_ PIRP Irp, _In_ NTSTATUS Status, _In_ ULONG_PTR Information);

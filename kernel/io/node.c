@@ -6,6 +6,8 @@
 //   P2  A stack above a PDO exists in all states but IopNodeFound.
 #include "kernel/io/pnp.h"
 
+#include <wdmguid.h>
+
 static LIST_ENTRY IopNodes = {&IopNodes, &IopNodes};
 KMUTEX IopPnpMutex;
 
@@ -334,6 +336,7 @@ static VOID IopSendRemove(PIOP_NODE Node)
         DbgPrint("io: a device of driver %s could not be removed: status 0x%08x\n",
                  Node->Service != NULL ? Node->Service->Name : "of nobody", Status);
     }
+    IopForgetInterfaces(Node->Pdo);
     Node->State = IopNodeFound;
     Node->StartStatus = STATUS_NO_SUCH_DEVICE;
     Node->Service = NULL;
@@ -551,6 +554,9 @@ static PIOP_NODE IopPreviousBelow(const IOP_NODE *From, const IOP_NODE *Root)
 static VOID IopRemoveStack(PIOP_NODE Node)
 {
     if (Node->State != IopNodeFound) {
+        if (Node->State != IopNodeSurpriseRemoved) {
+            IopNotifyTarget(Node->Pdo, &GUID_TARGET_DEVICE_REMOVE_COMPLETE);
+        }
         IopSendRemove(Node);
     } else if (!Node->IsReported) {
         IopTellStack(Node, IRP_MN_REMOVE_DEVICE); // the bus driver deletes its PDO
@@ -565,8 +571,11 @@ static NTSTATUS IopQueryRemove(PIOP_NODE Node)
     if (Node->State != IopNodeStarted && Node->State != IopNodeStopped) {
         return STATUS_SUCCESS;
     }
-    const NTSTATUS Status = IopTellStack(Node, IRP_MN_QUERY_REMOVE_DEVICE);
+    NTSTATUS Status = IopNotifyTarget(Node->Pdo, &GUID_TARGET_DEVICE_QUERY_REMOVE);
     Node->State = IopNodeRemovePending;
+    if (NT_SUCCESS(Status)) {
+        Status = IopTellStack(Node, IRP_MN_QUERY_REMOVE_DEVICE);
+    }
     if (!NT_SUCCESS(Status) || Status == STATUS_PENDING) {
         return Status == STATUS_PENDING ? STATUS_IO_TIMEOUT : Status;
     }
@@ -578,6 +587,7 @@ static VOID IopCancelRemove(PIOP_NODE Root)
     for (PIOP_NODE Node = IopNextNode(NULL); Node != NULL; Node = IopNextNode(Node)) {
         if (Node->State == IopNodeRemovePending && IopIsBelow(Node, Root)) {
             IopTellStack(Node, IRP_MN_CANCEL_REMOVE_DEVICE);
+            IopNotifyTarget(Node->Pdo, &GUID_TARGET_DEVICE_REMOVE_CANCELLED);
             Node->State = IopNodeStarted;
         }
     }
@@ -608,6 +618,7 @@ static VOID IopTellSurprise(PIOP_NODE Node)
     if (Node->State == IopNodeStarted || Node->State == IopNodeStopped ||
         Node->State == IopNodeRemovePending) {
         IopTellStack(Node, IRP_MN_SURPRISE_REMOVAL);
+        IopNotifyTarget(Node->Pdo, &GUID_TARGET_DEVICE_REMOVE_COMPLETE);
         Node->State = IopNodeSurpriseRemoved;
     }
 }

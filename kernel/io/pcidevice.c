@@ -2,7 +2,6 @@
 //
 // It makes the function decode and master the bus when it is started, gives access to its
 // configuration space, and otherwise completes whatever reaches the bottom of the stack.
-#define INITGUID
 #include "kernel/io/pnp.h"
 
 #include <wdmguid.h>

@@ -169,6 +169,23 @@ BOOLEAN IopIsRootNode(_In_ const IOP_NODE *Node);
 NTSTATUS IopAnswerTargetRelation(_In_ PDEVICE_OBJECT Pdo, _Inout_ PIRP Irp);
 
 //
+// interface.c, notify.c
+//
+
+// The device is gone, with all its interfaces.
+VOID IopForgetInterfaces(_In_ PDEVICE_OBJECT Pdo);
+
+typedef VOID IOP_INTERFACE_ROUTINE(_In_ PCUNICODE_STRING Name, _In_opt_ PVOID Context);
+VOID IopReportExistingInterfaces(_In_ const GUID *Class, _In_ IOP_INTERFACE_ROUTINE *Routine,
+                                 _In_opt_ PVOID Context);
+
+// Tells, from a system thread, who wants to know of interfaces of the class.
+VOID IopNotifyInterface(_In_ const GUID *Event, _In_ const GUID *Class, _In_ PCUNICODE_STRING Name);
+
+// Tells who registered for the device, now. Returns the first refusal.
+NTSTATUS IopNotifyTarget(_In_ const DEVICE_OBJECT *Pdo, _In_ const GUID *Event);
+
+//
 // extension.c
 //
 

@@ -22,7 +22,9 @@ typedef struct _IOP_WORK_QUEUE {
     volatile LONG NextWorker;
 } IOP_WORK_QUEUE, *PIOP_WORK_QUEUE;
 
-static IOP_WORK_QUEUE IopWorkQueues[MaximumWorkQueue] = {
+#define IOP_WORK_QUEUES (HyperCriticalWorkQueue + 1)
+
+static IOP_WORK_QUEUE IopWorkQueues[IOP_WORK_QUEUES] = {
     [CriticalWorkQueue] = {.Priority = 13, .WorkerCount = 2},
     [DelayedWorkQueue] = {.Priority = 12, .WorkerCount = 3},
     [HyperCriticalWorkQueue] = {.Priority = 15, .WorkerCount = 1},
@@ -77,7 +79,7 @@ static VOID NTAPI IopWorkerThread(PVOID Context)
 
 VOID IopStartWorkers(VOID)
 {
-    for (ULONG Type = 0; Type < MaximumWorkQueue; Type += 1) {
+    for (ULONG Type = 0; Type < IOP_WORK_QUEUES; Type += 1) {
         const PIOP_WORK_QUEUE Queue = &IopWorkQueues[Type];
         InitializeListHead(&Queue->Items);
         KeInitializeSemaphore(&Queue->Count, 0, MAXLONG);
@@ -97,7 +99,7 @@ VOID IopStartWorkers(VOID)
 VOID NTAPI ExQueueWorkItem(PWORK_QUEUE_ITEM WorkItem, WORK_QUEUE_TYPE QueueType)
 {
     const PIOP_WORK_QUEUE Queue =
-        &IopWorkQueues[QueueType < MaximumWorkQueue ? QueueType : DelayedWorkQueue];
+        &IopWorkQueues[QueueType < IOP_WORK_QUEUES ? QueueType : DelayedWorkQueue];
     const KIRQL OldIrql = KeAcquireSpinLockRaiseToDpc(&Queue->Lock);
     if (WorkItem->List.Flink != NULL) {
         KiBugCheckSaying(WORKER_INVALID, 1, (ULONG_PTR)WorkItem, (ULONG_PTR)WorkItem->WorkerRoutine,
@@ -218,7 +220,7 @@ static VOID IopWalkQueue(PIOP_WORK_QUEUE Queue, IOP_PENDING_ROUTINE *Routine, PV
 
 VOID IopWalkWorkItems(IOP_PENDING_ROUTINE *Routine, PVOID Context)
 {
-    for (ULONG Type = 0; Type < MaximumWorkQueue; Type += 1) {
+    for (ULONG Type = 0; Type < IOP_WORK_QUEUES; Type += 1) {
         IopWalkQueue(&IopWorkQueues[Type], Routine, Context);
     }
     const KIRQL OldIrql = KiAcquireLock(&IopWorkItemLock);
