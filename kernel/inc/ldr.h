@@ -30,6 +30,7 @@ typedef struct _LDR_IMAGE {
     ULONG HeaderOffset;    // of the NT headers in the image
     ULONG ExportRva;       // of the export directory
     ULONG ExportBytes;     // 0: none
+    BOOLEAN IsDependency;  // nobody has asked for it, but others import from it
     BOOLEAN IsInitialized; // its discardable sections are gone
     ULONG64 Imports[LDR_MAXIMUM_IMAGES / 64]; // a bit for each image that this one imports from
 } LDR_IMAGE, *PLDR_IMAGE;
@@ -39,8 +40,8 @@ struct _LOADER_BLOCK;
 // To be called once, with the dispatcher at work.
 VOID LdrInitSystem(_In_ const struct _LOADER_BLOCK *LoaderBlock);
 
-// The file that the boot loader put into memory under this name, and its length; NULL: none. It stays
-// there, so that it can be loaded again. Any IRQL.
+// The file that the boot loader put into memory under this name, upper and lower case alike, and its
+// length; NULL: none. It stays there, so that it can be loaded again. Any IRQL.
 const VOID *LdrFindModule(_In_ PCSTR Name, _Out_ PSIZE_T ByteCount);
 
 // The image that Address lies in, or NULL. Takes no lock: any IRQL, and in a crash.
@@ -49,12 +50,15 @@ const LDR_IMAGE *LdrFindImage(ULONG_PTR Address);
 // Loads an image from a copy of its file, which is not needed any longer afterwards, and links it.
 // Nothing in it has run. Name is what other images import from it, and what reports call it; it is
 // copied, cut to LDR_NAME_BYTES - 1. The caller unloads it by LdrUnloadImage.
+// A module that it imports from, that is not loaded, and that lies in memory as a file (LdrFindModule)
+// is loaded, too, and goes with the last image that imports from it. Its driver does not start by that;
+// loading it by name later does not load it again.
 // On failure *Image is NULL, everything is as before, and a sentence says why: it is printed, and
 // LdrDescribeLastRefusal has it. IRQL = PASSIVE_LEVEL.
 // STATUS_INVALID_IMAGE_FORMAT          the file is no image for this kernel, or is damaged
 // STATUS_DRIVER_ENTRYPOINT_NOT_FOUND   imports by name that nobody exports; the sentence has them all
 // STATUS_DRIVER_ORDINAL_NOT_FOUND      the same by number
-// STATUS_OBJECT_NAME_NOT_FOUND         imports from a module that is not loaded
+// STATUS_OBJECT_NAME_NOT_FOUND         imports from a module that is neither loaded nor to be had
 // STATUS_CONFLICTING_ADDRESSES         an image that cannot be moved, and its place is taken
 // STATUS_IMAGE_ALREADY_LOADED          one of this name is
 // STATUS_INSUFFICIENT_RESOURCES        no memory

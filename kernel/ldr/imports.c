@@ -5,7 +5,7 @@
 //     └───FirstThunk──────────▶ | address            | address                  | 0 |
 //
 // ntoskrnl.exe and HAL.dll are the kernel, whose exports have no ordinals; any other module is an image
-// that was loaded before. Hints are where a name was when the image was linked; nothing relies on them.
+// that is loaded, or one of the boot loader's files, which is loaded then. Hints are where a name was when the image was linked; nothing relies on them.
 // A data import gets the address of the variable, as every import gets an address.
 //
 // A module may forward an export to another one: "HAL.KeStallExecutionProcessor". The module's name
@@ -60,7 +60,7 @@ static BOOLEAN LdrpIsSameText(PCSTR A, SIZE_T LengthOfA, PCSTR B, SIZE_T LengthO
     return Index == LengthOfA && Index == LengthOfB;
 }
 
-static BOOLEAN LdrpIsSameName(PCSTR A, PCSTR B)
+BOOLEAN LdrpIsSameName(PCSTR A, PCSTR B)
 {
     return LdrpIsSameText(A, RtlStringLength(A), B, RtlStringLength(B));
 }
@@ -90,12 +90,13 @@ typedef struct _LDRP_MODULE {
     PLDR_IMAGE Image;
 } LDRP_MODULE;
 
-static LDRP_MODULE LdrpFindModule(PCSTR Name)
+static LDRP_MODULE LdrpFindModule(const LDRP_LOAD *Load, PCSTR Name)
 {
     if (LdrpIsSameName(Name, "ntoskrnl.exe") || LdrpIsSameName(Name, "hal.dll")) {
         return (LDRP_MODULE){TRUE, NULL};
     }
-    return (LDRP_MODULE){FALSE, LdrpFindImageByName(Name)};
+    const PLDR_IMAGE Image = LdrpFindImageByName(Name);
+    return (LDRP_MODULE){FALSE, Image != NULL ? Image : LdrpLoadDependency(Load, Name)};
 }
 
 // The same for the name without extension that a forwarder has.
@@ -235,7 +236,7 @@ static NTSTATUS LdrpLinkDescriptor(PLDRP_LOAD Load, const IMAGE_IMPORT_DESCRIPTO
                  Descriptor->Name);
     LDRP_REQUIRE(Load, RtlCopyString(ModuleName, sizeof(ModuleName), NameInImage),
                  "imports from %s..., a name that no module has", ModuleName);
-    const LDRP_MODULE Module = LdrpFindModule(ModuleName);
+    const LDRP_MODULE Module = LdrpFindModule(Load, ModuleName);
     for (ULONG64 Offset = 0;; Offset += sizeof(ULONG64)) {
         LDRP_SYMBOL Symbol;
         LDRP_FAILURE Failure;

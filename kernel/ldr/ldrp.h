@@ -18,6 +18,7 @@
 #define LDRP_MAXIMUM_EXPORTS 0x10000u
 #define LDRP_MAXIMUM_IMPORTS 0x10000u
 #define LDRP_MAXIMUM_FORWARDS 8
+#define LDRP_MAXIMUM_DEPTH 3 // of images that are loaded because another one imports from them
 
 // Bytes that are looked at.
 typedef struct _LDRP_VIEW {
@@ -28,6 +29,7 @@ typedef struct _LDRP_VIEW {
 // An image on its way.
 typedef struct _LDRP_LOAD {
     PCSTR Name;
+    ULONG Depth; // 0: somebody asked for it
     LDRP_VIEW File;
     LDRP_VIEW Image;                   // once there is memory for it
     const IMAGE_NT_HEADERS64 *Headers; // in the file, where the loader writes nothing
@@ -133,6 +135,13 @@ BOOLEAN LdrpIsMovable(_In_ const LDRP_LOAD *Load);
 // tables.c: tables that are kept for later: functions, exports, the security cookie.
 //
 
+// A row of .pdata: RVAs.
+typedef struct _LDRP_FUNCTION {
+    ULONG Begin;
+    ULONG End;
+    ULONG UnwindData;
+} LDRP_FUNCTION;
+
 NTSTATUS LdrpCheckFunctionTable(_Inout_ PLDRP_LOAD Load);
 NTSTATUS LdrpSetSecurityCookie(_In_ const LDRP_LOAD *Load);
 
@@ -184,8 +193,18 @@ static inline LONG LdrpCompareNames(PCSTR A, PCSTR B)
 
 NTSTATUS LdrpLinkImports(_Inout_ PLDRP_LOAD Load);
 
+// Upper and lower case are the same in names of modules.
+BOOLEAN LdrpIsSameName(_In_ PCSTR A, _In_ PCSTR B);
+
 // The loaded image of this name, upper and lower case alike, or NULL.
 PLDR_IMAGE LdrpFindImageByName(_In_ PCSTR Name);
+
+//
+// load.c
+//
+
+// Loads the module of this name because Load imports from it; NULL: it is not to be had.
+PLDR_IMAGE LdrpLoadDependency(_In_ const LDRP_LOAD *Load, _In_ PCSTR Name);
 
 //
 // images.c: the loaded images.

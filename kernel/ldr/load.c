@@ -12,7 +12,7 @@
 // Each step may refuse the image; then its memory is all there is to give back.
 //
 // An image is referenced by its loader and by each image that imports from it, so that it stays as long
-// as one of them does.
+// as one of them does. An image may be loaded only because another one imports from it.
 //
 // Lock: LdrpMutex, for all of it. Exports of other images are looked up under it, too.
 #include "kernel/inc/ke.h"
@@ -30,17 +30,27 @@ VOID LdrInitSystem(const LOADER_BLOCK *LoaderBlock)
     LdrpLoaderBlock = LoaderBlock;
 }
 
-const VOID *LdrFindModule(PCSTR Name, PSIZE_T ByteCount)
+static const LOADER_MODULE *LdrpFindFile(PCSTR Name)
 {
     for (ULONG Index = 0; Index < LdrpLoaderBlock->ModuleCount; Index += 1) {
-        const LOADER_MODULE *Module = &LdrpLoaderBlock->Modules[Index];
-        if (RtlStringsEqual(Module->Name, Name)) {
-            const PHYSICAL_ADDRESS Place = {.QuadPart = (LONG64)Module->BaseAddress};
-            *ByteCount = Module->ByteCount;
-            return MmGetVirtualForPhysical(Place);
+        if (LdrpIsSameName(LdrpLoaderBlock->Modules[Index].Name, Name)) {
+            return &LdrpLoaderBlock->Modules[Index];
         }
     }
     return NULL;
+}
+
+static const VOID *LdrpBytesOfFile(const LOADER_MODULE *Module)
+{
+    const PHYSICAL_ADDRESS Place = {.QuadPart = (LONG64)Module->BaseAddress};
+    return MmGetVirtualForPhysical(Place);
+}
+
+const VOID *LdrFindModule(PCSTR Name, PSIZE_T ByteCount)
+{
+    const LOADER_MODULE *Module = LdrpFindFile(Name);
+    *ByteCount = Module != NULL ? Module->ByteCount : 0;
+    return Module != NULL ? LdrpBytesOfFile(Module) : NULL;
 }
 
 static NTSTATUS LdrpAllocate(PLDRP_LOAD Load)
@@ -160,13 +170,10 @@ static NTSTATUS LdrpPublish(const LDRP_LOAD *Load, PLDR_IMAGE *Image)
     return STATUS_SUCCESS;
 }
 
-static NTSTATUS LdrpLoad(const VOID *File, SIZE_T FileBytes, PCSTR Name, PLDR_IMAGE *Image)
+static NTSTATUS LdrpLoad(const VOID *File, SIZE_T FileBytes, PCSTR Name, ULONG Depth,
+                         PLDR_IMAGE *Image)
 {
-    LDRP_LOAD Load = {.Name = Name, .File = {(PUCHAR)File, FileBytes}};
-    *Image = NULL;
-    if (LdrpFindImageByName(Name) != NULL) {
-        return LdrpRefuse(&Load, STATUS_IMAGE_ALREADY_LOADED, "an image of this name is loaded");
-    }
+    LDRP_LOAD Load = {.Name = Name, .Depth = Depth, .File = {(PUCHAR)File, FileBytes}};
     NTSTATUS Status = LdrpReadHeaders(&Load);
     if (NT_SUCCESS(Status)) {
         Status = LdrpAllocate(&Load);
@@ -184,22 +191,14 @@ static NTSTATUS LdrpLoad(const VOID *File, SIZE_T FileBytes, PCSTR Name, PLDR_IM
     return Status;
 }
 
-NTSTATUS LdrLoadImage(const VOID *File, SIZE_T FileBytes, PCSTR Name, PLDR_IMAGE *Image)
-{
-    NT_ASSERT(KeGetCurrentIrql() == PASSIVE_LEVEL);
-    ExAcquireFastMutex(&LdrpMutex);
-    const NTSTATUS Status = LdrpLoad(File, FileBytes, Name, Image);
-    ExReleaseFastMutex(&LdrpMutex);
-    return Status;
-}
+//
+// References.
+//
 
-static VOID LdrpDereference(PLDR_IMAGE Image)
+static VOID LdrpDereference(PLDR_IMAGE Image);
+
+static VOID LdrpFree(PLDR_IMAGE Image)
 {
-    NT_ASSERT(Image->ReferenceCount != 0);
-    Image->ReferenceCount -= 1;
-    if (Image->ReferenceCount != 0) {
-        return;
-    }
     ULONG64 Imports[ARRAYSIZE(Image->Imports)];
     RtlCopyMemory(Imports, Image->Imports, sizeof(Imports));
     KiForgetCode(Image->Name);
@@ -210,6 +209,67 @@ static VOID LdrpDereference(PLDR_IMAGE Image)
             LdrpDereference(LdrpImageOfIndex(Index));
         }
     }
+}
+
+static VOID LdrpDereference(PLDR_IMAGE Image)
+{
+    NT_ASSERT(Image->ReferenceCount != 0);
+    Image->ReferenceCount -= 1;
+    if (Image->ReferenceCount == 0) {
+        LdrpFree(Image);
+    }
+}
+
+// What was loaded for an image that was refused then.
+static VOID LdrpFreeUnused(VOID)
+{
+    PLDR_IMAGE Image = LdrpNextImage(NULL);
+    while (Image != NULL) {
+        if (Image->ReferenceCount == 0) {
+            LdrpFree(Image);
+        }
+        Image = LdrpNextImage(Image);
+    }
+}
+
+PLDR_IMAGE LdrpLoadDependency(const LDRP_LOAD *Load, PCSTR Name)
+{
+    PLDR_IMAGE Image = NULL;
+    const LOADER_MODULE *Module = LdrpFindFile(Name);
+    if (Module == NULL || Load->Depth == LDRP_MAXIMUM_DEPTH ||
+        !NT_SUCCESS(LdrpLoad(LdrpBytesOfFile(Module), Module->ByteCount, Module->Name,
+                             Load->Depth + 1, &Image))) {
+        return NULL;
+    }
+    Image->IsDependency = TRUE;
+    Image->ReferenceCount = 0; // until Load is whole
+    return Image;
+}
+
+// An image that somebody loads by name, although it is there for others' sake, becomes his, too.
+static NTSTATUS LdrpLoadAgain(PCSTR Name, PLDR_IMAGE Loaded, PLDR_IMAGE *Image)
+{
+    const LDRP_LOAD Load = {.Name = Name};
+    if (!Loaded->IsDependency) {
+        return LdrpRefuse(&Load, STATUS_IMAGE_ALREADY_LOADED, "an image of this name is loaded");
+    }
+    Loaded->IsDependency = FALSE;
+    Loaded->ReferenceCount += 1;
+    *Image = Loaded;
+    return STATUS_SUCCESS;
+}
+
+NTSTATUS LdrLoadImage(const VOID *File, SIZE_T FileBytes, PCSTR Name, PLDR_IMAGE *Image)
+{
+    NT_ASSERT(KeGetCurrentIrql() == PASSIVE_LEVEL);
+    *Image = NULL;
+    ExAcquireFastMutex(&LdrpMutex);
+    const PLDR_IMAGE Loaded = LdrpFindImageByName(Name);
+    const NTSTATUS Status = Loaded != NULL ? LdrpLoadAgain(Name, Loaded, Image)
+                                           : LdrpLoad(File, FileBytes, Name, 0, Image);
+    LdrpFreeUnused();
+    ExReleaseFastMutex(&LdrpMutex);
+    return Status;
 }
 
 VOID LdrUnloadImage(PLDR_IMAGE Image)
@@ -233,16 +293,15 @@ static BOOLEAN LdrpIsWithin(ULONG64 Rva, const IMAGE_SECTION_HEADER *Section)
 // Exports and what a walk of the stack reads must stay, wherever the linker has put them.
 static BOOLEAN LdrpIsNeeded(const LDRP_LOAD *Load, const IMAGE_SECTION_HEADER *Section)
 {
-    const ULONG *Rows =
-        (const ULONG *)(Load->Image.Bytes +
-                        LdrpDirectory(Load, IMAGE_DIRECTORY_ENTRY_EXCEPTION).VirtualAddress);
+    const ULONG TableRva = LdrpDirectory(Load, IMAGE_DIRECTORY_ENTRY_EXCEPTION).VirtualAddress;
+    const LDRP_FUNCTION *Rows = (const LDRP_FUNCTION *)(Load->Image.Bytes + TableRva);
     if (LdrpDirectory(Load, IMAGE_DIRECTORY_ENTRY_EXPORT).Size != 0 &&
         LdrpIsWithin(LdrpDirectory(Load, IMAGE_DIRECTORY_ENTRY_EXPORT).VirtualAddress, Section)) {
         return TRUE;
     }
     for (ULONG Index = 0; Index < Load->FunctionCount; Index += 1) {
-        if (LdrpIsWithin(Rows[3 * Index + 2], Section) ||
-            LdrpIsWithin((ULONG64)((const UCHAR *)&Rows[3 * Index] - Load->Image.Bytes), Section)) {
+        const ULONG64 RowRva = TableRva + (ULONG64)Index * sizeof(LDRP_FUNCTION);
+        if (LdrpIsWithin(Rows[Index].UnwindData, Section) || LdrpIsWithin(RowRva, Section)) {
             return TRUE;
         }
     }

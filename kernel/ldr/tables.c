@@ -3,13 +3,6 @@
 #include "kernel/inc/ke.h"
 #include "kernel/ldr/ldrp.h"
 
-// A row of .pdata: RVAs.
-typedef struct _LDRP_FUNCTION {
-    ULONG Begin;
-    ULONG End;
-    ULONG UnwindData;
-} LDRP_FUNCTION;
-
 C_ASSERT(sizeof(LDRP_FUNCTION) == 12);
 
 #define UNWIND_IS_ROW 0x1u // in UnwindData: the RVA of another row

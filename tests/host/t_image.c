@@ -267,6 +267,63 @@ static VOID Forwarders_are_followed_to_their_end(VOID)
     HostCheckSameUse(&Before, "forwarders");
 }
 
+// Puts the file beside the kernel, under this name.
+static VOID PlaceModule(const CHAR *Name)
+{
+    FakeLoaderBlock.ModuleCount = 1;
+    FakeLoaderBlock.Modules[0] =
+        (LOADER_MODULE){.BaseAddress = 0x310800, .ByteCount = sizeof(File)};
+    memcpy(FakeLoaderBlock.Modules[0].Name, Name, strlen(Name) + 1);
+    memcpy((PUCHAR)MiFrameToVa(0x310) + 0x800, &File, sizeof(File));
+}
+
+static VOID What_is_imported_from_is_loaded_along(VOID)
+{
+    Start();
+    PlaceModule("library.sys");
+    ImportFrom("Library.SYS", "Alpha", 0);
+    const PLDR_IMAGE First = Load("first.sys");
+    const PLDR_IMAGE Library = LdrpFindImageByName("library.sys");
+    CHECK(Library != NULL && Library->IsDependency && Library->ReferenceCount == 1);
+    CHECK_TEXT(Library->Name, "library.sys");
+    CHECK_EQUAL(Read(First, 0x20D0), Library->Base + 0x1000);
+    const PLDR_IMAGE Second = Load("second.sys");
+    CHECK_EQUAL(Library->ReferenceCount, 2);
+    LdrUnloadImage(First);
+    CHECK(LdrFindImage(Library->Base) == Library);
+    LdrUnloadImage(Second);
+    HostCheckSameUse(&Before, "what was loaded along");
+    const PLDR_IMAGE Third = Load("third.sys");
+    PLDR_IMAGE Asked;
+    CHECK_EQUAL((ULONG)TryLoad("LIBRARY.sys", &Asked), (ULONG)STATUS_SUCCESS);
+    CHECK(Asked == LdrpFindImageByName("library.sys") && !Asked->IsDependency);
+    PLDR_IMAGE Again;
+    CHECK_EQUAL((ULONG)TryLoad("LIBRARY.sys", &Again), (ULONG)STATUS_IMAGE_ALREADY_LOADED);
+    CHECK(Again == NULL);
+    LdrUnloadImage(Third);
+    CHECK(LdrFindImage(Asked->Base) == Asked);
+    LdrUnloadImage(Asked);
+    HostCheckSameUse(&Before, "what was asked for, too");
+}
+
+static VOID What_was_loaded_along_goes_with_a_refusal(VOID)
+{
+    Start();
+    PlaceModule("library.sys");
+    ImportFrom("library.sys", "Gamma", 0);
+    CheckRefused("no such export", STATUS_DRIVER_ENTRYPOINT_NOT_FOUND, "Gamma of library.sys");
+    CHECK(LdrpFindImageByName("library.sys") == NULL);
+    // One that imports from itself is loaded until that is too deep.
+    ImportFrom("library.sys", "Alpha", 0);
+    PlaceModule("library.sys");
+    CheckRefused("a circle", STATUS_OBJECT_NAME_NOT_FOUND, "Alpha of library.sys (not loaded)");
+    HostPut(&File, 0, 2, 0);
+    PlaceModule("library.sys");
+    HostBuildImage(&File);
+    ImportFrom("library.sys", "Alpha", 0);
+    CheckRefused("no image", STATUS_OBJECT_NAME_NOT_FOUND, "Alpha of library.sys (not loaded)");
+}
+
 static VOID What_is_missing_is_named(VOID)
 {
     Start();
@@ -729,6 +786,8 @@ static const HOST_TEST Tests[] = {
     HOST_ROW(Discardable_sections_go_unless_they_are_needed, "driver ABI", &FakeMachineMax),
     HOST_ROW(Images_import_from_images_which_stay_as_long, "driver ABI", &FakeMachineMax),
     HOST_ROW(Forwarders_are_followed_to_their_end, "driver ABI", &FakeMachineMax),
+    HOST_ROW(What_is_imported_from_is_loaded_along, "driver ABI", &FakeMachineMax),
+    HOST_ROW(What_was_loaded_along_goes_with_a_refusal, "driver ABI", &FakeMachineMax),
     HOST_ROW(What_is_missing_is_named, "driver ABI", &FakeMachineMax),
     HOST_ROW(All_that_is_missing_is_named_at_once, "driver ABI", &FakeMachineMax),
     HOST_ROW(Every_damage_is_refused_with_its_reason, "G1, G2", &FakeMachineMax),

@@ -160,9 +160,27 @@ static VOID WithoutTheOtherDriverItIsRefused(VOID)
     SIZE_T ByteCount;
     const VOID *File = LdrFindModule("ldruser.sys", &ByteCount);
     KT_REQUIRE(File != NULL);
-    KT_EQUAL(LdrLoadImage(File, ByteCount, "ldruser.sys", &Image), STATUS_OBJECT_NAME_NOT_FOUND);
+    const PUCHAR Copy = CopyOf("ldruser.sys", &ByteCount);
+    KT_REQUIRE(Copy != NULL);
+    for (SIZE_T At = 0; At + 6 < ByteCount; At += 1) {
+        Copy[At] = RtlEqualMemory(Copy + At, "LDRLIB", 6) ? 'X' : Copy[At];
+    }
+    KT_EQUAL(LdrLoadImage(Copy, ByteCount, "ldruser.sys", &Image), STATUS_OBJECT_NAME_NOT_FOUND);
     KT_CHECK(Image == NULL);
-    KT_CHECK(IsRefusal("LdrLibAnswer of LDRLIB.sys (not loaded)"));
+    KT_CHECK(IsRefusal("LdrLibAnswer of XDRLIB.sys (not loaded)"));
+    ExFreePoolWithTag(Copy, TAG);
+}
+
+static VOID TheOtherDriverIsLoadedAlong(VOID)
+{
+    NEEDS_DRIVERS();
+    const PLDR_IMAGE User = Load("ldruser.sys");
+    KT_REQUIRE(User != NULL);
+    KT_EQUAL(((KT_CHECK_ROUTINE *)LdrFindImageExport(User, "LdrUserCheck"))(), 0);
+    const PLDR_IMAGE Library = Load("ldrlib.sys"); // now it is asked for, too
+    LdrUnloadImage(User);
+    KT_CHECK(Library != NULL && LdrFindImage(Library->Base) == Library);
+    LdrUnloadImage(Library);
 }
 
 //
@@ -357,6 +375,7 @@ static const KT_TEST Tests[] = {
      EachSectionHasItsProtection},
     {"a driver imports from another one, which stays as long", ADriverImportsFromAnother},
     {"without the other driver it is refused", WithoutTheOtherDriverItIsRefused},
+    {"a driver that another one imports from is loaded along", TheOtherDriverIsLoadedAlong},
     {"every missing import is named", EveryMissingImportIsNamed},
     {"an image of a name is loaded once", ANameIsLoadedOnce},
     {"damaged headers are refused, each with its reason", DamagedHeadersAreRefused},
