@@ -366,6 +366,62 @@ BOOLEAN NTAPI KeSetCoalescableTimer(_Inout_ PKTIMER Timer, _In_ LARGE_INTEGER Du
 BOOLEAN NTAPI KeCancelTimer(_Inout_ PKTIMER Timer);
 BOOLEAN NTAPI KeReadStateTimer(_In_ PKTIMER Timer);
 
+// Timers in memory of the kernel's. With EX_TIMER_NOTIFICATION all waiters go when it expires, else one;
+// the Timer itself can be waited for. The other attributes make no difference (ours: the clock has one
+// resolution and never sleeps). IRQL <= DISPATCH_LEVEL.
+
+typedef struct _EX_TIMER *PEX_TIMER; // opaque
+
+typedef VOID(NTAPI EXT_CALLBACK)(_In_ PEX_TIMER Timer, _In_opt_ PVOID Context);
+typedef EXT_CALLBACK *PEXT_CALLBACK;
+typedef VOID(NTAPI EXT_DELETE_CALLBACK)(_In_opt_ PVOID Context);
+typedef EXT_DELETE_CALLBACK *PEXT_DELETE_CALLBACK;
+typedef PVOID PEXT_CANCEL_PARAMETERS; // reserved
+
+#define EX_TIMER_HIGH_RESOLUTION 4
+#define EX_TIMER_NO_WAKE 8
+#define EX_TIMER_UNLIMITED_TOLERANCE ((LONGLONG)-1)
+#define EX_TIMER_NOTIFICATION (1u << 31)
+
+typedef struct _EXT_SET_PARAMETERS_V0 {
+    ULONG Version;
+    ULONG Reserved;
+    LONGLONG NoWakeTolerance;
+} EXT_SET_PARAMETERS, *PEXT_SET_PARAMETERS;
+
+typedef struct _EXT_DELETE_PARAMETERS {
+    ULONG Version;
+    ULONG Reserved;
+    PEXT_DELETE_CALLBACK DeleteCallback;
+    PVOID DeleteContext;
+} EXT_DELETE_PARAMETERS, *PEXT_DELETE_PARAMETERS;
+
+FORCEINLINE VOID ExInitializeSetTimerParameters(_Out_ PEXT_SET_PARAMETERS Parameters)
+{
+    RtlZeroMemory(Parameters, sizeof(*Parameters));
+}
+
+FORCEINLINE VOID ExInitializeDeleteTimerParameters(_Out_ PEXT_DELETE_PARAMETERS Parameters)
+{
+    RtlZeroMemory(Parameters, sizeof(*Parameters));
+}
+
+// NULL: no pool, or attributes that exclude each other. Callback runs at DISPATCH_LEVEL at each expiry.
+_Must_inspect_result_ PEX_TIMER NTAPI ExAllocateTimer(_In_opt_ PEXT_CALLBACK Callback,
+                                                      _In_opt_ PVOID CallbackContext,
+                                                      _In_ ULONG Attributes);
+
+// Times and periods are in 100 ns; a period is rounded up to whole milliseconds. TRUE: it was set.
+BOOLEAN NTAPI ExSetTimer(_In_ PEX_TIMER Timer, _In_ LONGLONG DueTime, _In_ LONGLONG Period,
+                         _In_opt_ PEXT_SET_PARAMETERS Parameters);
+BOOLEAN NTAPI ExCancelTimer(_Inout_ PEX_TIMER Timer, _In_opt_ PEXT_CANCEL_PARAMETERS Parameters);
+
+// Frees the timer: at once; behind its callback, if that is running; or, without Cancel, when it has
+// expired. Then the callback of Parameters runs. Wait: returns when all that is over (with Cancel only;
+// IRQL <= APC_LEVEL). TRUE: it was set and is cancelled.
+BOOLEAN NTAPI ExDeleteTimer(_In_ PEX_TIMER Timer, _In_ BOOLEAN Cancel, _In_ BOOLEAN Wait,
+                            _In_opt_ PEXT_DELETE_PARAMETERS Parameters);
+
 // -------------------------------------------------------------------------------------------------
 // Time. Any IRQL. The Precise ones do not wait for the clock's next tick.
 
@@ -506,6 +562,16 @@ extern PEPROCESS PsInitialSystemProcess;
 extern struct _OBJECT_TYPE **PsThreadType; // *PsThreadType is the type
 extern struct _OBJECT_TYPE **PsProcessType;
 
+// Calls Callout if Size bytes of this thread's stack are left: STATUS_SUCCESS. Else STATUS_NO_MEMORY: a
+// stack does not grow here (ours). IRQL <= DISPATCH_LEVEL; with Wait, <= APC_LEVEL.
+typedef VOID(NTAPI EXPAND_STACK_CALLOUT)(_In_opt_ PVOID Parameter);
+typedef EXPAND_STACK_CALLOUT *PEXPAND_STACK_CALLOUT;
+NTSTATUS NTAPI KeExpandKernelStackAndCallout(_In_ PEXPAND_STACK_CALLOUT Callout,
+                                             _In_opt_ PVOID Parameter, _In_ SIZE_T Size);
+NTSTATUS NTAPI KeExpandKernelStackAndCalloutEx(_In_ PEXPAND_STACK_CALLOUT Callout,
+                                               _In_opt_ PVOID Parameter, _In_ SIZE_T Size,
+                                               _In_ BOOLEAN Wait, _In_opt_ PVOID Context);
+
 // Priorities: 0 is the idle thread's; 1-15 vary with boosts, 16-31 do not. IRQL <= DISPATCH_LEVEL; to
 // set one, PASSIVE_LEVEL.
 KPRIORITY NTAPI KeQueryPriorityThread(_In_ PRKTHREAD Thread);
@@ -551,6 +617,13 @@ NTSTATUS NTAPI KeGetProcessorNumberFromIndex(_In_ ULONG ProcIndex,
                                              _Out_ PPROCESSOR_NUMBER ProcNumber);
 ULONG NTAPI KeGetProcessorIndexFromNumber(_In_ PPROCESSOR_NUMBER ProcNumber);
 NTSTATUS NTAPI KeSetTargetProcessorDpcEx(_Inout_ PKDPC Dpc, _In_ PPROCESSOR_NUMBER ProcNumber);
+
+// Calls the routine on every processor at once, at IPI_LEVEL, and returns what it returned on this one.
+// IRQL < IPI_LEVEL.
+typedef ULONG_PTR(NTAPI KIPI_BROADCAST_WORKER)(_In_ ULONG_PTR Argument);
+typedef KIPI_BROADCAST_WORKER *PKIPI_BROADCAST_WORKER;
+ULONG_PTR NTAPI KeIpiGenericCall(_In_ PKIPI_BROADCAST_WORKER BroadcastFunction,
+                                 _In_ ULONG_PTR Context);
 
 // Where the thread may run from now on. A set without an active processor changes nothing. IRQL <=
 // APC_LEVEL.
@@ -607,3 +680,43 @@ PKDEVICE_QUEUE_ENTRY NTAPI KeRemoveByKeyDeviceQueueIfBusy(_Inout_ PKDEVICE_QUEUE
 // FALSE: it was not in the queue.
 BOOLEAN NTAPI KeRemoveEntryDeviceQueue(_Inout_ PKDEVICE_QUEUE DeviceQueue,
                                        _Inout_ PKDEVICE_QUEUE_ENTRY DeviceQueueEntry);
+
+// -------------------------------------------------------------------------------------------------
+// Bug checks.
+
+// KeBugCheckEx without parameters.
+DECLSPEC_NORETURN VOID NTAPI KeBugCheck(_In_ ULONG BugCheckCode);
+
+typedef enum _KBUGCHECK_BUFFER_DUMP_STATE {
+    BufferEmpty,
+    BufferInserted,
+    BufferStarted,
+    BufferFinished,
+    BufferIncomplete,
+} KBUGCHECK_BUFFER_DUMP_STATE;
+
+typedef VOID(NTAPI KBUGCHECK_CALLBACK_ROUTINE)(_In_ PVOID Buffer, _In_ ULONG Length);
+typedef KBUGCHECK_CALLBACK_ROUTINE *PKBUGCHECK_CALLBACK_ROUTINE;
+
+typedef struct _KBUGCHECK_CALLBACK_RECORD {
+    LIST_ENTRY Entry;
+    PKBUGCHECK_CALLBACK_ROUTINE CallbackRoutine;
+    PVOID Buffer;
+    ULONG Length;
+    PUCHAR Component;
+    ULONG_PTR Checksum;
+    UCHAR State;
+} KBUGCHECK_CALLBACK_RECORD, *PKBUGCHECK_CALLBACK_RECORD;
+
+FORCEINLINE VOID KeInitializeCallbackRecord(_Out_ PKBUGCHECK_CALLBACK_RECORD CallbackRecord)
+{
+    CallbackRecord->State = BufferEmpty;
+}
+
+// In a bug check, behind the dump, the routine is called at HIGH_LEVEL. FALSE: it is registered already
+// (not registered). Any IRQL.
+BOOLEAN NTAPI KeRegisterBugCheckCallback(_Out_ PKBUGCHECK_CALLBACK_RECORD CallbackRecord,
+                                         _In_ PKBUGCHECK_CALLBACK_ROUTINE CallbackRoutine,
+                                         _In_opt_ PVOID Buffer, _In_ ULONG Length,
+                                         _In_ PUCHAR Component);
+BOOLEAN NTAPI KeDeregisterBugCheckCallback(_Inout_ PKBUGCHECK_CALLBACK_RECORD CallbackRecord);

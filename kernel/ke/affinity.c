@@ -161,3 +161,11 @@ VOID NTAPI KeRevertToUserGroupAffinityThread(PGROUP_AFFINITY PreviousAffinity)
 {
     KeRevertToUserAffinityThreadEx(PreviousAffinity->Mask);
 }
+
+ULONG_PTR NTAPI KeIpiGenericCall(PKIPI_BROADCAST_WORKER BroadcastFunction, ULONG_PTR Context)
+{
+    const KIRQL OldIrql = KfRaiseIrql(IPI_LEVEL);
+    const ULONG_PTR Result = BroadcastFunction(Context);
+    KeLowerIrql(OldIrql);
+    return Result;
+}

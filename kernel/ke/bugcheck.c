@@ -49,8 +49,7 @@ static const KI_BUG_CHECK_ROW KiBugCheckTable[] = {
     BUG_CHECK(TARGET_MDL_TOO_SMALL,
               "a partial MDL has no room for the pages that it should describe"),
     BUG_CHECK(MULTIPLE_IRP_COMPLETE_REQUESTS, "a request was completed twice"),
-    BUG_CHECK(CANCEL_STATE_IN_COMPLETED_IRP,
-              "an IRP was cancelled that had been completed"),
+    BUG_CHECK(CANCEL_STATE_IN_COMPLETED_IRP, "an IRP was cancelled that had been completed"),
     BUG_CHECK(PFN_LIST_CORRUPT,
               "a frame is in an impossible state, or was released more often than locked"),
     BUG_CHECK(PAGE_FAULT_IN_NONPAGED_AREA,
@@ -170,6 +169,68 @@ static VOID KiEnterBugCheck(const KI_STOP *Stop)
     }
 }
 
+// -------------------------------------------------------------------------------------------------
+// What drivers want to do before the end, for example to put their devices to rest.
+
+static LIST_ENTRY KiBugCheckCallbacks = {&KiBugCheckCallbacks, &KiBugCheckCallbacks};
+static KSPIN_LOCK KiBugCheckCallbackLock;
+
+static KIRQL KiLockCallbacks(VOID)
+{
+    const KIRQL OldIrql = KfRaiseIrql(HIGH_LEVEL);
+    KeAcquireSpinLockAtDpcLevel(&KiBugCheckCallbackLock);
+    return OldIrql;
+}
+
+static VOID KiUnlockCallbacks(KIRQL OldIrql)
+{
+    KeReleaseSpinLockFromDpcLevel(&KiBugCheckCallbackLock);
+    KeLowerIrql(OldIrql);
+}
+
+BOOLEAN NTAPI KeRegisterBugCheckCallback(PKBUGCHECK_CALLBACK_RECORD CallbackRecord,
+                                         PKBUGCHECK_CALLBACK_ROUTINE CallbackRoutine, PVOID Buffer,
+                                         ULONG Length, PUCHAR Component)
+{
+    const KIRQL OldIrql = KiLockCallbacks();
+    const BOOLEAN IsNew = CallbackRecord->State == BufferEmpty;
+    if (IsNew) {
+        CallbackRecord->CallbackRoutine = CallbackRoutine;
+        CallbackRecord->Buffer = Buffer;
+        CallbackRecord->Length = Length;
+        CallbackRecord->Component = Component;
+        CallbackRecord->State = BufferInserted;
+        InsertTailList(&KiBugCheckCallbacks, &CallbackRecord->Entry);
+    }
+    KiUnlockCallbacks(OldIrql);
+    return IsNew;
+}
+
+BOOLEAN NTAPI KeDeregisterBugCheckCallback(PKBUGCHECK_CALLBACK_RECORD CallbackRecord)
+{
+    const KIRQL OldIrql = KiLockCallbacks();
+    const BOOLEAN WasThere = CallbackRecord->State == BufferInserted;
+    if (WasThere) {
+        RemoveEntryList(&CallbackRecord->Entry);
+        CallbackRecord->State = BufferEmpty;
+    }
+    KiUnlockCallbacks(OldIrql);
+    return WasThere;
+}
+
+// Each once; what goes wrong in one is a second bug check, and the end.
+static VOID KiRunBugCheckCallbacks(VOID)
+{
+    for (PLIST_ENTRY Link = KiBugCheckCallbacks.Flink; Link != &KiBugCheckCallbacks;
+         Link = Link->Flink) {
+        const PKBUGCHECK_CALLBACK_RECORD Record =
+            CONTAINING_RECORD(Link, KBUGCHECK_CALLBACK_RECORD, Entry);
+        Record->State = BufferStarted;
+        Record->CallbackRoutine(Record->Buffer, Record->Length);
+        Record->State = BufferFinished;
+    }
+}
+
 static DECLSPEC_NORETURN VOID KiBugCheck(const KI_STOP *Stop, PCSTR Format,
                                          __builtin_ms_va_list Arguments)
 {
@@ -180,6 +241,7 @@ static DECLSPEC_NORETURN VOID KiBugCheck(const KI_STOP *Stop, PCSTR Format,
     KiPrintSentence(Stop, Format, Arguments);
     DbgPrint("  processor %u, IRQL %u\n", KiGetCurrentProcessor(), Irql);
     KeArchPrintDump();
+    KiRunBugCheckCallbacks();
     KeExitMachine(KeExitBugCheck);
 }
 
@@ -198,6 +260,11 @@ DECLSPEC_NORETURN VOID NTAPI KeBugCheckEx(ULONG Code, ULONG_PTR Parameter1, ULON
                                           ULONG_PTR Parameter3, ULONG_PTR Parameter4)
 {
     KiBugCheckSaying(Code, Parameter1, Parameter2, Parameter3, Parameter4, NULL);
+}
+
+DECLSPEC_NORETURN VOID NTAPI KeBugCheck(ULONG BugCheckCode)
+{
+    KeBugCheckEx(BugCheckCode, 0, 0, 0, 0);
 }
 
 DECLSPEC_NORETURN VOID KiAssertionFailed(PCSTR Expression, PCSTR InvariantId, PCSTR File,

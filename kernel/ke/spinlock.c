@@ -278,3 +278,11 @@ VOID FASTCALL KeReleaseInStackQueuedSpinLockForDpc(PKLOCK_QUEUE_HANDLE LockHandl
 {
     KiReleaseQueued(LockHandle, __builtin_return_address(0));
 }
+
+// For images that import what others have inline.
+VOID NTAPI KiExportInitializeSpinLock(PKSPIN_LOCK SpinLock);
+
+VOID NTAPI KiExportInitializeSpinLock(PKSPIN_LOCK SpinLock)
+{
+    KeInitializeSpinLock(SpinLock);
+}

@@ -400,6 +400,29 @@ VOID KiGetStackLimits(PULONG_PTR StackLimit, PULONG_PTR StackBase)
     *StackBase = Thread->StackBase;
 }
 
+// What a routine may need besides what it asks for: an interrupt may come.
+#define KI_STACK_RESERVE 0x1000
+
+NTSTATUS NTAPI KeExpandKernelStackAndCalloutEx(PEXPAND_STACK_CALLOUT Callout, PVOID Parameter,
+                                               SIZE_T Size, BOOLEAN Wait, PVOID Context)
+{
+    UNREFERENCED_PARAMETER(Wait);
+    UNREFERENCED_PARAMETER(Context); // reserved
+    const ULONG_PTR Here = (ULONG_PTR)__builtin_frame_address(0);
+    const ULONG_PTR Left = Here - KeArchGetCurrentThread()->StackLimit;
+    if (Left < KI_STACK_RESERVE || Size > Left - KI_STACK_RESERVE) {
+        return STATUS_NO_MEMORY;
+    }
+    Callout(Parameter);
+    return STATUS_SUCCESS;
+}
+
+NTSTATUS NTAPI KeExpandKernelStackAndCallout(PEXPAND_STACK_CALLOUT Callout, PVOID Parameter,
+                                             SIZE_T Size)
+{
+    return KeExpandKernelStackAndCalloutEx(Callout, Parameter, Size, TRUE, NULL);
+}
+
 // -------------------------------------------------------------------------------------------------
 // Priorities.
 

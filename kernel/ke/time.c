@@ -149,3 +149,25 @@ ULONG NTAPI KeQueryTimeIncrement(VOID)
 {
     return KI_TIME_INCREMENT;
 }
+
+// -------------------------------------------------------------------------------------------------
+// For images that import what others read inline.
+
+ULONG64 NTAPI KiExportQueryInterruptTime(VOID);
+VOID NTAPI KiExportQuerySystemTime(PLARGE_INTEGER CurrentTime);
+VOID NTAPI KiExportQueryTickCount(PLARGE_INTEGER CurrentCount);
+
+ULONG64 NTAPI KiExportQueryInterruptTime(VOID)
+{
+    return KiTime;
+}
+
+VOID NTAPI KiExportQuerySystemTime(PLARGE_INTEGER CurrentTime)
+{
+    CurrentTime->QuadPart = (LONG64)(KiSystemTimeOffset + KiTime);
+}
+
+VOID NTAPI KiExportQueryTickCount(PLARGE_INTEGER CurrentCount)
+{
+    CurrentCount->QuadPart = (LONG64)(KiTime / KI_TIME_INCREMENT);
+}

@@ -1123,6 +1123,21 @@ static VOID AcquireLockAtHighLevel(VOID)
 
 static KEVENT NeverSignalled;
 
+static VOID NTAPI TellBufferInBugCheck(PVOID Buffer, ULONG Length)
+{
+    DbgPrint("a driver's last words: %s, %u bytes, IRQL %u\n", (PCSTR)Buffer, Length,
+             KeGetCurrentIrql());
+}
+
+static VOID StopWithACallback(VOID)
+{
+    static KBUGCHECK_CALLBACK_RECORD Record;
+    static CHAR Words[] = "farewell";
+    KeInitializeCallbackRecord(&Record);
+    KeRegisterBugCheckCallback(&Record, TellBufferInBugCheck, Words, sizeof(Words), (PUCHAR)Words);
+    KeBugCheck(MANUALLY_INITIATED_CRASH);
+}
+
 static VOID WaitAtDispatch(VOID)
 {
     KIRQL OldIrql;
@@ -1582,6 +1597,7 @@ static const MISUSE_TEST Tests[] = {
     MISUSE(ReleaseFreeLock),
     MISUSE(AcquireLocksInWrongOrder),
     MISUSE(AcquireLockAtHighLevel),
+    MISUSE(StopWithACallback),
     MISUSE(WaitAtDispatch),
     MISUSE(DelayAtDispatch),
     MISUSE(WaitInADpc),

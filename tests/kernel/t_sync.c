@@ -471,6 +471,81 @@ static VOID Many_timers_come_in_their_order(VOID)
     KT_EQUAL(Early + Unordered, 0);
 }
 
+typedef struct _EX_TICKS {
+    volatile LONG Count;
+    volatile LONG Deleted;
+    BOOLEAN DeletesItself;
+    KIRQL Irql;
+} EX_TICKS;
+
+static VOID NTAPI NoteDeletion(PVOID Context)
+{
+    ((EX_TICKS *)Context)->Deleted += 1;
+}
+
+static VOID NTAPI CountExTick(PEX_TIMER Timer, PVOID Context)
+{
+    EX_TICKS *Ticks = Context;
+    Ticks->Irql = KeGetCurrentIrql();
+    Ticks->Count += 1;
+    if (Ticks->DeletesItself) {
+        EXT_DELETE_PARAMETERS Parameters;
+        ExInitializeDeleteTimerParameters(&Parameters);
+        Parameters.DeleteCallback = NoteDeletion;
+        Parameters.DeleteContext = Ticks;
+        ExDeleteTimer(Timer, TRUE, FALSE, &Parameters);
+        KT_EQUAL(Ticks->Deleted, 0);
+    }
+}
+
+static VOID An_allocated_timer_calls_back_and_can_be_waited_for(VOID)
+{
+    EX_TICKS Ticks = {.Count = 0};
+    KT_EQUAL(ExAllocateTimer(NULL, NULL, EX_TIMER_HIGH_RESOLUTION | EX_TIMER_NO_WAKE), NULL);
+    KT_EQUAL(ExAllocateTimer(NULL, NULL, 0x100), NULL);
+    const PEX_TIMER Timer = ExAllocateTimer(CountExTick, &Ticks, EX_TIMER_HIGH_RESOLUTION);
+    KT_REQUIRE(Timer != NULL);
+    KT_CHECK(!ExSetTimer(Timer, -2 * UNITS_PER_MS, 2 * UNITS_PER_MS, NULL));
+    for (LONG Round = 1; Round <= 3; Round += 1) {
+        KT_EQUAL(WaitMilliseconds(Timer, 500), STATUS_SUCCESS);
+        KT_CHECK(Ticks.Count >= Round);
+    }
+    KT_EQUAL(Ticks.Irql, DISPATCH_LEVEL);
+    KT_CHECK(ExCancelTimer(Timer, NULL));
+    KT_CHECK(!ExDeleteTimer(Timer, TRUE, TRUE, NULL));
+}
+
+static VOID An_allocated_timer_goes_when_nobody_needs_it_any_more(VOID)
+{
+    EX_TICKS Ticks = {.DeletesItself = TRUE};
+    EXT_DELETE_PARAMETERS Parameters;
+    PEX_TIMER Timer = ExAllocateTimer(CountExTick, &Ticks, 0);
+    KT_REQUIRE(Timer != NULL);
+    ExSetTimer(Timer, -2 * UNITS_PER_MS, 0, NULL);
+    KtSleep(20);
+    KT_EQUAL(Ticks.Count, 1);
+    KT_EQUAL(Ticks.Deleted, 1);
+    // Without Cancel it expires once more.
+    Ticks = (EX_TICKS){.Count = 0};
+    ExInitializeDeleteTimerParameters(&Parameters);
+    Parameters.DeleteCallback = NoteDeletion;
+    Parameters.DeleteContext = &Ticks;
+    Timer = ExAllocateTimer(CountExTick, &Ticks, EX_TIMER_NOTIFICATION);
+    KT_REQUIRE(Timer != NULL);
+    ExSetTimer(Timer, -5 * UNITS_PER_MS, 0, NULL);
+    KT_CHECK(!ExDeleteTimer(Timer, FALSE, FALSE, &Parameters));
+    KT_EQUAL(Ticks.Deleted, 0);
+    KtSleep(20);
+    KT_EQUAL(Ticks.Count, 1);
+    KT_EQUAL(Ticks.Deleted, 1);
+    // With it at once.
+    Timer = ExAllocateTimer(CountExTick, &Ticks, 0);
+    KT_REQUIRE(Timer != NULL);
+    ExSetTimer(Timer, -100000 * UNITS_PER_MS, 0, NULL);
+    KT_CHECK(ExDeleteTimer(Timer, TRUE, FALSE, &Parameters));
+    KT_EQUAL(Ticks.Deleted, 2);
+}
+
 // -------------------------------------------------------------------------------------------------
 // Locks.
 
@@ -571,6 +646,10 @@ static const KT_TEST Tests[] = {
     {"a periodic timer queues its DPC until it is cancelled",
      A_periodic_timer_queues_its_DPC_until_it_is_cancelled},
     {"many timers come in their order", Many_timers_come_in_their_order},
+    {"an allocated timer calls back and can be waited for",
+     An_allocated_timer_calls_back_and_can_be_waited_for},
+    {"an allocated timer goes when nobody needs it any more",
+     An_allocated_timer_goes_when_nobody_needs_it_any_more},
     {"a spin lock can be tried and tested", A_spin_lock_can_be_tried_and_tested},
     {"a queued spin lock raises and restores IRQL", A_queued_spin_lock_raises_and_restores},
     {"shared data shows times that advance", Shared_data_shows_times_that_advance},

@@ -605,6 +605,56 @@ static VOID There_is_one_processor_and_one_group(VOID)
     KeRevertToUserAffinityThreadEx(0);
 }
 
+static ULONG_PTR NTAPI TellIrql(ULONG_PTR Argument)
+{
+    return Argument + KeGetCurrentIrql();
+}
+
+static VOID A_generic_call_runs_at_IPI_LEVEL(VOID)
+{
+    KT_EQUAL(KeIpiGenericCall(TellIrql, 100), 100 + IPI_LEVEL);
+    KT_EQUAL(KeGetCurrentIrql(), PASSIVE_LEVEL);
+}
+
+static VOID NTAPI NoteCall(PVOID Parameter)
+{
+    *(PULONG)Parameter += 1;
+}
+
+static VOID NTAPI AskForStack(PVOID Context)
+{
+    ULONG *Calls = Context;
+    Calls[1] = (ULONG)KeExpandKernelStackAndCallout(NoteCall, Calls, 0x2000);
+    Calls[2] = (ULONG)KeExpandKernelStackAndCallout(NoteCall, Calls, MM_KERNEL_STACK_BYTES);
+}
+
+static VOID A_callout_runs_if_there_is_stack_for_it(VOID)
+{
+    ULONG Calls[3] = {0};
+    KtJoin(KtStartThread(AskForStack, Calls, 0));
+    KT_EQUAL(Calls[0], 1);
+    KT_EQUAL(Calls[1], STATUS_SUCCESS);
+    KT_EQUAL((NTSTATUS)Calls[2], STATUS_NO_MEMORY);
+}
+
+static VOID NTAPI DoNothingInBugCheck(PVOID Buffer, ULONG Length)
+{
+    UNREFERENCED_PARAMETER(Buffer);
+    UNREFERENCED_PARAMETER(Length);
+}
+
+static VOID A_bug_check_callback_is_registered_once(VOID)
+{
+    static CHAR Name[] = "tests";
+    KBUGCHECK_CALLBACK_RECORD Record;
+    KeInitializeCallbackRecord(&Record);
+    KT_CHECK(!KeDeregisterBugCheckCallback(&Record));
+    KT_CHECK(KeRegisterBugCheckCallback(&Record, DoNothingInBugCheck, NULL, 0, (PUCHAR)Name));
+    KT_CHECK(!KeRegisterBugCheckCallback(&Record, DoNothingInBugCheck, NULL, 0, (PUCHAR)Name));
+    KT_CHECK(KeDeregisterBugCheckCallback(&Record));
+    KT_CHECK(!KeDeregisterBugCheckCallback(&Record));
+}
+
 static const KT_TEST Tests[] = {
     {"the highest priority runs first, by a write to CR8 alone", The_highest_priority_runs_first},
     {"a waiter of higher priority preempts who signals",
@@ -634,6 +684,9 @@ static const KT_TEST Tests[] = {
     {"the stack of another thread is known while it lives",
      The_stack_of_another_thread_is_known_while_it_lives},
     {"regions disable the APCs of their thread only", Regions_disable_APCs_of_their_thread},
+    {"a generic call runs at IPI_LEVEL", A_generic_call_runs_at_IPI_LEVEL},
+    {"a callout runs if there is stack for it", A_callout_runs_if_there_is_stack_for_it},
+    {"a bug-check callback is registered once", A_bug_check_callback_is_registered_once},
     {"there is one processor in one group", There_is_one_processor_and_one_group},
 };
 

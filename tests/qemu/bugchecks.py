@@ -191,6 +191,7 @@ ROWS = (
     ("AcquireLockAtHighLevel", AT_IRQL, ANNOUNCED, HIGH_LEVEL, 0, 0),
 
     # The dispatcher.
+    ("StopWithACallback", 0xE2, 0, 0, 0, 0),
     ("WaitAtDispatch", SWITCH_FROM_DPC, ANNOUNCED, 0, ANY, ANY),
     ("DelayAtDispatch", SWITCH_FROM_DPC, ANNOUNCED, 0, ANY, ANY),
     ("WaitInADpc", SWITCH_FROM_DPC, ANNOUNCED, 0, ANY, ANY),

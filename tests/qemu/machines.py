@@ -275,6 +275,10 @@ SENTENCES = {
     "ImageWritesItsConstants": r"\*\*\* write of 0x[0-9a-f]+ in ldruser\.sys: the page is read-only",
     "ImageExecutesItsData": r"\*\*\* execution of 0x[0-9a-f]+ in ldruser\.sys: the page holds data",
     "ImageCallsDiscardedCode": r"ldruser\.sys: the driver's image lost these pages when its init",
+    "WaitForWhatIsNoObject": r"W1.*WaitListHead",
+    "StopWithACallback": "a driver's last words: farewell, 9 bytes, IRQL 15",
+    "WaitInADpc": "KeWaitForSingleObject would wait at IRQL 2, in a DPC, called by WaitInDpc",
+    "OverflowTheStackOfAThread": "the stack is used up",
 }
 
 
