@@ -1,21 +1,21 @@
 // The way of a controller from reset to ready and back, in the order of the specification
 // ("Controller Initialization", "Controller Shutdown").
 //
-//   up    map BAR0, check CAP and VS --> CC.EN=0, RDY=0 --> allocate pages --> AQA, ASQ, ACQ
-//         --> CC.EN=1, RDY=1 --> Identify --> create completion queue 1, then submission queue 1
-//   down  delete both, in reverse --> CC.SHN=1, SHST=2 --> CC.EN=0, RDY=0 --> free pages --> unmap
+//   up    map BAR0, check CAP and VS --> CC.EN=0, RDY=0 --> allocate pages, connect the interrupt
+//         --> AQA, ASQ, ACQ --> CC.EN=1, RDY=1 --> Identify --> create completion queue 1, then
+//         submission queue 1 --> start the worker
+//   down  the worker ends --> delete both queues, in reverse --> CC.SHN=1, SHST=2 --> CC.EN=0, RDY=0
+//         --> disconnect, free pages, unmap
 //
 // Traps of controllers, real and emulated, that the code below minds:
-//   - Clearing CC.EN clears the interrupt masks too, so the pin is masked again after each reset.
-//   - The completions of the admin queue raise an interrupt even if nobody wants one; polling needs
-//     the pin masked.
+//   - Some look at their messages only when CC.EN is set, so the interrupt is connected before.
 //   - A removed controller reads as all ones on hardware, but as zero in QEMU. The version register
 //     is neither.
 //   - Time is real time: CAP.TO, or a constant below, measured with the performance counter.
 #include "nvme.h"
 
 #define NVME_SHUTDOWN_TIMEOUT 5000 // milliseconds
-#define NVME_STATUS_INTERVAL 50    // microseconds between two looks at CSTS
+#define NVME_STATUS_INTERVAL 1     // milliseconds between two looks at CSTS
 
 #define NVME_MINIMUM_BLOCK_SHIFT 9 // 512 bytes
 #define NVME_IO_QUEUE_ID 1
@@ -34,6 +34,13 @@ LONG64 NvmeDeadline(ULONG Milliseconds)
 BOOLEAN NvmeHasPassed(LONG64 Deadline)
 {
     return KeQueryPerformanceCounter(NULL).QuadPart > Deadline;
+}
+
+static VOID NvmeSleep(ULONG Milliseconds)
+{
+    LARGE_INTEGER Interval;
+    Interval.QuadPart = -10000ll * Milliseconds;
+    (VOID) KeDelayExecutionThread(KernelMode, FALSE, &Interval);
 }
 
 //
@@ -68,7 +75,7 @@ static NTSTATUS NvmeWaitForStatus(const NVME_DEVICE *Device, ULONG Mask, ULONG E
         if (IsLate) {
             return STATUS_IO_TIMEOUT;
         }
-        KeStallExecutionProcessor(NVME_STATUS_INTERVAL);
+        NvmeSleep(NVME_STATUS_INTERVAL);
     }
 }
 
@@ -108,19 +115,6 @@ VOID NvmeFailController(PNVME_DEVICE Device, NTSTATUS Reason)
 // Bring-up: each routine is one step.
 //
 
-static BOOLEAN NvmeHasMessages(const CM_RESOURCE_LIST *Resources)
-{
-    const CM_PARTIAL_RESOURCE_LIST *List = &Resources->List[0].PartialResourceList;
-    for (ULONG Index = 0; Index < List->Count; Index += 1) {
-        const CM_PARTIAL_RESOURCE_DESCRIPTOR *Resource = &List->PartialDescriptors[Index];
-        if (Resource->Type == CmResourceTypeInterrupt &&
-            (Resource->Flags & CM_RESOURCE_INTERRUPT_MESSAGE) != 0) {
-            return TRUE;
-        }
-    }
-    return FALSE;
-}
-
 // BAR0, and with it the registers, is the first memory resource.
 static NTSTATUS NvmeMapRegisters(PNVME_DEVICE Device, const CM_RESOURCE_LIST *Resources)
 {
@@ -136,7 +130,6 @@ static NTSTATUS NvmeMapRegisters(PNVME_DEVICE Device, const CM_RESOURCE_LIST *Re
         if (Resource->u.Memory.Length <= NVME_DOORBELL_OFFSET) {
             return STATUS_DEVICE_CONFIGURATION_ERROR;
         }
-        Device->HasMessages = NvmeHasMessages(Resources);
         Device->RegisterByteCount = Resource->u.Memory.Length;
         Device->Registers = MmMapIoSpaceEx(Resource->u.Memory.Start, Device->RegisterByteCount,
                                            PAGE_READWRITE | PAGE_NOCACHE);
@@ -184,9 +177,6 @@ static NTSTATUS NvmeResetController(PNVME_DEVICE Device)
     const NTSTATUS Status = NvmeDisableController(Device);
     if (NT_SUCCESS(Status)) {
         Device->Unstoppable = FALSE;
-        if (!Device->HasMessages) { // with MSI-X, this register must not be touched
-            WRITE_REGISTER_ULONG(&Device->Registers->IntMs, MAXULONG);
-        }
     }
     return Status;
 }
@@ -307,8 +297,9 @@ static NTSTATUS NvmeCreateIoQueues(PNVME_DEVICE Device)
     NTSTATUS Status =
         NvmeRunAdminCommand(Device, NVME_ADMIN_SET_FEATURES, 0, 0, NVME_FEATURE_QUEUE_COUNT, 0);
     if (NT_SUCCESS(Status)) {
-        Status = NvmeRunAdminCommand(Device, NVME_ADMIN_CREATE_COMPLETION_QUEUE, 0,
-                                     CompletionAddress, Cdw10, NVME_QUEUE_CONTIGUOUS);
+        Status =
+            NvmeRunAdminCommand(Device, NVME_ADMIN_CREATE_COMPLETION_QUEUE, 0, CompletionAddress,
+                                Cdw10, NVME_QUEUE_CONTIGUOUS | NVME_QUEUE_INTERRUPTS);
     }
     if (NT_SUCCESS(Status)) {
         Status = NvmeRunAdminCommand(
@@ -329,10 +320,12 @@ static const struct {
     {NvmeCheckCapabilities, "accept the controller"},
     {NvmeResetController, "reset the controller"},
     {NvmeAllocatePages, "allocate memory"},
+    {NvmeConnectInterrupt, "connect the interrupt"},
     {NvmeEnableController, "enable the controller"},
     {NvmeIdentifyController, "identify the controller"},
     {NvmeFindNamespace, "find a usable namespace"},
     {NvmeCreateIoQueues, "create the I/O queues"},
+    {NvmeStartWorker, "start a thread for requests"},
 };
 
 static NTSTATUS NvmeBringUp(PNVME_DEVICE Device)
@@ -370,7 +363,8 @@ static VOID NvmeDeleteIoQueues(PNVME_DEVICE Device)
 // Brings a controller that knows Pages to rest: politely if it listens, and then for certain.
 static VOID NvmeShutDownController(PNVME_DEVICE Device)
 {
-    if (Device->State == NvmeStarted && NT_SUCCESS(NvmeCheckHealth(Device))) {
+    if (Device->IoQueue.EntryCount != 0 && Device->State != NvmeFailed &&
+        NT_SUCCESS(NvmeCheckHealth(Device))) {
         NvmeDeleteIoQueues(Device);
     }
     if (Device->State != NvmeFailed && NT_SUCCESS(NvmeCheckHealth(Device)) &&
@@ -389,9 +383,13 @@ static VOID NvmeShutDownController(PNVME_DEVICE Device)
 
 VOID NvmeStopDevice(PNVME_DEVICE Device)
 {
+    NvmeStopWorker(Device);
     if (Device->Pages != NULL) {
         NvmeShutDownController(Device);
     }
+    NvmeDisconnectInterrupt(Device);
+    RtlZeroMemory(&Device->AdminQueue, sizeof(Device->AdminQueue));
+    RtlZeroMemory(&Device->IoQueue, sizeof(Device->IoQueue));
     NvmeFreePages(Device);
     if (Device->Registers != NULL) {
         MmUnmapIoSpace((PVOID)Device->Registers, Device->RegisterByteCount);

@@ -1,6 +1,6 @@
 // Requests to the disk: read, write, flush, and the IOCTLs that tell what disk it is.
 //
-// A read or write is first checked as a whole, then cut into commands of at most
+// A read or write is first checked as a whole and waits for the worker. That cuts it into commands of at most
 // MaximumTransferBytes, which run in batches. The DMA adapter says where the pieces of a buffer lie for
 // the controller; PRPs (physical region pages) tell it page by page:
 //
@@ -142,63 +142,165 @@ static NTSTATUS NvmeFillBatch(PNVME_DEVICE Device, const NVME_REQUEST *Request, 
     return STATUS_SUCCESS;
 }
 
-// STATUS_PENDING: the controller neither answered nor could be stopped, the frames of the MDL are
+// STATUS_PENDING: the controller neither answered nor could be stopped, the pages of the buffer are
 // still its own (N2).
 static NTSTATUS NvmeRunRequest(PNVME_DEVICE Device, const NVME_REQUEST *Request)
 {
-    KIRQL OldIrql;
-    KeAcquireSpinLock(&Device->IoLock, &OldIrql);
     NTSTATUS Status = NvmeCheckRequest(Device, Request);
-    if (NT_SUCCESS(Status)) {
-        ULONG Offset = 0;
-        do {
-            Status = NvmeFillBatch(Device, Request, &Offset);
-            if (NT_SUCCESS(Status)) {
-                Status = NvmeRunBatch(Device, &Device->IoQueue);
-            }
-            if (!Device->Unstoppable) {
-                NvmeUnmapTransfers(Device);
-            }
-        } while (NT_SUCCESS(Status) && Offset < Request->ByteCount);
-        Status = Device->Unstoppable ? STATUS_PENDING : Status;
+    ULONG Offset = 0;
+    if (!NT_SUCCESS(Status)) {
+        return Status;
     }
-    KeReleaseSpinLock(&Device->IoLock, OldIrql);
+    do {
+        Status = NvmeFillBatch(Device, Request, &Offset);
+        if (NT_SUCCESS(Status)) {
+            Status = NvmeRunBatch(Device, &Device->IoQueue);
+        }
+        if (Device->Unstoppable) {
+            return STATUS_PENDING;
+        }
+        NvmeUnmapTransfers(Device);
+    } while (NT_SUCCESS(Status) && Offset < Request->ByteCount);
     return Status;
 }
 
-static NTSTATUS NvmeHandleRequest(PNVME_DEVICE Device, PIRP Irp, const NVME_REQUEST *Request)
+static NVME_REQUEST NvmeDescribeRequest(PIRP Irp)
 {
-    const NTSTATUS Status = NvmeRunRequest(Device, Request);
+    const IO_STACK_LOCATION *Stack = IoGetCurrentIrpStackLocation(Irp);
+    NVME_REQUEST Request;
+    RtlZeroMemory(&Request, sizeof(Request));
+    Request.Opcode = NVME_NVM_FLUSH;
+    if (Stack->MajorFunction != IRP_MJ_FLUSH_BUFFERS) {
+        // Parameters.Write has the same layout.
+        Request.Opcode = Stack->MajorFunction == IRP_MJ_READ ? NVME_NVM_READ : NVME_NVM_WRITE;
+        Request.Mdl = Irp->MdlAddress;
+        Request.ByteCount = Stack->Parameters.Read.Length;
+        Request.FirstByte = (ULONG64)Stack->Parameters.Read.ByteOffset.QuadPart;
+    }
+    return Request;
+}
+
+//
+// The worker, and the list that it works off.
+//
+
+// FALSE: the device is stopping, nothing is taken.
+static BOOLEAN NvmeQueueIrp(PNVME_DEVICE Device, PIRP Irp)
+{
+    KIRQL OldIrql;
+    KeAcquireSpinLock(&Device->RequestLock, &OldIrql);
+    const BOOLEAN IsTaken = Device->Worker != NULL && !Device->IsEnding;
+    if (IsTaken) {
+        IoMarkIrpPending(Irp);
+        InsertTailList(&Device->Requests, &Irp->Tail.Overlay.ListEntry);
+    }
+    KeReleaseSpinLock(&Device->RequestLock, OldIrql);
+    if (IsTaken) {
+        KeSetEvent(&Device->WorkToDo, IO_NO_INCREMENT, FALSE);
+    }
+    return IsTaken;
+}
+
+// The next IRP, or NULL: there is none.
+static PIRP NvmeTakeIrp(PNVME_DEVICE Device, PBOOLEAN IsEnding)
+{
+    PIRP Irp = NULL;
+    KIRQL OldIrql;
+    KeAcquireSpinLock(&Device->RequestLock, &OldIrql);
+    if (!IsListEmpty(&Device->Requests)) {
+        Irp = CONTAINING_RECORD(RemoveHeadList(&Device->Requests), IRP, Tail.Overlay.ListEntry);
+    }
+    *IsEnding = Device->IsEnding;
+    KeReleaseSpinLock(&Device->RequestLock, OldIrql);
+    return Irp;
+}
+
+static VOID NvmeRunIrp(PNVME_DEVICE Device, PIRP Irp)
+{
+    const NVME_REQUEST Request = NvmeDescribeRequest(Irp);
+    const NTSTATUS Status = NvmeRunRequest(Device, &Request);
     if (Status == STATUS_PENDING) {
         DbgPrint("NVMe: IRP 0x%p stays pending for ever: its buffer cannot be taken back from the "
                  "controller\n",
                  Irp);
-        IoMarkIrpPending(Irp);
-        return STATUS_PENDING;
+        return;
     }
-    return NvmeCompleteIrp(Irp, Status, Request->ByteCount);
+    (VOID) NvmeCompleteIrp(Irp, Status, Request.ByteCount);
+}
+
+static VOID NTAPI NvmeWork(PVOID StartContext)
+{
+    const PNVME_DEVICE Device = StartContext;
+    BOOLEAN IsEnding = FALSE;
+    while (!IsEnding) {
+        (VOID) KeWaitForSingleObject(&Device->WorkToDo, Executive, KernelMode, FALSE, NULL);
+        for (PIRP Irp = NvmeTakeIrp(Device, &IsEnding); Irp != NULL;
+             Irp = NvmeTakeIrp(Device, &IsEnding)) {
+            NvmeRunIrp(Device, Irp);
+        }
+    }
+    (VOID) PsTerminateSystemThread(STATUS_SUCCESS);
+}
+
+NTSTATUS NvmeStartWorker(PNVME_DEVICE Device)
+{
+    HANDLE Handle;
+    Device->IsEnding = FALSE;
+    NTSTATUS Status =
+        PsCreateSystemThread(&Handle, SYNCHRONIZE, NULL, NULL, NULL, NvmeWork, Device);
+    if (!NT_SUCCESS(Status)) {
+        return Status;
+    }
+    // The handle is good, so that there is nothing to fail.
+    Status =
+        ObReferenceObjectByHandle(Handle, SYNCHRONIZE, NULL, KernelMode, &Device->Worker, NULL);
+    NT_ASSERT(NT_SUCCESS(Status));
+    (VOID) ZwClose(Handle);
+    return Status;
+}
+
+VOID NvmeStopWorker(PNVME_DEVICE Device)
+{
+    KIRQL OldIrql;
+    if (Device->Worker == NULL) {
+        return;
+    }
+    KeAcquireSpinLock(&Device->RequestLock, &OldIrql);
+    Device->IsEnding = TRUE;
+    KeReleaseSpinLock(&Device->RequestLock, OldIrql);
+    KeSetEvent(&Device->WorkToDo, IO_NO_INCREMENT, FALSE);
+    (VOID) KeWaitForSingleObject(Device->Worker, Executive, KernelMode, FALSE, NULL);
+    ObDereferenceObject(Device->Worker);
+    Device->Worker = NULL;
+}
+
+//
+// Dispatch.
+//
+
+static NTSTATUS NvmeDispatchRequest(PNVME_DEVICE Device, PIRP Irp, const NVME_REQUEST *Request)
+{
+    const NTSTATUS Status = NvmeCheckRequest(Device, Request);
+    if (!NT_SUCCESS(Status)) {
+        return NvmeCompleteIrp(Irp, Status, 0);
+    }
+    return NvmeQueueIrp(Device, Irp) ? STATUS_PENDING
+                                     : NvmeCompleteIrp(Irp, STATUS_DEVICE_NOT_READY, 0);
 }
 
 NTSTATUS NTAPI NvmeDispatchReadWrite(PDEVICE_OBJECT DeviceObject, PIRP Irp)
 {
-    // Parameters.Write has the same layout.
-    const IO_STACK_LOCATION *Stack = IoGetCurrentIrpStackLocation(Irp);
-    const NVME_REQUEST Request = {
-        .Opcode = Stack->MajorFunction == IRP_MJ_READ ? NVME_NVM_READ : NVME_NVM_WRITE,
-        .Mdl = Irp->MdlAddress,
-        .ByteCount = Stack->Parameters.Read.Length,
-        .FirstByte = (ULONG64)Stack->Parameters.Read.ByteOffset.QuadPart,
-    };
+    const NVME_REQUEST Request = NvmeDescribeRequest(Irp);
     if (Request.ByteCount == 0) {
         return NvmeCompleteIrp(Irp, STATUS_SUCCESS, 0);
     }
-    return NvmeHandleRequest(DeviceObject->DeviceExtension, Irp, &Request);
+    return NvmeDispatchRequest(DeviceObject->DeviceExtension, Irp, &Request);
 }
 
 NTSTATUS NTAPI NvmeDispatchFlush(PDEVICE_OBJECT DeviceObject, PIRP Irp)
 {
-    const NVME_REQUEST Request = {.Opcode = NVME_NVM_FLUSH};
-    return NvmeHandleRequest(DeviceObject->DeviceExtension, Irp, &Request);
+    const NVME_REQUEST Request = NvmeDescribeRequest(Irp);
+    return NvmeDispatchRequest(DeviceObject->DeviceExtension, Irp, &Request);
 }
 
 //

@@ -89,6 +89,8 @@ NTSTATUS NvmeMapTransfer(PNVME_DEVICE Device, ULONG CommandId, PMDL Mdl, ULONG O
 
 VOID NvmeUnmapTransfers(PNVME_DEVICE Device)
 {
+    KIRQL OldIrql;
+    KeRaiseIrql(DISPATCH_LEVEL, &OldIrql); // so PutScatterGatherList wants it
     for (ULONG CommandId = 0; CommandId < NVME_BATCH_COMMANDS; CommandId += 1) {
         const PNVME_TRANSFER Transfer = &Device->Transfers[CommandId];
         if (Transfer->List != NULL) {
@@ -97,4 +99,5 @@ VOID NvmeUnmapTransfers(PNVME_DEVICE Device)
             Transfer->List = NULL;
         }
     }
+    KeLowerIrql(OldIrql);
 }

@@ -62,6 +62,28 @@ NTSTATUS NTAPI NvmeDispatchPnp(PDEVICE_OBJECT DeviceObject, PIRP Irp)
     return NvmePassDown(Device, Irp);
 }
 
+// Power and WMI requests are the bus driver's.
+static NTSTATUS NTAPI NvmeDispatchPassDown(PDEVICE_OBJECT DeviceObject, PIRP Irp)
+{
+    return NvmePassDown(DeviceObject->DeviceExtension, Irp);
+}
+
+// Opening and closing need nothing: the disk has no state per handle.
+static NTSTATUS NTAPI NvmeDispatchCreateClose(PDEVICE_OBJECT DeviceObject, PIRP Irp)
+{
+    UNREFERENCED_PARAMETER(DeviceObject);
+    Irp->IoStatus.Status = STATUS_SUCCESS;
+    Irp->IoStatus.Information = 0;
+    IoCompleteRequest(Irp, IO_NO_INCREMENT);
+    return STATUS_SUCCESS;
+}
+
+// Its devices are gone by then.
+static VOID NTAPI NvmeUnload(PDRIVER_OBJECT DriverObject)
+{
+    UNREFERENCED_PARAMETER(DriverObject);
+}
+
 NTSTATUS NTAPI NvmeAddDevice(PDRIVER_OBJECT DriverObject, PDEVICE_OBJECT PhysicalDeviceObject)
 {
     PDEVICE_OBJECT Self;
@@ -78,7 +100,9 @@ NTSTATUS NTAPI NvmeAddDevice(PDRIVER_OBJECT DriverObject, PDEVICE_OBJECT Physica
         IoDeleteDevice(Self);
         return STATUS_NO_SUCH_DEVICE;
     }
-    KeInitializeSpinLock(&Device->IoLock);
+    KeInitializeSpinLock(&Device->RequestLock);
+    InitializeListHead(&Device->Requests);
+    KeInitializeEvent(&Device->WorkToDo, SynchronizationEvent, FALSE);
     Self->AlignmentRequirement |= FILE_LONG_ALIGNMENT;
     Self->Flags |= DO_DIRECT_IO;
     Self->Flags &= ~DO_DEVICE_INITIALIZING;
@@ -88,7 +112,13 @@ NTSTATUS NTAPI NvmeAddDevice(PDRIVER_OBJECT DriverObject, PDEVICE_OBJECT Physica
 NTSTATUS NTAPI DriverEntry(PDRIVER_OBJECT DriverObject, PUNICODE_STRING RegistryPath)
 {
     UNREFERENCED_PARAMETER(RegistryPath);
+    DriverObject->DriverUnload = NvmeUnload;
     DriverObject->DriverExtension->AddDevice = NvmeAddDevice;
+    DriverObject->MajorFunction[IRP_MJ_CREATE] = NvmeDispatchCreateClose;
+    DriverObject->MajorFunction[IRP_MJ_CLOSE] = NvmeDispatchCreateClose;
+    DriverObject->MajorFunction[IRP_MJ_CLEANUP] = NvmeDispatchCreateClose;
+    DriverObject->MajorFunction[IRP_MJ_POWER] = NvmeDispatchPassDown;
+    DriverObject->MajorFunction[IRP_MJ_SYSTEM_CONTROL] = NvmeDispatchPassDown;
     DriverObject->MajorFunction[IRP_MJ_PNP] = NvmeDispatchPnp;
     DriverObject->MajorFunction[IRP_MJ_READ] = NvmeDispatchReadWrite;
     DriverObject->MajorFunction[IRP_MJ_WRITE] = NvmeDispatchReadWrite;

@@ -1,9 +1,12 @@
 // The NVMe driver's own state. One device object, the top of its stack, stands for one controller
 // and for the first of its namespaces that has plain blocks of 512 to 4096 bytes.
 //
-//   IRP --> io.c --> queue.c --> submission queue --> doorbell      nvme.c: entry, PnP
-//            |          ^                                |          controller.c: bring-up, end
-//      list of pieces   +-- completion queue <-- controller         memory.c: what it reaches
+//   IRP --> io.c: list --> worker --> queue.c --> submission queue --> doorbell
+//                            |           ^                                |
+//                      list of pieces    +---- completion queue <-- controller
+//                                        +---- event <-- DPC <-- interrupt routine
+//
+//   nvme.c: entry, PnP; controller.c: bring-up, end; memory.c: what it reaches; interrupt.c
 //
 // Invariants:
 //   N1  Pages, and the lists of a transfer, are freed only when the controller cannot reach them: it is
@@ -17,9 +20,9 @@
 //   N4  The controller is told logical addresses only: those of the common buffer Pages, and those that
 //       the DMA adapter gives for the pieces of a buffer. Bounce pages make no difference.
 //
-// Locks and IRQL: IoLock serialises requests; it is held, at DISPATCH_LEVEL, from the first command
-// of a request to the last completion (the queue is polled). PnP requests come at PASSIVE_LEVEL,
-// one at a time, and with no other request under way; only they use the admin queue.
+// Threads and IRQL: requests wait in a list, under RequestLock. One thread, the worker, runs them one
+// after the other at PASSIVE_LEVEL and sleeps while the controller works. PnP requests come at
+// PASSIVE_LEVEL, one at a time; only they use the admin queue, while there is no worker.
 #pragma once
 
 #include <wdm.h>
@@ -93,7 +96,6 @@ typedef struct _NVME_DEVICE {
     BOOLEAN Unstoppable; // it was told to stop, and may all the same touch memory (N1, N2)
 
     volatile NVME_REGISTERS *Registers;
-    BOOLEAN HasMessages; // MSI-X, masked by the system: this driver polls
     SIZE_T RegisterByteCount;
     ULONG64 Capabilities;
 
@@ -103,9 +105,19 @@ typedef struct _NVME_DEVICE {
     PHYSICAL_ADDRESS PagesAddress;
     NVME_TRANSFER Transfers[NVME_BATCH_COMMANDS]; // of the batch, by command id
 
+    PVOID InterruptContext; // an interrupt object or a message table; NULL: not connected
+    ULONG InterruptVersion; // which of them: CONNECT_LINE_BASED or CONNECT_MESSAGE_BASED
+    KDPC Dpc;
+    KEVENT Answered; // set by the DPC: there may be new completions
+
     NVME_QUEUE AdminQueue;
     NVME_QUEUE IoQueue; // EntryCount 0: the controller does not have it
-    KSPIN_LOCK IoLock;
+
+    KSPIN_LOCK RequestLock;
+    LIST_ENTRY Requests; // IRPs, by Tail.Overlay.ListEntry; under RequestLock
+    BOOLEAN IsEnding;    // no request is taken any more, the worker goes; under RequestLock
+    KEVENT WorkToDo;     // the worker shall look at the list, and at IsEnding
+    PVOID Worker;        // its thread object; NULL: there is none
 
     ULONG NamespaceId;
     ULONG BlockShift;
@@ -157,12 +169,23 @@ PVOID NvmePageVa(const NVME_DEVICE *Device, ULONG Page);
 ULONG64 NvmePageAddress(const NVME_DEVICE *Device, ULONG Page); // logical
 
 // Maps ByteCount bytes of the MDL's buffer, from Offset, for the command of this id.
-// STATUS_INSUFFICIENT_RESOURCES: not now; with fewer under way it may go. DISPATCH_LEVEL.
+// STATUS_INSUFFICIENT_RESOURCES: not now; with fewer under way it may go.
 NTSTATUS NvmeMapTransfer(PNVME_DEVICE Device, ULONG CommandId, PMDL Mdl, ULONG Offset,
                          ULONG ByteCount, BOOLEAN WriteToDevice);
 
-// Ends all transfers of the batch: the data are in the buffers then. DISPATCH_LEVEL.
+// Ends all transfers of the batch: the data are in the buffers then.
 VOID NvmeUnmapTransfers(PNVME_DEVICE Device);
+
+// interrupt.c
+
+// Connects to the controller's messages, or else to its line. It must be disabled: some controllers look
+// at their messages only when they are enabled.
+NTSTATUS NvmeConnectInterrupt(PNVME_DEVICE Device);
+VOID NvmeDisconnectInterrupt(PNVME_DEVICE Device);
+
+// Sleeps until the controller has interrupted since the last call, for Milliseconds at most. FALSE: it
+// has not.
+BOOLEAN NvmeWaitForInterrupt(PNVME_DEVICE Device, ULONG Milliseconds);
 
 // queue.c
 
@@ -177,11 +200,18 @@ BOOLEAN NvmeIsBatchFull(const NVME_QUEUE *Queue);
 // controller sees it at NvmeRunBatch.
 PNVME_COMMAND NvmeAddCommand(PNVME_QUEUE Queue);
 
+// Whether a completion has arrived that is not consumed yet. Any IRQL; Queue may be in use.
+BOOLEAN NvmeHasCompletion(const NVME_QUEUE *Queue);
+
 // Hands the batch to the controller and waits for all of it. Returns the first failure. If commands
 // stay unanswered, the controller is given up (NvmeFailController).
 NTSTATUS NvmeRunBatch(PNVME_DEVICE Device, PNVME_QUEUE Queue);
 
 // io.c
+
+// The thread that runs the requests. It ends when it has run what is left of them.
+NTSTATUS NvmeStartWorker(PNVME_DEVICE Device);
+VOID NvmeStopWorker(PNVME_DEVICE Device);
 
 DRIVER_DISPATCH NvmeDispatchReadWrite;
 DRIVER_DISPATCH NvmeDispatchFlush;

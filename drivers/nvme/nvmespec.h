@@ -116,10 +116,11 @@ typedef enum _NVME_STATUS_TYPE_VALUE {
 #define NVME_ADMIN_IDENTIFY 0x06
 #define NVME_ADMIN_SET_FEATURES 0x09
 
-// Create a queue: Cdw10 = entries (zero-based) << 16 | queue; Cdw11 as below, and without bit 1,
-// which would enable its interrupt.
+// Create a queue: Cdw10 = entries (zero-based) << 16 | queue; Cdw11 as below. Bits 31:16 of Cdw11 are
+// the message of a completion queue: 0.
 #define NVME_QUEUE_CDW10(EntryCount, Id) (((ULONG)(EntryCount)-1) << 16 | (Id))
 #define NVME_QUEUE_CONTIGUOUS 0x1
+#define NVME_QUEUE_INTERRUPTS 0x2
 #define NVME_QUEUE_COMPLETES_TO(Id) ((ULONG)(Id) << 16)
 
 #define NVME_FEATURE_QUEUE_COUNT                                                                   \

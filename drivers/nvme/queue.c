@@ -6,16 +6,15 @@
 //
 // The phase bit makes a new completion recognisable without asking the controller, so nothing is
 // read from the device while commands are answered. The doorbells are written once for a batch of
-// commands and once for all completions found in one pass.
+// commands and once for all completions found in one pass. Whoever waits for a batch sleeps between
+// interrupts.
 #include "nvme.h"
 
 // Long enough for a disk that is busy with itself, or for an emulated one on a crowded machine.
 #define NVME_COMMAND_TIMEOUT 10000 // milliseconds
 
-// A read of a register is slow: the health of the controller is looked at once in so many fruitless
-// polls.
-#define NVME_POLLS_PER_HEALTH_CHECK 256
-#define NVME_POLL_INTERVAL 1 // microseconds
+// After so long without an interrupt it is time to look whether the controller is still there.
+#define NVME_HEALTH_INTERVAL 100 // milliseconds
 
 // What the status of a completion means. Type and code as in "Status Code", the sentence for the
 // log.
@@ -96,6 +95,12 @@ static const NVME_STATUS_MEANING *NvmeFindStatusMeaning(USHORT Status)
     return &NvmeUnknownStatus;
 }
 
+BOOLEAN NvmeHasCompletion(const NVME_QUEUE *Queue)
+{
+    const volatile NVME_COMPLETION *Ring = Queue->Completion;
+    return Ring != NULL && (Ring[Queue->Head].Status & NVME_STATUS_PHASE) == Queue->Phase;
+}
+
 static VOID NvmeRecordFailure(PNVME_QUEUE Queue, NTSTATUS Status)
 {
     if (NT_SUCCESS(Queue->BatchStatus)) {
@@ -153,10 +158,10 @@ static VOID NvmeConsumeCompletions(PNVME_QUEUE Queue)
 
 // Returns when every command of the batch is answered, the controller is in no state to answer, or
 // time is over.
-static NTSTATUS NvmePollBatch(const NVME_DEVICE *Device, PNVME_QUEUE Queue)
+static NTSTATUS NvmeWaitForBatch(PNVME_DEVICE Device, PNVME_QUEUE Queue)
 {
     const LONG64 Deadline = NvmeDeadline(NVME_COMMAND_TIMEOUT);
-    for (ULONG Poll = 1;; Poll += 1) {
+    for (;;) {
         // Asked before the last look: a processor that was away for long still finds what arrived
         // meanwhile.
         const BOOLEAN IsLate = NvmeHasPassed(Deadline);
@@ -167,13 +172,12 @@ static NTSTATUS NvmePollBatch(const NVME_DEVICE *Device, PNVME_QUEUE Queue)
         if (IsLate) {
             return STATUS_IO_TIMEOUT;
         }
-        if (Poll % NVME_POLLS_PER_HEALTH_CHECK == 0) {
+        if (!NvmeWaitForInterrupt(Device, NVME_HEALTH_INTERVAL)) {
             const NTSTATUS Health = NvmeCheckHealth(Device);
             if (!NT_SUCCESS(Health)) {
                 return Health;
             }
         }
-        KeStallExecutionProcessor(NVME_POLL_INTERVAL);
     }
 }
 
@@ -183,7 +187,7 @@ NTSTATUS NvmeRunBatch(PNVME_DEVICE Device, PNVME_QUEUE Queue)
     KeMemoryBarrier();
     WRITE_REGISTER_ULONG(Queue->TailDoorbell, Queue->Tail);
 
-    const NTSTATUS Status = NvmePollBatch(Device, Queue);
+    const NTSTATUS Status = NvmeWaitForBatch(Device, Queue);
     if (Queue->UnansweredIds != 0) {
         DbgPrint("NVMe: queue %u: %u commands were rung, ids 0x%x stay unanswered\n", Queue->Id,
                  Queue->BatchCount, Queue->UnansweredIds);

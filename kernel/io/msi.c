@@ -245,8 +245,10 @@ static NTSTATUS IopEnableMsix(const IO_PCI_FUNCTION *Function)
     const PIOP_MESSAGES Messages = Function->Messages;
     PHYSICAL_ADDRESS Address;
     Address.QuadPart = (LONGLONG)Messages->TableAddress;
-    volatile IOP_MSIX_ENTRY *Table =
-        MmMapIoSpaceEx(Address, Messages->TableBytes, PAGE_READWRITE | PAGE_NOCACHE);
+    volatile IOP_MSIX_ENTRY *Table = Messages->Table; // a device that is started once more has it
+    if (Table == NULL) {
+        Table = MmMapIoSpaceEx(Address, Messages->TableBytes, PAGE_READWRITE | PAGE_NOCACHE);
+    }
     if (Table == NULL) {
         return STATUS_INSUFFICIENT_RESOURCES;
     }

@@ -8,7 +8,7 @@
 //   IopWaiting ──sender──────▶ IopAbandoned    the completion, if it ever comes, frees the IRP
 #include "kernel/io/iop.h"
 
-#define IOP_PENDING_SECONDS 10
+#define IOP_PENDING_SECONDS 60 // longer than drivers wait for their devices
 
 typedef enum _IOP_WAIT_STATE { IopWaiting, IopCompleted, IopAbandoned } IOP_WAIT_STATE;
 
