@@ -26,8 +26,8 @@ CFLAGS := -std=gnu11 -O2 -g -DDBG=$(DBG) \
 LDFLAGS := -nostdlib -static -Wl,--build-id=none,-z,max-page-size=4096,-z,noexecstack,--eh-frame-hdr
 
 SOURCES := $(wildcard boot/*.S boot/*.c arch/x64/*.S arch/x64/*.c arch/x64/mm/*.c kernel/*.c \
-    kernel/*/*.c mm/*.c drivers/*/*.c tests/kernel/*.c tests/examples/*.c)
-OBJECTS := $(patsubst %,$(BUILD)/obj/%.o,$(filter-out drivers/edu/%,$(SOURCES)))
+    kernel/*/*.c mm/*.c tests/kernel/*.c tests/examples/*.c)
+OBJECTS := $(SOURCES:%=$(BUILD)/obj/%.o)
 EXPORTS := kernel/ldr/exports.txt
 EXPORT_TABLE := $(BUILD)/obj/exports.o
 EXPORT_LIBRARY := $(BUILD)/ntoskrnl.def
@@ -46,9 +46,7 @@ TEST_DRIVERS := $(patsubst tests/drivers/%.c,$(BUILD)/testdrivers/%.sys,$(wildca
     $(patsubst tests/drivers/%/,$(BUILD)/testdrivers/%.sys,$(wildcard tests/drivers/*/))
 
 INCLUDES = -I. -Ikernel/ddk -Iarch/x64/inc
-$(BUILD)/obj/drivers/%.o $(BUILD)/obj/tests/examples/%.o: INCLUDES = -Ikernel/ddk -I$(<D)
-$(BUILD)/obj/drivers/nvme/nvme.c.o: INCLUDES += -DDriverEntry=NvmeDriverEntry
-$(BUILD)/obj/drivers/e1000/e1000.c.o: INCLUDES += -DDriverEntry=E1000DriverEntry
+$(BUILD)/obj/tests/examples/%.o: INCLUDES = -Ikernel/ddk -I$(<D)
 
 .PHONY: all drivers driver iso run test host-test bench fuzz soak gdb docs check imports compdb clean \
     help setup setup-driver
@@ -153,7 +151,7 @@ $(EXPORT_LIBRARY): $(EXPORTS) kernel/ldr/makeexports.py
 	@mkdir -p $(@D)
 	@$(MAKE_EXPORTS) library $< > $@
 
-$(ISO): $(KERNEL) $(DRIVERS) tests/qemu/images.py tests/tools/inf.py | setup
+$(ISO): $(KERNEL) $(DRIVERS) $(TEST_DRIVERS) tests/qemu/images.py tests/tools/inf.py | setup
 	@echo "  ISO     $@"
 	@python3 tests/qemu/images.py iso $(KERNEL) $@
 

@@ -30,15 +30,14 @@ typedef enum _IOP_ROLE { IopFunctionDriver, IopLowerFilter, IopUpperFilter } IOP
 
 typedef struct _IOP_SERVICE {
     CHAR Name[IOP_SERVICE_NAME_BYTES]; // "nvme"
-    const LOADER_MODULE *Module;       // NULL: linked in
-    PCSTR Arguments;                   // hardware ids and words, with a blank between them
+    const LOADER_MODULE *Module;
+    PCSTR Arguments; // hardware ids and words, with a blank between them
     IOP_ROLE Role;
     BOOLEAN IsDemand; // nothing loads it but IoLoadDriver
     BOOLEAN HasIds;
     ULONG MessageLimit; // for each of its devices: as many interrupts by message; 0: by line
     BOOLEAN IsBroken; // it did not load, or did not initialize; asked for by name it is tried again
-    const struct _IOP_LINKED_DRIVER *Linked;
-    PLDR_IMAGE Image;      // while it is loaded, unless linked in
+    PLDR_IMAGE Image; // while it is loaded
     PDRIVER_OBJECT Driver; // NULL: not loaded
 } IOP_SERVICE, *PIOP_SERVICE;
 

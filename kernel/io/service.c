@@ -14,30 +14,7 @@
 // A driver that does not load or initialize is told of in words, and the kernel goes on without it.
 #include "kernel/io/pnp.h"
 
-extern DRIVER_INITIALIZE NvmeDriverEntry;
-extern DRIVER_INITIALIZE E1000DriverEntry;
-
-// Named by linker.ld: where the code of each driver lies.
-extern const UCHAR KiNvmeTextStart[], KiNvmeTextEnd[], KiE1000TextStart[], KiE1000TextEnd[];
-
-typedef struct _IOP_LINKED_DRIVER {
-    PCSTR Name;
-    PCSTR OwnerName; // of its code, in reports
-    const UCHAR *Start;
-    const UCHAR *End;
-    PDRIVER_INITIALIZE DriverEntry;
-    PCSTR Arguments;
-} IOP_LINKED_DRIVER;
-
-static const IOP_LINKED_DRIVER IopLinkedDrivers[] = {
-    {"nvme", "driver nvme", KiNvmeTextStart, KiNvmeTextEnd, NvmeDriverEntry, "PCI\\CC_010802"},
-    {"e1000", "driver e1000", KiE1000TextStart, KiE1000TextEnd, E1000DriverEntry,
-     "PCI\\VEN_8086&DEV_100E"},
-};
-
-#define IOP_MAXIMUM_SERVICES (LOADER_MAXIMUM_MODULES + ARRAYSIZE(IopLinkedDrivers))
-
-static IOP_SERVICE IopServices[IOP_MAXIMUM_SERVICES];
+static IOP_SERVICE IopServices[LOADER_MAXIMUM_MODULES];
 static ULONG IopServiceCount;
 
 PIOP_SERVICE IopNextService(const IOP_SERVICE *Previous)
@@ -155,18 +132,16 @@ static VOID IopReadArguments(PIOP_SERVICE Service)
     }
 }
 
-static VOID IopAddService(PCSTR Name, PCSTR Arguments, const LOADER_MODULE *Module,
-                          const IOP_LINKED_DRIVER *Linked)
+static VOID IopAddService(const LOADER_MODULE *Module)
 {
     PIOP_SERVICE Service = &IopServices[IopServiceCount++];
-    RtlCopyString(Service->Name, sizeof(Service->Name), Name);
+    RtlCopyString(Service->Name, sizeof(Service->Name), Module->Name);
     const SIZE_T Length = RtlStringLength(Service->Name);
     if (Length > 4 && IopNamesEqual(Service->Name + Length - 4, ".sys")) {
         Service->Name[Length - 4] = 0;
     }
     Service->Module = Module;
-    Service->Linked = Linked;
-    Service->Arguments = Arguments;
+    Service->Arguments = Module->Arguments;
     IopReadArguments(Service);
 }
 
@@ -182,14 +157,7 @@ VOID IopFindServices(const LOADER_BLOCK *LoaderBlock)
     for (ULONG Index = 0; Index < LoaderBlock->ModuleCount; Index += 1) {
         const LOADER_MODULE *Module = &LoaderBlock->Modules[Index];
         if (IopIsDriverFile(Module->Name)) {
-            IopAddService(Module->Name, Module->Arguments, Module, NULL);
-        }
-    }
-    // A module of the same name takes the place of what is linked in.
-    for (ULONG Row = 0; Row < ARRAYSIZE(IopLinkedDrivers); Row += 1) {
-        if (IopFindService(IopLinkedDrivers[Row].Name) == NULL) {
-            IopAddService(IopLinkedDrivers[Row].Name, IopLinkedDrivers[Row].Arguments, NULL,
-                          &IopLinkedDrivers[Row]);
+            IopAddService(Module);
         }
     }
 }
@@ -259,19 +227,10 @@ static VOID IopFinishInitializing(PDRIVER_OBJECT Driver)
 static VOID IopDescribeCode(PIOP_SERVICE Service)
 {
     const PDRIVER_OBJECT Driver = Service->Driver;
-    if (Service->Linked != NULL) {
-        const ULONG CodeBytes = (ULONG)(Service->Linked->End - Service->Linked->Start);
-        KiRegisterCode(Service->Linked->OwnerName, (ULONG_PTR)Service->Linked->Start, CodeBytes,
-                       TRUE);
-        Driver->DriverStart = (PVOID)(ULONG_PTR)Service->Linked->Start;
-        Driver->DriverSize = CodeBytes;
-        Driver->DriverInit = Service->Linked->DriverEntry;
-    } else {
-        Driver->DriverStart = (PVOID)Service->Image->Base;
-        Driver->DriverSize = (ULONG)Service->Image->ByteCount;
-        Driver->DriverSection = Service->Image;
-        Driver->DriverInit = (PDRIVER_INITIALIZE)Service->Image->EntryPoint;
-    }
+    Driver->DriverStart = (PVOID)Service->Image->Base;
+    Driver->DriverSize = (ULONG)Service->Image->ByteCount;
+    Driver->DriverSection = Service->Image;
+    Driver->DriverInit = (PDRIVER_INITIALIZE)Service->Image->EntryPoint;
 }
 
 static NTSTATUS IopInitializeService(PIOP_SERVICE Service)
@@ -290,16 +249,14 @@ static NTSTATUS IopInitializeService(PIOP_SERVICE Service)
     const NTSTATUS Status = Service->Driver->DriverInit(Service->Driver, &Name.String);
     if (NT_SUCCESS(Status)) {
         IopFinishInitializing(Service->Driver);
-        if (Service->Image != NULL) {
-            LdrDiscardInitSections(Service->Image);
-        }
+        LdrDiscardInitSections(Service->Image);
     }
     return Status;
 }
 
 PCSTR IopOwnerName(const IOP_SERVICE *Service)
 {
-    return Service->Linked != NULL ? Service->Linked->OwnerName : Service->Image->Name;
+    return Service->Image->Name;
 }
 
 // Deletes a driver whose devices are gone; the verifier has a look at what it has left behind.
@@ -315,13 +272,10 @@ static VOID IopForgetDriver(PIOP_SERVICE Service)
 
 NTSTATUS IopLoadService(PIOP_SERVICE Service)
 {
-    NTSTATUS Status = STATUS_SUCCESS;
     if (Service->Driver != NULL) {
         return STATUS_SUCCESS;
     }
-    if (Service->Module != NULL) {
-        Status = IopLoadModule(Service->Module, &Service->Image);
-    }
+    NTSTATUS Status = IopLoadModule(Service->Module, &Service->Image);
     if (NT_SUCCESS(Status)) {
         Status = IopInitializeService(Service);
     }

@@ -99,8 +99,8 @@ PCSTR KiFindSymbol(ULONG_PTR Address, PULONG_PTR Offset)
 // Whose code.
 //
 
-// Named by linker.ld: the objects of drivers/ lie together.
-extern const UCHAR KiDriverTextStart[], KiDriverTextEnd[];
+// Named by linker.ld: code of the tests that counts as a driver's.
+extern const UCHAR KiTestDriverTextStart[], KiTestDriverTextEnd[];
 
 #define KI_MAXIMUM_OWNERS (32 + LDR_MAXIMUM_IMAGES)
 
@@ -181,6 +181,7 @@ PCSTR KiNameCode(ULONG_PTR Address, PKI_CODE_NAME Name)
 BOOLEAN KiIsDriverCode(ULONG_PTR Address)
 {
     const KI_CODE_OWNER *Owner = KiOwnerOf(Address);
-    return (Address >= (ULONG_PTR)KiDriverTextStart && Address < (ULONG_PTR)KiDriverTextEnd) ||
+    return (Address >= (ULONG_PTR)KiTestDriverTextStart &&
+            Address < (ULONG_PTR)KiTestDriverTextEnd) ||
            (Owner != NULL && Owner->IsDriver);
 }

@@ -12,7 +12,7 @@ The kernel's command line is part of GRUB's configuration, so each command line 
 own; ImageStore makes them on demand.
 
 As a program:  images.py iso|cd|efi KERNEL OUTPUT [COMMAND LINE]
-The drivers are those of the folder `drivers` beside the kernel.
+The drivers are those of the folders `drivers` and `testdrivers` beside the kernel.
 """
 
 import io
@@ -59,6 +59,12 @@ def module_of(path, ids=None):
 def own_drivers(kernel):
     """The drivers that belong to a kernel."""
     return tuple(module_of(path) for path in sorted(Path(kernel).parent.glob("drivers/*.sys")))
+
+
+def test_drivers(kernel, started=()):
+    """The drivers of tests/drivers: those named start, all others wait until a test asks for them."""
+    paths = sorted(Path(kernel).parent.glob("testdrivers/*.sys"))
+    return tuple(module_of(path, None if path.stem in started else (DEMAND,)) for path in paths)
 
 
 def quote(word):
@@ -166,7 +172,8 @@ def main():
     if len(sys.argv) < 4 or sys.argv[1] not in MAKERS:
         sys.exit(__doc__)
     door, kernel, output = sys.argv[1:4]
-    MAKERS[door](kernel, Path(output), " ".join(sys.argv[4:]), own_drivers(kernel))
+    modules = own_drivers(kernel) + test_drivers(kernel)
+    MAKERS[door](kernel, Path(output), " ".join(sys.argv[4:]), modules)
 
 
 if __name__ == "__main__":

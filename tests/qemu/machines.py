@@ -95,12 +95,6 @@ class Machine:
         """Whether a file of the host is the memory of a device, and its end is checked."""
         return any("{shared}" in argument for argument in self.devices)
 
-    @property
-    def has_test_drivers(self):
-        """Whether the guest has the drivers of tests/drivers beside it."""
-        return (bool(self.drivers) or "mode=test" in self.options.split() or
-                "bugcheck=Image" in self.options)
-
 
 # Lines of the demonstration.
 CHECKSUM = "disk: crc32 of the first 64 MiB: {crc}"
@@ -226,9 +220,7 @@ MACHINES = (
     Machine("bochs", emulator="bochs", door="iso", options="mode=test nodevices",
             status=BOCHS_SHUTDOWN, floor=DEVICE_FREE),
 
-    # Every page of every transfer goes by a bounce page.
-    Machine("q35-max-bounce", options="mode=demo dma=bounce", floor=SELF_TESTS,
-            patterns=(CHECKSUM, LEASE)),
+    # The demonstration by bounce pages.
     Machine("pc-qemu64-bounce-verifier", machine="pc", cpu="qemu64", floor=20,
             options="mode=demo dma=bounce verifier=1 filter=dis",
             patterns=(CHECKSUM, LEASE, NO_LEAKS)),

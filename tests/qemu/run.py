@@ -23,7 +23,7 @@ from pathlib import Path
 import guest
 import mutations
 import shared as shared_memory
-from images import DEMAND, ImageStore, module_of
+from images import ImageStore, test_drivers
 from machines import ALL_MACHINES
 from oracle import Oracle
 from verdict import Verdict, judge
@@ -41,12 +41,6 @@ HOST_LINES_SHOWN = 20
 
 # A damaged kernel may hang, which is noticed, too; a few suites take a few seconds.
 MUTANT_SECONDS = 40
-
-
-def test_modules(row, kernel):
-    """The drivers of tests/drivers: those that the row names start, all others wait to be asked for."""
-    paths = sorted(kernel.parent.glob("testdrivers/*.sys")) if row.has_test_drivers else ()
-    return tuple(module_of(path, None if path.stem in row.drivers else (DEMAND,)) for path in paths)
 
 
 class Runner:
@@ -83,7 +77,7 @@ class Runner:
 
     def run_machine(self, row, images=None, log_name=None):
         images = images or self.images_for(row)
-        image = images.get(row.door, row.command_line, test_modules(row, images.kernel))
+        image = images.get(row.door, row.command_line, test_drivers(images.kernel, row.drivers))
         log = self.logs / f"{log_name or row.name}.log"
         if row.emulator == "bochs":
             return judge(row, guest.run_bochs(image, row.timeout, log), self.crc)
