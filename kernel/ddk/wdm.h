@@ -15,6 +15,7 @@
 //   csqddk.h    cancel-safe queues, remove locks
 //   poddk.h     power IRPs, events
 //   rtlddk.h    strings and the like
+//   sysddk.h    versions, probes, debugger, notifications
 //   exddk.h     lists, resources, the registry, power
 //
 // Comments on the functions give the rules of Microsoft's public documentation; "(ours)" marks what
@@ -41,3 +42,4 @@
 #include <pnpddk.h>
 #include <poddk.h>
 #include <rtlddk.h>
+#include <sysddk.h>

@@ -25,3 +25,7 @@ VOID KdEnterCrash(VOID);
 
 // The body of DbgPrint for callers that hold an argument list already.
 VOID KdPrintArguments(PCSTR Format, __builtin_ms_va_list Arguments);
+
+// Exported as data; a driver sees that no debugger is there.
+extern BOOLEAN KdDebuggerEnabled;
+extern BOOLEAN KdDebuggerNotPresent;

@@ -56,6 +56,7 @@ static const KT_SUITE *const KtSuites[] = {
     &KtIvshmemSuite,
     &KtObSuite,
     &KtExSuite,
+    &KtSystemSuite,
     &KtImageSuite,
     &KtSehSuite,
     &KtExamplesSuite,
