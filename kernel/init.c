@@ -3,6 +3,7 @@
 #include <wdm.h>
 
 #include "kernel/demo.h"
+#include "kernel/inc/cm.h"
 #include "kernel/inc/io.h"
 #include "kernel/inc/kd.h"
 #include "kernel/inc/ke.h"
@@ -119,6 +120,7 @@ DECLSPEC_NORETURN VOID KiSystemStartup(PLOADER_BLOCK LoaderBlock)
     KiStartMemory(LoaderBlock);
     KiStartInterrupts();
     ObInitSystem();
+    CmInitSystem();
     LdrInitSystem(LoaderBlock);
     MmReadFailureOptions(); // from here on, whoever gets no memory must do without
     IoInitSystem(LoaderBlock);

@@ -136,9 +136,6 @@ VOID NTAPI DbgBreakPointWithStatus(_In_ ULONG Status);
 // Prints the question and has no answer: 0 characters.
 ULONG NTAPI DbgPrompt(_In_z_ PCCH Prompt, _Out_writes_bytes_(MaximumResponseLength) PCHAR Response,
                       _In_ ULONG MaximumResponseLength);
-// Prints the assertion and breaks.
-VOID NTAPI RtlAssert(_In_ PVOID FailedAssertion, _In_ PVOID FileName, _In_ ULONG LineNumber,
-                     _In_opt_z_ PSTR Message);
 
 NTSTATUS NTAPI KdDisableDebugger(VOID); // STATUS_DEBUGGER_INACTIVE
 NTSTATUS NTAPI KdEnableDebugger(VOID);  // STATUS_DEBUGGER_INACTIVE

@@ -12,6 +12,7 @@
 //   dispatchddk.h  waits, threads, timers, DPCs
 //   intddk.h    interrupts
 //   dmaddk.h    DMA adapters
+//   cmddk.h     the registry
 //   csqddk.h    cancel-safe queues, remove locks
 //   poddk.h     power IRPs, events
 //   rtlddk.h    strings and the like
@@ -29,6 +30,7 @@
 #include <keddk.h>
 
 #include <busddk.h>
+#include <cmddk.h>
 #include <csqddk.h>
 #include <dispatchddk.h>
 #include <dmaddk.h>

@@ -12,6 +12,7 @@
 // root's, else it is a legacy driver, whose DriverEntry makes its devices.
 //
 // A driver that does not load or initialize is told of in words, and the kernel goes on without it.
+#include "kernel/inc/cm.h"
 #include "kernel/io/pnp.h"
 
 static IOP_SERVICE IopServices[LOADER_MAXIMUM_MODULES];
@@ -246,6 +247,8 @@ static NTSTATUS IopInitializeService(PIOP_SERVICE Service)
         return STATUS_DRIVER_ENTRYPOINT_NOT_FOUND;
     }
     IopMakeName(&Name, IOP_SERVICES_KEY, Service->Name);
+    // Without memory for it the driver finds no key, which it must be ready for.
+    (VOID) CmCreateServiceKey(&Name.String);
     const NTSTATUS Status = Service->Driver->DriverInit(Service->Driver, &Name.String);
     if (NT_SUCCESS(Status)) {
         IopFinishInitializing(Service->Driver);

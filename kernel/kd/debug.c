@@ -92,13 +92,6 @@ ULONG NTAPI DbgPrompt(PCCH Prompt, PCHAR Response, ULONG MaximumResponseLength)
     return 0;
 }
 
-VOID NTAPI RtlAssert(PVOID FailedAssertion, PVOID FileName, ULONG LineNumber, PSTR Message)
-{
-    DbgPrint("\n*** Assertion failed: %s%s\n***   Source File: %s, line %u\n\n",
-             Message != NULL ? Message : "", (PCSTR)FailedAssertion, (PCSTR)FileName, LineNumber);
-    DbgBreakPoint();
-}
-
 NTSTATUS NTAPI KdDisableDebugger(VOID)
 {
     return STATUS_DEBUGGER_INACTIVE;

@@ -57,6 +57,7 @@ static const KT_SUITE *const KtSuites[] = {
     &KtObSuite,
     &KtExSuite,
     &KtSystemSuite,
+    &KtRegistrySuite,
     &KtImageSuite,
     &KtSehSuite,
     &KtExamplesSuite,
