@@ -68,8 +68,6 @@ BOOLEAN NTAPI RtlIsServicePackVersionInstalled(_In_ ULONG Version);
 // FALSE: a free build. CSDVersion becomes empty.
 BOOLEAN NTAPI PsGetVersion(_Out_opt_ PULONG MajorVersion, _Out_opt_ PULONG MinorVersion,
                            _Out_opt_ PULONG BuildNumber, _Out_opt_ PUNICODE_STRING CSDVersion);
-// WDM 6.0 and before.
-BOOLEAN NTAPI IoIsWdmVersionAvailable(_In_ UCHAR MajorVersion, _In_ UCHAR MinorVersion);
 
 extern ULONG NtBuildNumber;
 extern ULONG InitSafeBootMode;

@@ -8,8 +8,6 @@
 #define VERSION_MINOR 0
 #define VERSION_BUILD 19041
 #define VERSION_NTDDI 0x0A000008 // Windows 10, version 2004
-#define WDM_MAJOR 6
-#define WDM_MINOR 0
 
 #define BUILD_IS_FREE 0xF0000000
 #define BUILD_IS_CHECKED 0xC0000000
@@ -163,11 +161,6 @@ BOOLEAN NTAPI RtlIsNtDdiVersionAvailable(ULONG Version)
 BOOLEAN NTAPI RtlIsServicePackVersionInstalled(ULONG Version)
 {
     return Version <= VERSION_NTDDI;
-}
-
-BOOLEAN NTAPI IoIsWdmVersionAvailable(UCHAR MajorVersion, UCHAR MinorVersion)
-{
-    return MajorVersion < WDM_MAJOR || (MajorVersion == WDM_MAJOR && MinorVersion <= WDM_MINOR);
 }
 
 BOOLEAN NTAPI MmIsThisAnNtAsSystem(VOID)

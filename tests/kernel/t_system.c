@@ -25,8 +25,6 @@ static VOID TheVersionIsThatOfWindows10(VOID)
     KT_CHECK(Major == 10 && Minor == 0 && Build == Version.dwBuildNumber);
     KT_EQUAL(ServicePack.Length, 0);
     KT_EQUAL(NtBuildNumber & 0xFFFF, Build);
-    KT_CHECK(IoIsWdmVersionAvailable(1, 0x10) && IoIsWdmVersionAvailable(6, 0));
-    KT_CHECK(!IoIsWdmVersionAvailable(7, 0));
     KT_CHECK(RtlIsNtDdiVersionAvailable(0x06010000) && !RtlIsNtDdiVersionAvailable(0x0B000000));
 }
 
