@@ -57,6 +57,9 @@ VOID MmReleasePhysicalRange(_In_ PMM_CLAIM Claim);
 // frames 0x1000-0x1003: RAM that the operating system uses". Empty when nothing was refused yet.
 VOID MmDescribeLastRefusal(_Out_ PCHAR Buffer, _In_ SIZE_T ByteCount);
 
+// How many refusals there were: whether the last one is new.
+ULONG MmRefusalCount(VOID);
+
 // Unlocks what MmProbeAndLockPages has locked, and frees, each MDL of a chain: what becomes of the
 // MDLs of an IRP that nobody took back. Each came from IoAllocateMdl or MmAllocateMdlForIoSpace. NULL:
 // an empty chain.

@@ -67,9 +67,14 @@ VOID MiRefusePlain(const CHAR *Routine, MI_REASON Reason)
     MiRefuse(Routine, Reason, (MI_PFN_RANGE){0, 0}, NULL);
 }
 
+ULONG MmRefusalCount(VOID)
+{
+    return __atomic_load_n(&MiRefusalCount, __ATOMIC_RELAXED);
+}
+
 VOID MmDescribeLastRefusal(PCHAR Buffer, SIZE_T ByteCount)
 {
-    const ULONG Count = __atomic_load_n(&MiRefusalCount, __ATOMIC_RELAXED);
+    const ULONG Count = MmRefusalCount();
     if (Count == 0) {
         RtlCopyString(Buffer, ByteCount, "");
         return;

@@ -345,6 +345,14 @@ static VOID IopSendRemove(PIOP_NODE Node)
     }
 }
 
+// Why a driver that got no memory got none: mm knows, the driver's status does not say.
+static VOID IopPrintRefusal(PIOP_NODE Node)
+{
+    CHAR Refusal[256];
+    MmDescribeLastRefusal(Refusal, sizeof(Refusal));
+    DbgPrint("io: the last refusal that driver %s met: %s\n", Node->Service->Name, Refusal);
+}
+
 static VOID IopNoteStart(PIOP_NODE Node, NTSTATUS Status)
 {
     Node->StartStatus = Status;
@@ -365,6 +373,7 @@ NTSTATUS IopStartNode(PIOP_NODE Node)
     if (Node->State != IopNodeFound) {
         return Node->StartStatus;
     }
+    const ULONG RefusalCount = MmRefusalCount();
     NTSTATUS Status = IopAddDrivers(Node);
     if (Node->Service == NULL) {
         return STATUS_NO_SUCH_DEVICE;
@@ -374,6 +383,9 @@ NTSTATUS IopStartNode(PIOP_NODE Node)
     }
     const PIOP_SERVICE Service = Node->Service;
     IopNoteStart(Node, Status);
+    if (!NT_SUCCESS(Status) && MmRefusalCount() != RefusalCount) {
+        IopPrintRefusal(Node);
+    }
     if (!NT_SUCCESS(Status)) {
         if (Node->State == IopNodeAdded) {
             IopSendRemove(Node);

@@ -150,11 +150,13 @@ static VOID The_last_refusal_is_told_and_before_it_nothing(VOID)
     CHAR Text[128] = "x";
     MmDescribeLastRefusal(Text, sizeof(Text));
     CHECK_TEXT(Text, "");
+    CHECK_EQUAL(MmRefusalCount(), 0);
     for (ULONG Round = 0; Round < 100; Round += 1) { // more than the ring holds
         CHECK(MmMapIoSpace(Pa(FAKE_IO_LOW), 0, MmCached) == NULL);
     }
     CHECK(MmMapIoSpaceEx(Pa(PAGES(FakeRootPfn())), 1, PAGE_READONLY) == NULL);
     HostCheckRefusal("a live page table");
+    CHECK_EQUAL(MmRefusalCount(), 101);
     MmDescribeLastRefusal(Text, 10); // cut, terminated
     CHECK_TEXT(Text, "MmMapIoSp");
 }

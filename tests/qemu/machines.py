@@ -211,6 +211,14 @@ MACHINES = (
                         "^stormy: cured, 1 interrupt"))
       for machine in ("q35", "pc")),
 
+    # The lab: drivers with a mistake, and what the kernel says of it.
+    Machine("q35-lab-cache-type", devices=("-device", "pci-testdev,membar=16M"),
+            drivers=("labcache",), options="mode=test filter=HalGetAdapter", floor=1,
+            patterns=(r"driver labcache could not start it: status 0xc000009a",
+                      r"the last refusal that driver labcache met: MmMapIoSpaceEx refused frames "
+                      r"0x([0-9a-f]+)-0x\1: already in use with another cache type, held by "
+                      r"PCI [0-9a-f:.]+ BAR2 for labcache.*, as WC$", NO_LEAKS)),
+
     # The ISO, as users boot it.
     Machine("pc-max-iso", machine="pc", door="iso", floor=SELF_TESTS),
     Machine("q35-max-iso-demo", door="iso", options="mode=demo",
