@@ -13,6 +13,7 @@
 #include <ntdef.h>
 #include <ntstatus.h>
 
+#include <dispatchddk.h>
 #include <ioddk.h>
 #include <keddk.h>
 
@@ -192,6 +193,11 @@ _IRQL_requires_max_(DISPATCH_LEVEL) VOID
     NTAPI IoReportInterruptInactive(_In_ PIO_REPORT_INTERRUPT_ACTIVE_STATE_PARAMETERS Parameters);
 _IRQL_requires_max_(DISPATCH_LEVEL) VOID
     NTAPI IoReportInterruptActive(_In_ PIO_REPORT_INTERRUPT_ACTIVE_STATE_PARAMETERS Parameters);
+
+// Which processors the interrupt comes to. STATUS_SUCCESS. PASSIVE_LEVEL.
+_IRQL_requires_(PASSIVE_LEVEL) NTSTATUS
+    NTAPI IoGetAffinityInterrupt(_In_ PKINTERRUPT InterruptObject,
+                                 _Out_ PGROUP_AFFINITY GroupAffinity);
 
 // -------------------------------------------------------------------------------------------------
 // Synchronising with an interrupt routine.

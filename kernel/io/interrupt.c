@@ -398,6 +398,13 @@ VOID NTAPI IoDisconnectInterruptEx(PIO_DISCONNECT_INTERRUPT_PARAMETERS Parameter
     }
 }
 
+NTSTATUS NTAPI IoGetAffinityInterrupt(PKINTERRUPT InterruptObject, PGROUP_AFFINITY GroupAffinity)
+{
+    UNREFERENCED_PARAMETER(InterruptObject);
+    *GroupAffinity = (GROUP_AFFINITY){.Mask = IOP_INTERRUPT_AFFINITY};
+    return STATUS_SUCCESS;
+}
+
 //
 // Active and inactive.
 //

@@ -11,6 +11,10 @@
 #undef CONTEXT
 
 // mingw-w64 has them in a section for legacy drivers only.
+NTHALAPI ULONG NTAPI HalGetInterruptVector(_In_ INTERFACE_TYPE InterfaceType, _In_ ULONG BusNumber,
+                                           _In_ ULONG BusInterruptLevel,
+                                           _In_ ULONG BusInterruptVector, _Out_ PKIRQL Irql,
+                                           _Out_ PKAFFINITY Affinity);
 NTHALAPI ULONG NTAPI HalGetBusData(_In_ BUS_DATA_TYPE BusDataType, _In_ ULONG BusNumber,
                                    _In_ ULONG SlotNumber, _Out_writes_bytes_(Length) PVOID Buffer,
                                    _In_ ULONG Length);

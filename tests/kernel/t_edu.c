@@ -227,6 +227,60 @@ static VOID RequestsWaitForTheirTurn(VOID)
     CloseEdu(&Edu);
 }
 
+//
+// Stop and start.
+//
+
+// Of the first device.
+static PDEVICE_OBJECT FindPdo(VOID)
+{
+    const IO_PCI_FUNCTION *Function = IoNextPciFunction(NULL);
+    while (Function != NULL && (Function->VendorId != 0x1234 || Function->DeviceId != 0x11E8)) {
+        Function = IoNextPciFunction(Function);
+    }
+    return Function != NULL ? Function->Pdo : NULL;
+}
+
+static VOID AStoppedDeviceServesNobody(VOID)
+{
+    EDU Edu;
+    ULONG Answer = 0;
+    REQUIRE_EDU(&Edu);
+    const PDEVICE_OBJECT Pdo = FindPdo();
+    for (ULONG Round = 0; Round < 3; Round += 1) {
+        KT_EQUAL(IoStopPdo(Pdo), STATUS_SUCCESS);
+        KT_EQUAL(Control(&Edu, IOCTL_EDU_FACTORIAL, 5, &Answer), STATUS_DEVICE_NOT_READY);
+        KT_EQUAL(IoRestartPdo(Pdo), STATUS_SUCCESS);
+        KT_EQUAL(Control(&Edu, IOCTL_EDU_FACTORIAL, 5, &Answer), STATUS_SUCCESS);
+        KT_EQUAL(Answer, 120);
+    }
+    CloseEdu(&Edu);
+}
+
+// A transfer takes a tenth of a second, so that the stop comes in the middle.
+static VOID AStopWaitsForWhatIsUnderWay(VOID)
+{
+    static UCHAR Buffer[64];
+    EDU Edu;
+    KEVENT Event;
+    IO_STATUS_BLOCK Result = {.Status = STATUS_PENDING};
+    LARGE_INTEGER Offset = {.QuadPart = 0};
+    REQUIRE_EDU(&Edu);
+    KeInitializeEvent(&Event, NotificationEvent, FALSE);
+    PIRP Irp = IoBuildSynchronousFsdRequest(IRP_MJ_WRITE, Edu.Device, Buffer, sizeof(Buffer),
+                                            &Offset, &Event, &Result);
+    if (KT_CHECK(Irp != NULL)) {
+        KT_EQUAL(IoCallDriver(Edu.Device, Irp), STATUS_PENDING);
+        KT_EQUAL(KeReadStateEvent(&Event), 0);
+        KT_EQUAL(IoStopPdo(FindPdo()), STATUS_SUCCESS);
+        KT_CHECK(KeReadStateEvent(&Event) != 0);
+        KT_EQUAL(Result.Status, STATUS_SUCCESS);
+        KT_EQUAL(Result.Information, sizeof(Buffer));
+        KT_EQUAL(IoRestartPdo(FindPdo()), STATUS_SUCCESS);
+    }
+    CloseEdu(&Edu);
+}
+
 static const KT_TEST Tests[] = {
     {"the edu device complements what it is given", TheDeviceIsAlive},
     {"the edu device computes factorials, and its interrupt says when",
@@ -237,6 +291,9 @@ static const KT_TEST Tests[] = {
     {"the edu driver refuses transfers beyond the device's buffer",
      TransfersBeyondTheBufferAreRefused},
     {"requests to the edu device wait for their turn", RequestsWaitForTheirTurn},
+    {"a stopped edu device serves nobody, and serves again when it is started",
+     AStoppedDeviceServesNobody},
+    {"a stop waits for what the edu device is doing", AStopWaitsForWhatIsUnderWay},
 };
 
 const KT_SUITE KtEduSuite = {"edu", KtNeedsDevices, Tests, ARRAYSIZE(Tests)};

@@ -164,6 +164,10 @@ static VOID ARoutineIsCalledAtItsIrql(VOID)
     KT_EQUAL(Driver.CallCount, 1);
     KT_EQUAL(Driver.Irql, KiIrqlOfVector(Line.Vector));
     KT_EQUAL(Driver.CalledWith, Driver.Interrupt);
+    GROUP_AFFINITY Affinity = {.Mask = 0, .Group = 1};
+    KT_EQUAL(IoGetAffinityInterrupt(Driver.Interrupt, &Affinity), STATUS_SUCCESS);
+    KT_EQUAL(Affinity.Mask, 1);
+    KT_EQUAL(Affinity.Group, 0);
     Disconnect(&Driver);
     KT_CHECK(Line.IsMasked);
     KeArchRequestInterrupt(Line.Vector); // one that was on its way

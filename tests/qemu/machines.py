@@ -226,7 +226,7 @@ MACHINES = (
 
     # Another implementation of the processor.
     Machine("bochs", emulator="bochs", door="iso", options="mode=test nodevices",
-            status=BOCHS_SHUTDOWN, floor=DEVICE_FREE),
+            status=BOCHS_SHUTDOWN, floor=DEVICE_FREE, timeout=300),
 
     # The demonstration by bounce pages.
     Machine("pc-qemu64-bounce-verifier", machine="pc", cpu="qemu64", floor=20,
