@@ -336,3 +336,20 @@ BOOLEAN KiRunDemo(const LOADER_BLOCK *LoaderBlock)
     DbgPrint("\n%s\n", Passed ? "IoSpace: all is well" : "IoSpace: something above went wrong");
     return Passed;
 }
+
+#define KI_DRIVERS_SECONDS 1
+
+BOOLEAN KiRunDrivers(const LOADER_BLOCK *LoaderBlock)
+{
+    LARGE_INTEGER Interval = {.QuadPart = -10000000LL * KI_DRIVERS_SECONDS};
+    MM_LEAKS Leaks;
+    UNREFERENCED_PARAMETER(LoaderBlock);
+    (VOID) KiShowPci();
+    KiPrintHeading("Drivers at work");
+    (VOID) KeDelayExecutionThread(KernelMode, FALSE, &Interval);
+    KiPrintHeading("Drivers are removed and unloaded");
+    IoUnloadDrivers();
+    MmReportLeaks(NULL, &Leaks);
+    DbgPrint("left behind: %u things, %llu bytes\n", Leaks.Count, Leaks.ByteCount);
+    return Leaks.Count == 0;
+}

@@ -7,3 +7,7 @@
 
 // Prints everything. FALSE: a device that is there did not do its work, or a self-test failed.
 BOOLEAN KiRunDemo(_In_ const LOADER_BLOCK *LoaderBlock);
+
+// What the drivers print when they have the machine to themselves for a second, and what they leave behind
+// when their devices are removed and they are unloaded. FALSE: something was left.
+BOOLEAN KiRunDrivers(_In_ const LOADER_BLOCK *LoaderBlock);

@@ -53,6 +53,7 @@ typedef struct _KI_MODE {
 // The first one is the default.
 static const KI_MODE KiModes[] = {
     {"demo", KiRunDemo},
+    {"drivers", KiRunDrivers},
     {"test", KiRunTestMode},
     {"bench", KiRunBenchMode},
     {"bugcheck", KiRunBugCheckMode},

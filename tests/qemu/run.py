@@ -157,6 +157,8 @@ SCRIPTS = (
     ("headers against those of mingw-w64", "tests/ddk/compare.py", "--build", "{build}"),
     ("headers of the driver kit", "tests/ddk/compare.py", "--kit", "--build", "{build}"),
     ("coverage table and API reference", DOCUMENTS),
+    ("the driver of docs/writing-a-driver.md", "tests/tools/check_driver_page.py", "--build",
+     "{build}"),
 )
 
 
