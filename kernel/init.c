@@ -4,6 +4,7 @@
 
 #include "kernel/demo.h"
 #include "kernel/inc/cm.h"
+#include "kernel/inc/ex.h"
 #include "kernel/inc/io.h"
 #include "kernel/inc/kd.h"
 #include "kernel/inc/ke.h"
@@ -122,6 +123,7 @@ DECLSPEC_NORETURN VOID KiSystemStartup(PLOADER_BLOCK LoaderBlock)
     KiStartInterrupts();
     ObInitSystem();
     CmInitSystem();
+    ExInitSystem();
     LdrInitSystem(LoaderBlock);
     MmReadFailureOptions(); // from here on, whoever gets no memory must do without
     IoInitSystem(LoaderBlock);

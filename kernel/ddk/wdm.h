@@ -17,7 +17,8 @@
 //   poddk.h     power IRPs, events
 //   rtlddk.h    strings and the like
 //   sysddk.h    versions, probes, debugger, notifications
-//   exddk.h     lists, resources, the registry, power
+//   exddk.h     lists, lookaside lists, reader-writer spin locks
+//   exlockddk.h resources, rundown protection, callbacks
 //
 // Comments on the functions give the rules of Microsoft's public documentation; "(ours)" marks what
 // it leaves open and this kernel decides. Where no IRQL is given, the function may be called at
@@ -36,6 +37,7 @@
 #include <dmaddk.h>
 #include <except.h>
 #include <exddk.h>
+#include <exlockddk.h>
 #include <intddk.h>
 #include <ioaccess.h>
 #include <ioddk.h>

@@ -92,6 +92,7 @@ static const KI_BUG_CHECK_ROW KiBugCheckTable[] = {
     BUG_CHECK(SYSTEM_PTE_MISUSE,
               "a mapping was made, used or released in a way that cannot be right"),
     BUG_CHECK(MANUALLY_INITIATED_CRASH, "somebody asked for this"),
+    BUG_CHECK(RESOURCE_NOT_OWNED, "a thread released a resource that it does not own"),
     BUG_CHECK(DRIVER_VERIFIER_DMA_VIOLATION,
               "a driver broke a rule of DMA that the verifier checks"),
     BUG_CHECK(WORKER_INVALID, "a work item is in a state that it must not be in"),

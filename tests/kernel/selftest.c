@@ -58,6 +58,7 @@ static const KT_SUITE *const KtSuites[] = {
     &KtExSuite,
     &KtSystemSuite,
     &KtRegistrySuite,
+    &KtExLockSuite,
     &KtImageSuite,
     &KtSehSuite,
     &KtExamplesSuite,

@@ -77,6 +77,7 @@ extern const KT_SUITE KtDmaSuite;
 extern const KT_SUITE KtIvshmemSuite;
 extern const KT_SUITE KtObSuite;
 extern const KT_SUITE KtExSuite;
+extern const KT_SUITE KtExLockSuite;
 extern const KT_SUITE KtRegistrySuite;
 extern const KT_SUITE KtSystemSuite;
 extern const KT_SUITE KtImageSuite;
