@@ -29,6 +29,8 @@
 static const KT_SUITE *const KtSuites[] = {
     &KtCpuSuite,
     &KtDispatcherSuite,
+    &KtThreadsSuite,
+    &KtSyncSuite,
     &KtInterruptSuite,
     &KtTablesSuite,
     &KtPoolSuite,

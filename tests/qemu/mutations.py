@@ -61,6 +61,23 @@ MUTATIONS = (
              "        Batch->FlushAll = TRUE;\n        return;\n", "        return;\n",
              HOST, "ptmgr"),
 
+    # The dispatcher.
+    Mutation("a switch of threads forgets xmm12", "arch/x64/switch.S",
+             "    movaps 0x60(%rsp), %xmm12\n", "", "q35-max-no-devices", "threads"),
+    Mutation("a quantum never ends", "kernel/ke/thread.c",
+             "Pcr->QuantumEnded || Thread->Quantum == 0;", "Pcr->QuantumEnded;",
+             "q35-max-no-devices", "threads"),
+    Mutation("a time-out ends early", "kernel/ke/timer.c",
+             "Now + (0 - (ULONG64)Time);", "Now + (0 - (ULONG64)Time) / 2;",
+             "q35-max-no-devices", "sync"),
+    Mutation("a wait for all takes what it cannot have", "kernel/ke/wait.c",
+             "            return FALSE;\n        }\n        Block = Block->NextWaitBlock;",
+             "            break;\n        }\n        Block = Block->NextWaitBlock;",
+             "q35-max-no-devices", "sync"),
+    Mutation("the stack of a thread that has ended stays", "kernel/ps/thread.c",
+             "    MmDeleteKernelStack((PVOID)Thread->StackBase);\n    ObDereferenceObject(Thread);\n}",
+             "    ObDereferenceObject(Thread);\n}", "q35-max-no-devices", "threads"),
+
     # RAM in the wrong hands.
     Mutation("RAM can be claimed for a device", "mm/claim.c",
              "[MiPhysicalRam] = {FALSE, FALSE, MiReasonRam}",
