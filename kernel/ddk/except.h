@@ -7,8 +7,16 @@
 //         return Status;
 //     }
 //
-// (A compiler for NT has __try and __except for that; gcc has not.) A raise ends the routines between
-// it and the innermost body that encloses it, on the same processor, and goes on in the catch.
+// A compiler for NT has __try and __except for that, which work here as there (sehddk.h has what
+// belongs to them); gcc has not. An exception, which is a raise or a fault of the processor, ends the
+// routines between it and the innermost handler that encloses it, in the same thread, and goes on in
+// the catch. Tries and __try blocks may lie inside of each other, in different routines, drivers and the
+// kernel: what is left is left properly, with its __finally blocks and its saved registers.
+//
+// Faults that are exceptions: access to an address of the user's half or to one that is not canonical
+// (STATUS_ACCESS_VIOLATION), division by zero, a breakpoint, an illegal instruction, a failed NT_ASSERT,
+// a misaligned access; the first below DISPATCH_LEVEL only. A bad address of the kernel's half stops
+// the machine, as on NT.
 //
 // Rules:
 //   A try always has its catch. Both bodies may be left by return and goto; break and continue leave
@@ -17,9 +25,9 @@
 //   What the ended routines held they still hold: locks, memory, a raised IRQL. The catch runs at the
 //   IRQL of the raise; who raised the IRQL inside the body lowers it inside the body.
 //   The catch may raise again: the next outer handler gets that.
-//   Nobody may raise out of a completion routine or an interrupt routine into what it interrupted.
-//   Only raises are handled. A fault of the processor stops the machine, as a bad kernel address
-//   does on NT.
+//   An interrupt routine and a DPC have handlers of their own only: what they raise never reaches
+//   what they interrupted.
+//   A routine uses KmTry or __try, not both.
 #pragma once
 
 #include <ntdef.h>

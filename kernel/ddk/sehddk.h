@@ -138,7 +138,7 @@ typedef struct _RUNTIME_FUNCTION {
     ULONG EndAddress;
     union {
         ULONG UnwindInfoAddress;
-        ULONG UnwindData;
+        ULONG UnwindData; // the same
     };
 } RUNTIME_FUNCTION, *PRUNTIME_FUNCTION;
 
@@ -222,7 +222,7 @@ VOID NTAPI RtlCaptureContext(_Out_ PCONTEXT ContextRecord);
 // longjmp and for C++ are not supported. IRQL <= DISPATCH_LEVEL.
 DECLSPEC_NORETURN
 VOID NTAPI RtlRestoreContext(_In_ PCONTEXT ContextRecord,
-                             _In_opt_ struct _EXCEPTION_RECORD *ExceptionRecord);
+                             _In_opt_ PEXCEPTION_RECORD ExceptionRecord);
 
 // The row of the function that contains ControlPc, and the base of its image; NULL for a leaf
 // function and for an address that is no code. All of the kernel's code is one row, which
@@ -246,11 +246,11 @@ RtlVirtualUnwind(_In_ ULONG HandlerType, _In_ ULONG64 ImageBase, _In_ ULONG64 Co
 // STATUS_INVALID_UNWIND_TARGET. IRQL <= DISPATCH_LEVEL.
 DECLSPEC_NORETURN
 VOID NTAPI RtlUnwindEx(_In_opt_ PVOID TargetFrame, _In_opt_ PVOID TargetIp,
-                       _In_opt_ struct _EXCEPTION_RECORD *ExceptionRecord, _In_ PVOID ReturnValue,
+                       _In_opt_ PEXCEPTION_RECORD ExceptionRecord, _In_ PVOID ReturnValue,
                        _In_ PCONTEXT ContextRecord, _In_opt_ PUNWIND_HISTORY_TABLE HistoryTable);
 DECLSPEC_NORETURN
 VOID NTAPI RtlUnwind(_In_opt_ PVOID TargetFrame, _In_opt_ PVOID TargetIp,
-                     _In_opt_ struct _EXCEPTION_RECORD *ExceptionRecord, _In_ PVOID ReturnValue);
+                     _In_opt_ PEXCEPTION_RECORD ExceptionRecord, _In_ PVOID ReturnValue);
 
 // The base of the image that contains PcValue, also stored at *BaseOfImage; NULL when there is none.
 // Any IRQL.
@@ -259,11 +259,11 @@ PVOID NTAPI RtlPcToFileHeader(_In_ PVOID PcValue, _Out_ PVOID *BaseOfImage);
 // Raises the exception that the record describes; its address becomes the one behind the call.
 // Returns when a filter says "continue", unless the record is EXCEPTION_NONCONTINUABLE. Nobody
 // handles it: stops the machine with KMODE_EXCEPTION_NOT_HANDLED. IRQL <= DISPATCH_LEVEL.
-VOID NTAPI RtlRaiseException(_In_ struct _EXCEPTION_RECORD *ExceptionRecord);
+VOID NTAPI RtlRaiseException(_In_ PEXCEPTION_RECORD ExceptionRecord);
 
 #ifndef __MINGW32__
 // The language handler of C: scope tables.
-EXCEPTION_DISPOSITION NTAPI __C_specific_handler(struct _EXCEPTION_RECORD *ExceptionRecord,
+EXCEPTION_DISPOSITION NTAPI __C_specific_handler(PEXCEPTION_RECORD ExceptionRecord,
                                                  PVOID EstablisherFrame,
                                                  struct _CONTEXT *ContextRecord,
                                                  struct _DISPATCHER_CONTEXT *DispatcherContext);

@@ -697,6 +697,35 @@ static VOID LockNothingUnhandled(VOID)
     (VOID) KtCallRoutine(MmProbeAndLockPages, (ULONG64)Mdl, KernelMode, IoReadAccess);
 }
 
+typedef VOID NTAPI KT_DRIVER_MISUSE(ULONG Way);
+
+// By a driver of tests/drivers.
+static VOID MisuseInDriver(ULONG Way)
+{
+    PLDR_IMAGE Image;
+    SIZE_T ByteCount = 0;
+    const VOID *File = LdrFindModule("sehgcc.sys", &ByteCount);
+    NEED(File != NULL && NT_SUCCESS(LdrLoadImage(File, ByteCount, "sehgcc.sys", &Image)));
+    KT_DRIVER_MISUSE *const Misuse = LdrFindImageExport(Image, "SehGccMisuse");
+    NEED(Misuse != NULL);
+    Misuse(Way);
+}
+
+static VOID DriverRaisesUnhandled(VOID)
+{
+    MisuseInDriver(0);
+}
+
+static VOID DriverFaultsUnhandled(VOID)
+{
+    MisuseInDriver(1);
+}
+
+static VOID DriverTriesKernelAddress(VOID)
+{
+    MisuseInDriver(2);
+}
+
 //
 // 0xC2, 0x19: pool.
 //
@@ -1545,6 +1574,9 @@ static const MISUSE_TEST Tests[] = {
     MISUSE(RaiseUnhandled),
     MISUSE(RaiseInCatchUnhandled),
     MISUSE(LockNothingUnhandled),
+    MISUSE(DriverRaisesUnhandled),
+    MISUSE(DriverFaultsUnhandled),
+    MISUSE(DriverTriesKernelAddress),
     MISUSE(FreeBlockTwice),
     MISUSE(FreePagesOfPoolTwice),
     MISUSE(FreeBlockWrongTag),

@@ -131,6 +131,9 @@ ROWS = (
     ("RaiseUnhandled", UNHANDLED, IN_PAGE_ERROR, ANNOUNCED, 0, 0, "1.1.2"),
     ("RaiseInCatchUnhandled", UNHANDLED, ACCESS_VIOLATION, ANY, 0, 0, "1.1.2"),
     ("LockNothingUnhandled", UNHANDLED, ACCESS_VIOLATION, ANNOUNCED, 0, 0, "1.1.2, 6.6.3"),
+    ("DriverRaisesUnhandled", UNHANDLED, 0xFFFFFFFFE0001234, ANY, 0, 0, "1.1.2"),
+    ("DriverFaultsUnhandled", PAGE_FAULT, 0x3000, READ, ANY, NO_TABLE, "1.1.2"),
+    ("DriverTriesKernelAddress", PAGE_FAULT, 0xFFFFA00000001000, READ, ANY, NO_TABLE, "1.1.5"),
 
     # Pool.
     ("FreeBlockTwice", POOL_CALLER, 0x07, 0, TAG, ANNOUNCED, "8.3.10"),
@@ -213,8 +216,8 @@ ROWS = (
     ("AcquireSpinLockAtPassive", 0x09, ANNOUNCED, 0, DISPATCH_LEVEL, ANY),
 
     # Interrupts.
-    ("RaiseInDpc", UNHANDLED, IN_PAGE_ERROR, ANY, 0, 0),
-    ("RaiseInInterrupt", UNHANDLED, ANY, ANY, ANY, ANY),
+    ("RaiseInDpc", UNHANDLED, IN_PAGE_ERROR, ANY, 0, 0, "1.1.9"),
+    ("RaiseInInterrupt", UNHANDLED, ANY, ANY, ANY, ANY, "1.1.9"),
     ("InterruptLeavesIrqlRaised", 0xC8, HIGH_LEVEL, ANNOUNCED, ANNOUNCED, 0),
     ("ConnectAtDispatch", UNHANDLED, ASSERTION_FAILURE, ANY, ANY, ANY),
 
@@ -405,6 +408,16 @@ DMA_BOUNCE_ROWS = (
     ("DmaWriteBeforeData", DMA, 0x0F, 4, ANY, WRITTEN),
     ("DmaWriteBehindData", DMA, 0x0F, 5, ANY, WRITTEN),
 )
+
+# Misuses by a driver of tests/drivers, with the sentence, which names it. The stack names it, too.
+DRIVER_LINE = r"    0x[0-9a-f]{16} sehgcc\.sys\+0x[0-9a-f]+"
+DRIVER_MISUSES = {
+    "DriverRaisesUnhandled": (r"ExRaiseStatus, called by sehgcc\.sys\+0x[0-9a-f]+, raised status "
+                              r"0xe0001234, and no handler encloses that call", DRIVER_LINE),
+    "DriverFaultsUnhandled": (r"read of 0x0000000000003000 in sehgcc\.sys\+0x[0-9a-f]+: nothing is "
+                              r"mapped there", r"  at 0x[0-9a-f]{16} sehgcc\.sys\+0x[0-9a-f]+"),
+    "DriverTriesKernelAddress": (r"read of 0xffffa00000001000 in sehgcc\.sys\+0x[0-9a-f]+",),
+}
 
 # Accesses whose dump must show the walk to the faulting address.
 FAULTS_WITH_AN_ADDRESS = ("ReadReservation", "WriteReservation", "ReadGuardPage", "ReadAfterUnmap",

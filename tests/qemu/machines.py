@@ -8,8 +8,8 @@ error.
 
 from dataclasses import dataclass, replace
 
-from bugchecks import (ANY, DMA, DMA_BOUNCE_ROWS, DMA_ROWS, FAULTS_WITH_AN_ADDRESS, NO_EXECUTE,
-                       READ_ONLY, ROWS, VERIFIER, VERIFIER_ROWS)
+from bugchecks import (ANY, DMA, DMA_BOUNCE_ROWS, DMA_ROWS, DRIVER_MISUSES, FAULTS_WITH_AN_ADDRESS,
+                       NO_EXECUTE, READ_ONLY, ROWS, VERIFIER, VERIFIER_ROWS)
 from guest import BOCHS_SHUTDOWN, BUG_CHECK, FAILED, PASSED
 
 # --------------------------------------------------------------------------------------------------
@@ -270,11 +270,12 @@ MACHINES = (
 
 
 # Where the code and its parameters do not tell enough: the sentence must.
+IMAGE = r"ldruser\.sys\+0x[0-9a-f]+: the "
 SENTENCES = {
     "AcquireLocksInWrongOrder": r"L1.*HeldRanks",
-    "ImageWritesItsConstants": r"\*\*\* write of 0x[0-9a-f]+ in ldruser\.sys: the page is read-only",
-    "ImageExecutesItsData": r"\*\*\* execution of 0x[0-9a-f]+ in ldruser\.sys: the page holds data",
-    "ImageCallsDiscardedCode": r"ldruser\.sys: the driver's image lost these pages when its init",
+    "ImageWritesItsConstants": r"\*\*\* write of 0x[0-9a-f]+ in " + IMAGE + "page is read-only",
+    "ImageExecutesItsData": r"\*\*\* execution of 0x[0-9a-f]+ in " + IMAGE + "page holds data",
+    "ImageCallsDiscardedCode": IMAGE + "driver's image lost these pages when its init",
     "WaitForWhatIsNoObject": r"W1.*WaitListHead",
     "StopWithACallback": "a driver's last words: farewell, 9 bytes, IRQL 15",
     "WaitInADpc": "KeWaitForSingleObject would wait at IRQL 2, in a DPC, called by WaitInDpc",
@@ -284,7 +285,7 @@ SENTENCES = {
 
 def bug_check(name, code, *parameters_and_clauses):
     parameters = parameters_and_clauses[:4]
-    sentence = (SENTENCES[name],) if name in SENTENCES else ()
+    sentence = (SENTENCES[name],) if name in SENTENCES else DRIVER_MISUSES.get(name, ())
     has_fault_dump = code in (READ_ONLY, NO_EXECUTE) or name in FAULTS_WITH_AN_ADDRESS
     return Machine(f"bugcheck-{name}", devices=(), options=f"mode=bugcheck bugcheck={name}",
                    status=BUG_CHECK, floor=0, stop=Stop(code, parameters),

@@ -110,3 +110,27 @@ ULONG SehGccRaiseOfTheKernel(VOID)
     NEED(Caught == STATUS_ACCESS_VIOLATION);
     return 0;
 }
+
+// Never returns: nobody handles it, or nobody may.
+EXPORT VOID NTAPI SehGccMisuse(ULONG Way);
+VOID NTAPI SehGccMisuse(ULONG Way)
+{
+    volatile ULONG Value = 0;
+    switch (Way) {
+    case 0:
+        Raise(SEH_STATUS);
+        break;
+    case 1:
+        Value = *(volatile ULONG *)0x3000;
+        break;
+    case 2:
+        KmTry {
+            Value = *(volatile ULONG *)0xFFFFA00000001000; // the kernel's half
+        }
+        KmCatch (Status) {
+            Value = (ULONG)Status;
+        }
+        break;
+    }
+    DbgPrint("SehGccMisuse(%u) goes on: 0x%x\n", Way, Value);
+}
