@@ -15,7 +15,7 @@
 // offset in it, so that a device sees whole pages where there are whole pages; for a device without
 // scatter/gather, the pieces lie end to end instead.
 //
-// Invariants (checked by IoVerifyDma):
+// Invariants (D1: checked by IoVerifyDma; D3: whenever registers are granted or flushed):
 //   D1  Registers in use are those of all holds that were granted, and no two holds share one.
 //   D2  A hold waits only while something that it needs is taken, or others wait before it.
 //   D3  At level 1, each byte of a bounce page that is no transfer's has IOP_DMA_PADDING.

@@ -247,6 +247,8 @@ BOOLEAN NTAPI IopCancelAdapterChannel(PDMA_ADAPTER DmaAdapter, PDEVICE_OBJECT De
 // Transfers.
 //
 
+#define IOP_ONE_ELEMENT_BYTES (sizeof(SCATTER_GATHER_LIST) + sizeof(SCATTER_GATHER_ELEMENT))
+
 // Where CurrentVa, an index into the MDL, lies in it. Beyond any MDL when it is before the MDL.
 static ULONG64 IopOffsetOfVa(PMDL Mdl, PVOID CurrentVa)
 {
@@ -288,10 +290,8 @@ PHYSICAL_ADDRESS NTAPI IopMapTransfer(PDMA_ADAPTER DmaAdapter, PMDL Mdl, PVOID M
     const PIOP_DMA_ADAPTER Adapter = IopEnterDma(DmaAdapter, IopDmaMap, Caller);
     const PIOP_DMA_HOLD Hold = IopFindHold(Adapter, MapRegisterBase, 0x23, "MapTransfer", Caller);
     const IOP_DMA_SPAN Span = {Mdl, IopOffsetOfVa(Mdl, CurrentVa), *Length, WriteToDevice, FALSE};
-    struct {
-        SCATTER_GATHER_LIST Header;
-        SCATTER_GATHER_ELEMENT Element;
-    } List = {.Header.NumberOfElements = 0};
+    DECLSPEC_ALIGN(8) UCHAR Memory[IOP_ONE_ELEMENT_BYTES] = {0};
+    const PSCATTER_GATHER_LIST List = (PSCATTER_GATHER_LIST)Memory;
     if (IopIsVerifyingDma()) {
         IopVerifyMap(Hold, &Span, CurrentVa, Caller);
     }
@@ -299,9 +299,9 @@ PHYSICAL_ADDRESS NTAPI IopMapTransfer(PDMA_ADAPTER DmaAdapter, PMDL Mdl, PVOID M
     *Length = 0;
     if (Span.Offset <= ChainBytes && Span.ByteCount <= ChainBytes - Span.Offset &&
         NT_SUCCESS(IopCheckReach(Adapter, &Span, TRUE))) {
-        *Length = IopMapSpan(Hold, &Span, &List.Header, 1);
+        *Length = IopMapSpan(Hold, &Span, List, 1);
     }
-    return List.Element.Address;
+    return List->Elements[0].Address;
 }
 
 static VOID IopVerifyMapEx(const IOP_DMA_HOLD *Hold, const IOP_DMA_SPAN *Span, PVOID Caller)

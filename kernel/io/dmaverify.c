@@ -266,8 +266,9 @@ static VOID IopReportHolds(IOP_DMA_LEAKS *Leaks, const LIST_ENTRY *Head, BOOLEAN
     }
 }
 
-static VOID IopReportAdapter(IOP_DMA_LEAKS *Leaks, const IOP_DMA_ADAPTER *Adapter)
+static VOID IopReportAdapter(IOP_DMA_LEAKS *Leaks, PIOP_DMA_ADAPTER Adapter)
 {
+    const KIRQL OldIrql = KiAcquireLock(&Adapter->Lock);
     for (const LIST_ENTRY *Link = Adapter->Buffers.Flink; Link != &Adapter->Buffers;
          Link = Link->Flink) {
         const IOP_DMA_BUFFER *Buffer = CONTAINING_RECORD(Link, IOP_DMA_BUFFER, Link);
@@ -278,14 +279,17 @@ static VOID IopReportAdapter(IOP_DMA_LEAKS *Leaks, const IOP_DMA_ADAPTER *Adapte
     IopReportHolds(Leaks, &Adapter->Waiting, TRUE);
     IopPrintDmaLeak(Leaks, "a DMA adapter", Adapter, sizeof(*Adapter), Adapter->Caller,
                     Adapter->Time);
+    KiReleaseLock(&Adapter->Lock, OldIrql);
 }
 
 ULONG IoReportDmaLeaks(PCSTR Owner)
 {
     IOP_DMA_LEAKS Leaks = {Owner, 0};
+    const KIRQL OldIrql = KiAcquireLock(&IopDmaListLock);
     for (PLIST_ENTRY Link = IopDmaAdapters.Flink; Link != &IopDmaAdapters; Link = Link->Flink) {
         IopReportAdapter(&Leaks, CONTAINING_RECORD(Link, IOP_DMA_ADAPTER, Link));
     }
+    KiReleaseLock(&IopDmaListLock, OldIrql);
     return Leaks.Count;
 }
 
@@ -315,17 +319,20 @@ VOID IoPrintDma(VOID)
 {
     DbgPrint("DMA: %s back end; %llu pages in quarantine; adapters:\n",
              IopDmaBouncesAll ? "bounce" : "identity", IopDmaQuarantinedPages);
+    const KIRQL OldIrql = KiAcquireLock(&IopDmaListLock);
     for (PLIST_ENTRY Link = IopDmaAdapters.Flink; Link != &IopDmaAdapters; Link = Link->Flink) {
         IopPrintAdapter(CONTAINING_RECORD(Link, IOP_DMA_ADAPTER, Link));
     }
+    KiReleaseLock(&IopDmaListLock, OldIrql);
 }
 
 //
 // The invariants.
 //
 
-static ULONG IopCountViolations(const IOP_DMA_ADAPTER *Adapter)
+static ULONG IopCountViolations(PIOP_DMA_ADAPTER Adapter)
 {
+    const KIRQL OldIrql = KiAcquireLock(&Adapter->Lock);
     ULONG HeldCount = 0;
     ULONG Counts[IopDmaKindCount] = {0};
     for (PLIST_ENTRY Link = Adapter->Holds.Flink; Link != &Adapter->Holds; Link = Link->Flink) {
@@ -340,6 +347,7 @@ static ULONG IopCountViolations(const IOP_DMA_ADAPTER *Adapter)
     if (Adapter->Block != NULL) {
         Violations += RtlCountSetBits(&Adapter->Bits) != HeldCount ? 1 : 0;
     }
+    KiReleaseLock(&Adapter->Lock, OldIrql);
     if (Violations != 0) {
         DbgPrint("io: the DMA adapter at 0x%p breaks invariant D1\n", Adapter);
     }
@@ -349,8 +357,10 @@ static ULONG IopCountViolations(const IOP_DMA_ADAPTER *Adapter)
 ULONG IoVerifyDma(VOID)
 {
     ULONG Violations = 0;
+    const KIRQL OldIrql = KiAcquireLock(&IopDmaListLock);
     for (PLIST_ENTRY Link = IopDmaAdapters.Flink; Link != &IopDmaAdapters; Link = Link->Flink) {
         Violations += IopCountViolations(CONTAINING_RECORD(Link, IOP_DMA_ADAPTER, Link));
     }
+    KiReleaseLock(&IopDmaListLock, OldIrql);
     return Violations;
 }
