@@ -63,6 +63,7 @@ static const KT_SUITE *const KtSuites[] = {
     &KtExLockSuite,
     &KtImageSuite,
     &KtSehSuite,
+    &KtStrangerSuite,
     &KtExamplesSuite,
     &KtQueueSuite,
     &KtOracleSuite,

@@ -82,6 +82,7 @@ extern const KT_SUITE KtRegistrySuite;
 extern const KT_SUITE KtSystemSuite;
 extern const KT_SUITE KtImageSuite;
 extern const KT_SUITE KtQueueSuite;
+extern const KT_SUITE KtStrangerSuite;
 extern const KT_SUITE KtExamplesSuite;
 extern const KT_SUITE KtOracleSuite;
 
