@@ -135,8 +135,8 @@ static RUNTIME_FUNCTION KiKernelFunction;
 static PRUNTIME_FUNCTION KiDescribeKernel(VOID)
 {
     // Offsets of one object from another are no constants for the compiler.
-    KiKernelFunction.EndAddress = (ULONG)(KiTextEnd - KiTextStart);
-    KiKernelFunction.UnwindData = (ULONG)((const UCHAR *)&KiKernelUnwindInfo - KiTextStart);
+    KiKernelFunction.EndAddress = (ULONG)((ULONG_PTR)KiTextEnd - (ULONG_PTR)KiTextStart);
+    KiKernelFunction.UnwindData = (ULONG)((ULONG_PTR)&KiKernelUnwindInfo - (ULONG_PTR)KiTextStart);
     return &KiKernelFunction;
 }
 
