@@ -52,6 +52,9 @@ VOID IopStartDevices(const LOADER_BLOCK *LoaderBlock)
 {
     KeInitializeMutex(&IopPnpMutex, 0);
     IopAcquirePnp();
+    if (!IopMakeRootDriver()) {
+        DbgPrint("io: no memory for the driver of devices without hardware\n");
+    }
     IopFindServices(LoaderBlock);
     IopAddPciNodes();
     IopStartNodes();
@@ -127,18 +130,26 @@ static NTSTATUS IopRemoveDevicesOf(PIOP_SERVICE Service)
 {
     for (PIOP_NODE Node = IopFindNodeOfDriver(Service->Driver); Node != NULL;
          Node = IopFindNodeOfDriver(Service->Driver)) {
-        const BOOLEAN IsRoot = IopIsRootNode(Node);
         const NTSTATUS Status = IopRemoveNode(Node);
         if (!NT_SUCCESS(Status)) {
             return Status;
         }
-        if (IsRoot) {
-            IopDeleteRootNode(Node);
-        } else if (IopFindNodeOfDriver(Service->Driver) == Node) {
+        if (IopFindNodeOfDriver(Service->Driver) == Node) {
             return STATUS_INVALID_DEVICE_STATE; // its driver did not detach
         }
     }
     return STATUS_SUCCESS;
+}
+
+// The devices that were made for it go with it.
+static VOID IopDeleteRootNodesOf(const IOP_SERVICE *Service)
+{
+    for (PIOP_NODE Node = IopNextNode(NULL), Next; Node != NULL; Node = Next) {
+        Next = IopNextNode(Node);
+        if (Node->OwnService == Service && Node->State == IopNodeFound) {
+            IopDeleteRootNode(Node);
+        }
+    }
 }
 
 NTSTATUS IoUnloadDriver(PCSTR Name)
@@ -149,6 +160,7 @@ NTSTATUS IoUnloadDriver(PCSTR Name)
     if (Service != NULL && Service->Driver != NULL) {
         Status = IopRemoveDevicesOf(Service);
         if (NT_SUCCESS(Status)) {
+            IopDeleteRootNodesOf(Service);
             Status = IopUnloadService(Service);
         }
     }

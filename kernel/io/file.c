@@ -192,7 +192,8 @@ static NTSTATUS IopOpenTarget(const IOP_TARGET *Target, ACCESS_MASK Access, ULON
 {
     const PDEVICE_OBJECT Device = Target->DeviceObject;
     *Opened = NULL;
-    if ((Device->Flags & DO_DEVICE_INITIALIZING) != 0 || IopDeviceOf(Device)->IsDeleted) {
+    if ((Device->Flags & DO_DEVICE_INITIALIZING) != 0 || IopDeviceOf(Device)->IsDeleted ||
+        IopDeviceOf(IopBaseOfStack(Device))->IsLeaving) {
         return STATUS_NO_SUCH_DEVICE;
     }
     PFILE_OBJECT File = IopAllocateFile(Target, Access, ShareAccess, Options);

@@ -30,6 +30,7 @@ typedef struct _IOP_DEVICE {
     DEVOBJ_EXTENSION Public;
     PDEVICE_OBJECT AttachedTo; // the next lower one in the stack
     BOOLEAN IsDeleted;         // by its driver; somebody may still refer to it
+    BOOLEAN IsLeaving;         // a PDO's: it is about to be removed, and nothing may be opened
     struct _IOP_NODE *Node;    // of a PDO that the PnP manager knows (pnp.h)
     BOOLEAN DeferredStartIo;   // these: cancel.c
     BOOLEAN NonCancelable;

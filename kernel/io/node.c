@@ -337,6 +337,7 @@ static VOID IopSendRemove(PIOP_NODE Node)
                  Node->Service != NULL ? Node->Service->Name : "of nobody", Status);
     }
     IopForgetInterfaces(Node->Pdo);
+    IopDeviceOf(Node->Pdo)->IsLeaving = FALSE;
     Node->State = IopNodeFound;
     Node->StartStatus = STATUS_NO_SUCH_DEVICE;
     Node->Service = NULL;
@@ -585,6 +586,7 @@ static NTSTATUS IopQueryRemove(PIOP_NODE Node)
     }
     NTSTATUS Status = IopNotifyTarget(Node->Pdo, &GUID_TARGET_DEVICE_QUERY_REMOVE);
     Node->State = IopNodeRemovePending;
+    IopDeviceOf(Node->Pdo)->IsLeaving = TRUE;
     if (NT_SUCCESS(Status)) {
         Status = IopTellStack(Node, IRP_MN_QUERY_REMOVE_DEVICE);
     }
@@ -601,6 +603,7 @@ static VOID IopCancelRemove(PIOP_NODE Root)
             IopTellStack(Node, IRP_MN_CANCEL_REMOVE_DEVICE);
             IopNotifyTarget(Node->Pdo, &GUID_TARGET_DEVICE_REMOVE_CANCELLED);
             Node->State = IopNodeStarted;
+            IopDeviceOf(Node->Pdo)->IsLeaving = FALSE;
         }
     }
 }
@@ -629,6 +632,7 @@ static VOID IopTellSurprise(PIOP_NODE Node)
 {
     if (Node->State == IopNodeStarted || Node->State == IopNodeStopped ||
         Node->State == IopNodeRemovePending) {
+        IopDeviceOf(Node->Pdo)->IsLeaving = TRUE;
         IopTellStack(Node, IRP_MN_SURPRISE_REMOVAL);
         IopNotifyTarget(Node->Pdo, &GUID_TARGET_DEVICE_REMOVE_COMPLETE);
         Node->State = IopNodeSurpriseRemoved;

@@ -154,6 +154,9 @@ PWSTR IopQueryId(_In_ PDEVICE_OBJECT Pdo, _In_ BUS_QUERY_ID_TYPE Type);
 // root.c
 //
 
+// The driver of the root's devices. FALSE: no pool.
+BOOLEAN IopMakeRootDriver(VOID);
+
 // The device of a driver that has AddDevice and no hardware: ROOT\NAME\0000. Its node, or NULL.
 PIOP_NODE IopMakeRootNode(_In_ const IOP_SERVICE *Service);
 VOID IopDeleteRootNode(_In_ PIOP_NODE Node);

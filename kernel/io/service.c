@@ -113,6 +113,17 @@ static ULONG IopNumberBehind(PCSTR Word, ULONG Length, PCSTR Prefix)
     return Number;
 }
 
+// "messages=4" and the like: somebody else's.
+static BOOLEAN IopWordIsOption(PCSTR Word, ULONG Length)
+{
+    for (ULONG Index = 0; Index < Length; Index += 1) {
+        if (Word[Index] == '=') {
+            return TRUE;
+        }
+    }
+    return FALSE;
+}
+
 static VOID IopReadArguments(PIOP_SERVICE Service)
 {
     PCSTR Cursor = Service->Arguments;
@@ -127,7 +138,7 @@ static VOID IopReadArguments(PIOP_SERVICE Service)
             Service->Role = IopUpperFilter;
         } else if (RtlStringStartsWith(Word, IOP_MESSAGES_WORD)) {
             Service->MessageLimit = IopNumberBehind(Word, Length, IOP_MESSAGES_WORD);
-        } else {
+        } else if (!IopWordIsOption(Word, Length)) {
             Service->HasIds = TRUE;
         }
     }
@@ -265,10 +276,17 @@ PCSTR IopOwnerName(const IOP_SERVICE *Service)
 // Deletes a driver whose devices are gone; the verifier has a look at what it has left behind.
 static VOID IopForgetDriver(PIOP_SERVICE Service)
 {
+    BOOLEAN IsHeld = FALSE;
     if (Service->Driver != NULL) {
         IopReportLeaks(Service);
+        IsHeld = OB_HEADER_OF(Service->Driver)->PointerCount > 1;
         IopDeleteDriver(Service->Driver);
         Service->Driver = NULL;
+    }
+    if (IsHeld) {
+        // A device that was deleted and is still referred to may come back into the code.
+        DbgPrint("io: driver %s stays in memory, because somebody refers to it\n", Service->Name);
+        Service->Image = NULL;
     }
     IopUnloadImage(Service);
 }

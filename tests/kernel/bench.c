@@ -221,6 +221,64 @@ static VOID MeasureMdl(ULONG64 Overhead)
 }
 
 //
+// A request through a stack of two devices, with a completion routine of its sender: made, sent, passed
+// on, completed, freed.
+//
+
+static NTSTATUS NTAPI PassOn(PDEVICE_OBJECT DeviceObject, PIRP Irp)
+{
+    IoSkipCurrentIrpStackLocation(Irp);
+    return IoCallDriver(*(PDEVICE_OBJECT *)DeviceObject->DeviceExtension, Irp);
+}
+
+static NTSTATUS NTAPI Complete(PDEVICE_OBJECT DeviceObject, PIRP Irp)
+{
+    UNREFERENCED_PARAMETER(DeviceObject);
+    Irp->IoStatus.Status = STATUS_SUCCESS;
+    IoCompleteRequest(Irp, IO_NO_INCREMENT);
+    return STATUS_SUCCESS;
+}
+
+static NTSTATUS NTAPI TakeBack(PDEVICE_OBJECT DeviceObject, PIRP Irp, PVOID Context)
+{
+    UNREFERENCED_PARAMETER(DeviceObject);
+    UNREFERENCED_PARAMETER(Irp);
+    UNREFERENCED_PARAMETER(Context);
+    return STATUS_MORE_PROCESSING_REQUIRED;
+}
+
+static VOID SendRequest(PVOID Context)
+{
+    const PDEVICE_OBJECT Top = Context;
+    const PIRP Irp = IoAllocateIrp(Top->StackSize, FALSE);
+    IoGetNextIrpStackLocation(Irp)->MajorFunction = IRP_MJ_READ;
+    IoSetCompletionRoutine(Irp, TakeBack, NULL, TRUE, TRUE, TRUE);
+    (VOID) IoCallDriver(Top, Irp);
+    IoFreeIrp(Irp);
+}
+
+static VOID MeasureRequest(ULONG64 Overhead)
+{
+    static KT_DRIVER Upper = KT_DRIVER_INITIALIZER(.MajorFunction[IRP_MJ_READ] = PassOn);
+    static KT_DRIVER Lower = KT_DRIVER_INITIALIZER(.MajorFunction[IRP_MJ_READ] = Complete);
+    PDEVICE_OBJECT Bottom;
+    PDEVICE_OBJECT Top;
+    if (!IsWanted("irp-2") || !NT_SUCCESS(IoCreateDevice(&Lower.Object, 0, NULL,
+                                                         FILE_DEVICE_UNKNOWN, 0, FALSE, &Bottom))) {
+        return;
+    }
+    Bottom->Flags &= ~(ULONG)DO_DEVICE_INITIALIZING;
+    if (NT_SUCCESS(IoCreateDevice(&Upper.Object, sizeof(PDEVICE_OBJECT), NULL, FILE_DEVICE_UNKNOWN,
+                                  0, FALSE, &Top))) {
+        *(PDEVICE_OBJECT *)Top->DeviceExtension = IoAttachDeviceToDeviceStack(Top, Bottom);
+        PrintResult("irp-2", MeasureMedian(SendRequest, Top), Overhead);
+        IoDetachDevice(Bottom);
+        IoDeleteDevice(Top);
+    }
+    IoDeleteDevice(Bottom);
+}
+
+//
 // From a device's interrupt to its DPC, and back to whoever was interrupted: the processor interrupts
 // itself.
 //
@@ -416,6 +474,7 @@ VOID KiRunBenchmarks(VOID)
     MeasureReserved(Overhead);
     MeasureMdl(Overhead);
     MeasureInterrupt(Overhead);
+    MeasureRequest(Overhead);
     MeasureDispatcher(Overhead);
     MeasureLoad(Overhead);
 }

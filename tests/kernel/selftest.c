@@ -57,6 +57,8 @@ static const KT_SUITE *const KtSuites[] = {
     &KtDmaSuite,
     &KtIvshmemSuite,
     &KtObSuite,
+    &KtIrpSuite,
+    &KtPnpSuite,
     &KtExSuite,
     &KtSystemSuite,
     &KtRegistrySuite,

@@ -76,6 +76,8 @@ extern const KT_SUITE KtIoSuite;
 extern const KT_SUITE KtDmaSuite;
 extern const KT_SUITE KtIvshmemSuite;
 extern const KT_SUITE KtObSuite;
+extern const KT_SUITE KtIrpSuite;
+extern const KT_SUITE KtPnpSuite;
 extern const KT_SUITE KtExSuite;
 extern const KT_SUITE KtExLockSuite;
 extern const KT_SUITE KtRegistrySuite;

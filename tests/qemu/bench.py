@@ -44,6 +44,7 @@ ROWS = (
 # What has nothing to be compared with: (name, work, budget).
 OWN_ROWS = (
     ("interrupt-dpc", "interrupt to DPC, and back", 600),
+    ("irp-2", "request through two devices and back", 400),
     ("ping-pong", "event there and back, 2 switches", 900),
     ("yield", "another thread and back, 2 switches", 350),
     ("event", "event set and taken", 250),

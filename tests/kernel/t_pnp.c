@@ -1,0 +1,167 @@
+// PnP: drivers loaded by name, devices started, stopped, removed and torn out; what is known of them.
+// The driver is tests/drivers/stranger, which knows nothing of this kernel.
+#include "kernel/inc/io.h"
+#include "kernel/inc/ob.h"
+#include "tests/kernel/tests.h"
+
+#define NAME(Variable, Literal) UNICODE_STRING Variable = RTL_CONSTANT_STRING(Literal)
+
+static const GUID StrangerClass = {
+    0x5C1C1F3E, 0x93A4, 0x4BB4, {0x9E, 0x0E, 0x2F, 0x6D, 0x9D, 0x0F, 0x8F, 0x11}};
+
+// FALSE: there is no such module, and the test is skipped.
+static BOOLEAN LoadStranger(VOID)
+{
+    const NTSTATUS Status = IoLoadDriver("stranger");
+    if (Status == STATUS_OBJECT_NAME_NOT_FOUND) {
+        KtSkip("the image has no drivers for tests");
+        return FALSE;
+    }
+    return KT_EQUAL(Status, STATUS_SUCCESS);
+}
+
+// The lowest device of its stack.
+static PDEVICE_OBJECT StrangerPdo(VOID)
+{
+    PDEVICE_OBJECT Pdo = IoGetDeviceAttachmentBaseRef(IoFindDriver("stranger")->DeviceObject);
+    ObDereferenceObject(Pdo);
+    return Pdo;
+}
+
+static NTSTATUS OpenStranger(PHANDLE Handle)
+{
+    NAME(Name, u"\\DosDevices\\Stranger");
+    OBJECT_ATTRIBUTES Attributes;
+    IO_STATUS_BLOCK StatusBlock;
+    InitializeObjectAttributes(&Attributes, &Name, OBJ_CASE_INSENSITIVE, NULL, NULL);
+    return ZwOpenFile(Handle, GENERIC_READ | GENERIC_WRITE, &Attributes, &StatusBlock,
+                      FILE_SHARE_READ, FILE_SYNCHRONOUS_IO_NONALERT);
+}
+
+static VOID DriversComeAndGoByName(VOID)
+{
+    NAME(Key, u"\\Registry\\Machine\\System\\CurrentControlSet\\Services\\stranger");
+    if (!LoadStranger()) {
+        return;
+    }
+    KT_EQUAL(IoLoadDriver("stranger"), STATUS_IMAGE_ALREADY_LOADED);
+    KT_EQUAL(ZwUnloadDriver(&Key), STATUS_SUCCESS);
+    KT_EQUAL(IoFindDriver("stranger"), NULL);
+    KT_EQUAL(ZwUnloadDriver(&Key), STATUS_OBJECT_NAME_NOT_FOUND);
+    KT_EQUAL(ZwLoadDriver(&Key), STATUS_SUCCESS);
+    KT_EQUAL(IoUnloadDriver("STRANGER"), STATUS_SUCCESS);
+    KT_EQUAL(IoLoadDriver("nobody"), STATUS_OBJECT_NAME_NOT_FOUND);
+}
+
+static VOID OpenFileVetoesRemoval(VOID)
+{
+    HANDLE Handle;
+    if (!LoadStranger()) {
+        return;
+    }
+    KT_EQUAL(OpenStranger(&Handle), STATUS_SUCCESS);
+    KT_CHECK(!NT_SUCCESS(IoRemovePdo(StrangerPdo())));
+    KT_CHECK(!NT_SUCCESS(IoUnloadDriver("stranger")));
+    KT_CHECK(IoFindDriver("stranger") != NULL);
+    KT_EQUAL(ZwClose(Handle), STATUS_SUCCESS);
+    KT_EQUAL(OpenStranger(&Handle), STATUS_SUCCESS); // the removal was cancelled
+    KT_EQUAL(ZwClose(Handle), STATUS_SUCCESS);
+    KT_EQUAL(IoUnloadDriver("stranger"), STATUS_SUCCESS);
+}
+
+static VOID SurpriseRemovalWaitsForTheLastFile(VOID)
+{
+    HANDLE Handle;
+    HANDLE Second;
+    if (!LoadStranger()) {
+        return;
+    }
+    KT_EQUAL(OpenStranger(&Handle), STATUS_SUCCESS);
+    KT_EQUAL(IoSurpriseRemove(StrangerPdo()), STATUS_SUCCESS);
+    KT_CHECK(IoFindDriver("stranger")->DeviceObject != NULL);
+    KT_CHECK(!NT_SUCCESS(OpenStranger(&Second)));
+    KT_EQUAL(ZwClose(Handle), STATUS_SUCCESS);
+    KT_EQUAL(IoFindDriver("stranger")->DeviceObject, NULL);
+    KT_EQUAL(IoUnloadDriver("stranger"), STATUS_SUCCESS);
+}
+
+static VOID RemovedDeviceStartsAgain(VOID)
+{
+    HANDLE Handle;
+    if (!LoadStranger()) {
+        return;
+    }
+    PDEVICE_OBJECT Pdo = StrangerPdo();
+    KT_EQUAL(IoRemovePdo(Pdo), STATUS_SUCCESS);
+    KT_CHECK(!NT_SUCCESS(OpenStranger(&Handle)));
+    KT_EQUAL(IoStartPdo(Pdo), STATUS_SUCCESS);
+    KT_EQUAL(OpenStranger(&Handle), STATUS_SUCCESS);
+    KT_EQUAL(ZwClose(Handle), STATUS_SUCCESS);
+    KT_EQUAL(IoUnloadDriver("stranger"), STATUS_SUCCESS);
+}
+
+static VOID StoppedDeviceIsStartedAgain(VOID)
+{
+    if (!LoadStranger()) {
+        return;
+    }
+    PDEVICE_OBJECT Pdo = StrangerPdo();
+    KT_EQUAL(IoRestartPdo(Pdo), STATUS_INVALID_DEVICE_STATE);
+    KT_EQUAL(IoStopPdo(Pdo), STATUS_SUCCESS);
+    KT_EQUAL(IoStopPdo(Pdo), STATUS_INVALID_DEVICE_STATE);
+    KT_EQUAL(IoRestartPdo(Pdo), STATUS_SUCCESS);
+    KT_EQUAL(IoUnloadDriver("stranger"), STATUS_SUCCESS);
+}
+
+static VOID InterfacesAreFoundByTheirClass(VOID)
+{
+    static const WCHAR Begin[] = u"\\??\\ROOT#STRANGER#0000#{5c1c1f3e-";
+    PWSTR List;
+    if (!LoadStranger()) {
+        return;
+    }
+    KT_EQUAL(IoGetDeviceInterfaces(&StrangerClass, NULL, 0, &List), STATUS_SUCCESS);
+    KT_CHECK(RtlEqualMemory(List, Begin, sizeof(Begin) - sizeof(WCHAR)));
+    ExFreePool(List);
+    KT_EQUAL(IoUnloadDriver("stranger"), STATUS_SUCCESS);
+    KT_EQUAL(IoGetDeviceInterfaces(&StrangerClass, NULL, 0, &List), STATUS_SUCCESS);
+    KT_EQUAL(List[0], 0);
+    ExFreePool(List);
+}
+
+static VOID PciFunctionsSayWhoTheyAre(VOID)
+{
+    static const WCHAR Begin[] = u"PCI\\VEN_";
+    WCHAR Buffer[256];
+    ULONG Length;
+    const IO_PCI_FUNCTION *Function = IoNextPciFunction(NULL);
+    if (Function == NULL) {
+        KT_SKIP("this machine has no PCI functions");
+    }
+    KT_EQUAL(IoGetDeviceProperty(Function->Pdo, DevicePropertyHardwareID, 2, Buffer, &Length),
+             STATUS_BUFFER_TOO_SMALL);
+    KT_EQUAL(IoGetDeviceProperty(Function->Pdo, DevicePropertyHardwareID, sizeof(Buffer), Buffer,
+                                 &Length),
+             STATUS_SUCCESS);
+    KT_CHECK(RtlEqualMemory(Buffer, Begin, sizeof(Begin) - sizeof(WCHAR)));
+    KT_EQUAL(IoGetDeviceProperty(Function->Pdo, DevicePropertyBusNumber, sizeof(Buffer), Buffer,
+                                 &Length),
+             STATUS_SUCCESS);
+    KT_EQUAL(*(PULONG)(PVOID)Buffer, Function->Bus);
+    KT_EQUAL(IoGetDeviceProperty(Function->Pdo, DevicePropertyManufacturer, sizeof(Buffer), Buffer,
+                                 &Length),
+             STATUS_OBJECT_NAME_NOT_FOUND);
+}
+
+static const KT_TEST Tests[] = {
+    {"drivers come and go by name", DriversComeAndGoByName},
+    {"an open file vetoes removal", OpenFileVetoesRemoval},
+    {"after a surprise removal, REMOVE waits for the last file",
+     SurpriseRemovalWaitsForTheLastFile},
+    {"a removed device starts again", RemovedDeviceStartsAgain},
+    {"a stopped device is started again", StoppedDeviceIsStartedAgain},
+    {"device interfaces are found by their class", InterfacesAreFoundByTheirClass},
+    {"PCI functions say who they are", PciFunctionsSayWhoTheyAre},
+};
+
+const KT_SUITE KtPnpSuite = {"pnp", KtNeedsNothing, Tests, ARRAYSIZE(Tests)};
