@@ -294,8 +294,8 @@ NTSTATUS NTAPI IoCreateDevice(_In_ PDRIVER_OBJECT DriverObject, _In_ ULONG Devic
                               _In_ ULONG DeviceCharacteristics, _In_ BOOLEAN Exclusive,
                               _Outptr_ PDEVICE_OBJECT *DeviceObject);
 
-// Takes it from its driver and from the name space; it is freed when nobody refers to it any more. It
-// must be detached, and nothing may be attached to it. IRQL = PASSIVE_LEVEL.
+// Takes it from its driver and from the name space; it is freed when nobody refers to it any more: an
+// open file does, and a device that is attached to it. It must be detached. IRQL = PASSIVE_LEVEL.
 VOID NTAPI IoDeleteDevice(_In_ PDEVICE_OBJECT DeviceObject);
 
 // Puts SourceDevice on top of the stack that TargetDevice belongs to, and returns the device below

@@ -8,7 +8,8 @@
 // Invariants:
 //   V1  StackSize of a device is the number of devices from the bottom of its stack up to it, or more
 //       if its driver asked for more.
-//   V2  A device is deleted only when nothing is attached to it.
+//   V2  A device keeps a reference to the one below it, so that a bus driver may delete a PDO before
+//       the drivers above it have detached: they hear of a removal after it.
 //   V3  A device keeps a reference to its driver. It is freed when it was deleted and nobody refers
 //       to it any more: an open file does.
 // Lock: IopDeviceLock for both kinds of links. They change only while devices come and go.
@@ -198,7 +199,6 @@ static VOID IopFreeDevice(PVOID Object)
 
 VOID NTAPI IoDeleteDevice(PDEVICE_OBJECT DeviceObject)
 {
-    NT_ASSERT_INVARIANT("V2", DeviceObject->AttachedDevice == NULL);
     NT_ASSERT(!IopDeviceOf(DeviceObject)->IsDeleted);
     IopDeviceOf(DeviceObject)->IsDeleted = TRUE;
     IopDeleteTimer(DeviceObject);
@@ -263,6 +263,7 @@ static PDEVICE_OBJECT IopAttach(PDEVICE_OBJECT Source, PDEVICE_OBJECT Target,
         if (AttachedTo != NULL) {
             *AttachedTo = Top;
         }
+        ObReferenceObject(Top);
         Top->AttachedDevice = Source;
         IopDeviceOf(Source)->AttachedTo = Top;
         Source->StackSize = (CCHAR)(Top->StackSize + 1);
@@ -293,11 +294,15 @@ NTSTATUS NTAPI IoAttachDeviceToDeviceStackSafe(PDEVICE_OBJECT SourceDevice,
 VOID NTAPI IoDetachDevice(PDEVICE_OBJECT TargetDevice)
 {
     const KIRQL OldIrql = KiAcquireLock(&IopDeviceLock);
-    if (TargetDevice->AttachedDevice != NULL) {
-        IopDeviceOf(TargetDevice->AttachedDevice)->AttachedTo = NULL;
+    const PDEVICE_OBJECT Upper = TargetDevice->AttachedDevice;
+    if (Upper != NULL) {
+        IopDeviceOf(Upper)->AttachedTo = NULL;
     }
     TargetDevice->AttachedDevice = NULL;
     KiReleaseLock(&IopDeviceLock, OldIrql);
+    if (Upper != NULL) {
+        ObDereferenceObject(TargetDevice);
+    }
 }
 
 PDEVICE_OBJECT NTAPI IoGetAttachedDeviceReference(PDEVICE_OBJECT DeviceObject)

@@ -164,16 +164,6 @@ static BOOLEAN IopIsDriverFile(PCSTR Name)
     return Length > 4 && IopNamesEqual(Name + Length - 4, ".sys");
 }
 
-VOID IopFindServices(const LOADER_BLOCK *LoaderBlock)
-{
-    for (ULONG Index = 0; Index < LoaderBlock->ModuleCount; Index += 1) {
-        const LOADER_MODULE *Module = &LoaderBlock->Modules[Index];
-        if (IopIsDriverFile(Module->Name)) {
-            IopAddService(Module);
-        }
-    }
-}
-
 //
 // Loading.
 //
@@ -194,6 +184,20 @@ static VOID IopMakeName(PIOP_NAME Name, PCSTR Prefix, PCSTR Rest)
     }
     Name->String = (UNICODE_STRING){(USHORT)(Length * sizeof(WCHAR)),
                                     (USHORT)((Length + 1) * sizeof(WCHAR)), Name->Buffer};
+}
+
+VOID IopFindServices(const LOADER_BLOCK *LoaderBlock)
+{
+    IOP_NAME Key;
+    for (ULONG Index = 0; Index < LoaderBlock->ModuleCount; Index += 1) {
+        const LOADER_MODULE *Module = &LoaderBlock->Modules[Index];
+        if (IopIsDriverFile(Module->Name)) {
+            IopAddService(Module);
+            // Without memory for it the driver finds no key, which it must be ready for.
+            IopMakeName(&Key, IOP_SERVICES_KEY, IopServices[IopServiceCount - 1].Name);
+            (VOID) CmCreateServiceKey(&Key.String);
+        }
+    }
 }
 
 // The module's file, copied to where it can be read.
@@ -258,8 +262,6 @@ static NTSTATUS IopInitializeService(PIOP_SERVICE Service)
         return STATUS_DRIVER_ENTRYPOINT_NOT_FOUND;
     }
     IopMakeName(&Name, IOP_SERVICES_KEY, Service->Name);
-    // Without memory for it the driver finds no key, which it must be ready for.
-    (VOID) CmCreateServiceKey(&Name.String);
     const NTSTATUS Status = Service->Driver->DriverInit(Service->Driver, &Name.String);
     if (NT_SUCCESS(Status)) {
         IopFinishInitializing(Service->Driver);

@@ -1664,7 +1664,7 @@ VOID KiRunBugCheckTest(PCSTR Name)
             return;
         }
     }
-    if (KtRunViolation(Name) || KtRunDmaViolation(Name)) {
+    if (KtRunViolation(Name) || KtRunDmaViolation(Name) || KtRunIoViolation(Name)) {
         DbgPrint("%s: the violation went unnoticed\n", Name);
         return;
     }

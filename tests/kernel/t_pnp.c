@@ -129,6 +129,71 @@ static VOID InterfacesAreFoundByTheirClass(VOID)
     ExFreePool(List);
 }
 
+// ------------------------------------------------------------------------------------------------
+// A bus driver and its children: tests/drivers/ktbus and ktchild.
+
+#define PLUG CTL_CODE(FILE_DEVICE_BUS_EXTENDER, 0x801, METHOD_BUFFERED, FILE_ANY_ACCESS)
+#define UNPLUG CTL_CODE(FILE_DEVICE_BUS_EXTENDER, 0x802, METHOD_BUFFERED, FILE_ANY_ACCESS)
+
+static BOOLEAN IsThere(PCUNICODE_STRING Name)
+{
+    PVOID Object;
+    if (!NT_SUCCESS(ObLookupName(NULL, Name, ObFollowLinks, &Object, NULL, NULL))) {
+        return FALSE;
+    }
+    ObDereferenceObject(Object);
+    return TRUE;
+}
+
+// What a system thread does soon.
+static BOOLEAN Becomes(PCUNICODE_STRING Name, BOOLEAN Wanted)
+{
+    LARGE_INTEGER Tick = {.QuadPart = -10000};
+    for (ULONG Round = 0; IsThere(Name) != Wanted && Round < 3000; Round += 1) {
+        KeDelayExecutionThread(KernelMode, FALSE, &Tick);
+    }
+    return IsThere(Name) == Wanted;
+}
+
+static NTSTATUS TellBus(ULONG IoControlCode, ULONG Number)
+{
+    NAME(Name, u"\\Device\\KtBus");
+    OBJECT_ATTRIBUTES Attributes;
+    IO_STATUS_BLOCK StatusBlock;
+    HANDLE Handle;
+    InitializeObjectAttributes(&Attributes, &Name, 0, NULL, NULL);
+    NTSTATUS Status = ZwOpenFile(&Handle, GENERIC_WRITE, &Attributes, &StatusBlock, 0,
+                                 FILE_SYNCHRONOUS_IO_NONALERT);
+    if (NT_SUCCESS(Status)) {
+        Status = ZwDeviceIoControlFile(Handle, NULL, NULL, NULL, &StatusBlock, IoControlCode,
+                                       &Number, sizeof(Number), NULL, 0);
+        ZwClose(Handle);
+    }
+    return Status;
+}
+
+static VOID ChildrenComeAndGo(VOID)
+{
+    NAME(First, u"\\Device\\KtChild0");
+    NAME(Second, u"\\Device\\KtChild1");
+    NAME(Third, u"\\Device\\KtChild2");
+    if (IoLoadDriver("ktchild") == STATUS_OBJECT_NAME_NOT_FOUND) {
+        KT_SKIP("the image has no drivers for tests");
+    }
+    KT_EQUAL(IoLoadDriver("ktbus"), STATUS_SUCCESS);
+    KT_CHECK(IsThere(&First));
+    KT_EQUAL(TellBus(PLUG, 2), STATUS_SUCCESS);
+    KT_CHECK(Becomes(&Second, TRUE));
+    KT_EQUAL(TellBus(UNPLUG, 0), STATUS_SUCCESS);
+    KT_CHECK(Becomes(&First, FALSE));
+    KT_CHECK(IsThere(&Second));
+    KT_EQUAL(TellBus(PLUG, 0), STATUS_SUCCESS);
+    KT_CHECK(Becomes(&Third, TRUE));
+    KT_EQUAL(IoUnloadDriver("ktbus"), STATUS_SUCCESS);
+    KT_CHECK(!IsThere(&Second) && !IsThere(&Third));
+    KT_EQUAL(IoUnloadDriver("ktchild"), STATUS_SUCCESS);
+}
+
 static VOID PciFunctionsSayWhoTheyAre(VOID)
 {
     static const WCHAR Begin[] = u"PCI\\VEN_";
@@ -161,6 +226,7 @@ static const KT_TEST Tests[] = {
     {"a removed device starts again", RemovedDeviceStartsAgain},
     {"a stopped device is started again", StoppedDeviceIsStartedAgain},
     {"device interfaces are found by their class", InterfacesAreFoundByTheirClass},
+    {"a bus driver's children come and go", ChildrenComeAndGo},
     {"PCI functions say who they are", PciFunctionsSayWhoTheyAre},
 };
 

@@ -207,6 +207,7 @@ BOOLEAN KtRunViolation(PCSTR Name);
 
 // The same for a rule of DMA (dmaviolations.c).
 BOOLEAN KtRunDmaViolation(PCSTR Name);
+BOOLEAN KtRunIoViolation(PCSTR Name);
 
 // Ends a test of what only retail behaviour allows: at level 1 it is a violation, and violations.c
 // has it.

@@ -423,3 +423,20 @@ DRIVER_MISUSES = {
 FAULTS_WITH_AN_ADDRESS = ("ReadReservation", "WriteReservation", "ReadGuardPage", "ReadAfterUnmap",
                           "ReadNull", "ReadNowhere", "ReadAtDispatch", "WriteAtDispatch",
                           "ReadFreedBlock", "DriverReadsBeyondBlock")
+
+# --------------------------------------------------------------------------------------------------
+# Objects and requests (tests/kernel/ioviolations.c), with verifier=1.
+
+IO_MANAGER = 0xC9
+
+IO_ROWS = (
+    ("IrpOfTheCallerFreed", IO_MANAGER, 0x1, ANNOUNCED, 0, 0),
+    ("IrpOfAThreadFreed", IO_MANAGER, 0x2, ANNOUNCED, 0, 0),
+    ("IrpDispatchLeavesIrqlRaised", IO_MANAGER, 0x5, ANNOUNCED, 0, DISPATCH_LEVEL),
+    ("IrpCompletedAsPending", IO_MANAGER, 0x6, ANNOUNCED, 0x103, 0),
+    ("IrpCompletedWithCancelRoutine", IO_MANAGER, 0x7, ANY, ANNOUNCED, 0),
+    ("IrpCancelledAfterCompletion", 0x48, ANNOUNCED, ANY, 0, 0),
+    ("ObjectDereferencedTooOften", 0x18, ANY, ANNOUNCED, 0, 0),
+    ("HandleClosedTwice", 0x93, ANNOUNCED, 1, 0, 0),
+    ("WorkItemQueuedTwice", 0xE4, 1, ANNOUNCED, ANY, 0),
+)

@@ -44,8 +44,9 @@ class Module:
         return self.path.name
 
 
-def module_of(path, ids=None):
-    """A driver with the ids given, or else with those of the .inf beside it, if there is one."""
+def module_of(path, ids=None, extra=()):
+    """A driver with the ids given, or else with those of the .inf beside it, if there is one; and with
+    the words in extra."""
     path = Path(path)
     beside = path.with_suffix(".inf")
     words = ()
@@ -53,7 +54,7 @@ def module_of(path, ids=None):
         said = inf.read(beside)
         ids = said.hardware_ids
         words = (f"messages={said.messages}",) if said.messages else ()
-    return Module(path, (*(ids or ()), *words))
+    return Module(path, (*(ids or ()), *words, *extra))
 
 
 def own_drivers(kernel):
@@ -64,7 +65,7 @@ def own_drivers(kernel):
 def test_drivers(kernel, started=()):
     """The drivers of tests/drivers: those named start, all others wait until a test asks for them."""
     paths = sorted(Path(kernel).parent.glob("testdrivers/*.sys"))
-    return tuple(module_of(path, None if path.stem in started else (DEMAND,)) for path in paths)
+    return tuple(module_of(path, extra=() if path.stem in started else (DEMAND,)) for path in paths)
 
 
 def quote(word):

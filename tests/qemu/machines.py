@@ -9,7 +9,7 @@ error.
 from dataclasses import dataclass, replace
 
 from bugchecks import (ANY, DMA, DMA_BOUNCE_ROWS, DMA_ROWS, DRIVER_MISUSES, FAULTS_WITH_AN_ADDRESS,
-                       NO_EXECUTE, READ_ONLY, ROWS, VERIFIER, VERIFIER_ROWS)
+                       IO_ROWS, NO_EXECUTE, READ_ONLY, ROWS, VERIFIER, VERIFIER_ROWS)
 from guest import BOCHS_SHUTDOWN, BUG_CHECK, FAILED, PASSED
 
 # --------------------------------------------------------------------------------------------------
@@ -309,7 +309,7 @@ def bouncing(row):
 
 # What a caller must never do: one boot each, by the name of the guest's test.
 BUG_CHECKS = (tuple(bug_check(*row) for row in ROWS) +
-              tuple(violation(*row) for row in (*VERIFIER_ROWS, *DMA_ROWS)) +
+              tuple(violation(*row) for row in (*VERIFIER_ROWS, *DMA_ROWS, *IO_ROWS)) +
               tuple(bouncing(violation(*row)) for row in DMA_BOUNCE_ROWS))
 
 ALL_MACHINES = MACHINES + BUG_CHECKS
