@@ -53,11 +53,8 @@ typedef struct _KI_MODE {
 
 // The first one is the default.
 static const KI_MODE KiModes[] = {
-    {"demo", KiRunDemo},
-    {"drivers", KiRunDrivers},
-    {"test", KiRunTestMode},
-    {"bench", KiRunBenchMode},
-    {"bugcheck", KiRunBugCheckMode},
+    {"demo", KiRunDemo},       {"drivers", KiRunDrivers},       {"test", KiRunTestMode},
+    {"bench", KiRunBenchMode}, {"bugcheck", KiRunBugCheckMode},
 };
 
 static BOOLEAN KiRunMode(const LOADER_BLOCK *LoaderBlock)

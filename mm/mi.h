@@ -256,11 +256,11 @@ typedef struct _MMPFN {
     ULONG LockCount; // locked MDLs that list it
     USHORT FirstFreeBlock; // pool page of small blocks: byte offset, or MI_NO_BLOCK when full
     USHORT
-        UsedBlockCount; // and how many blocks are out; MI_QUARANTINED on any frame that is in use
-    UCHAR State;        // MI_PFN_STATE
-    UCHAR CacheType;    // MI_CACHE_TYPE, or MI_CACHE_NONE
-    UCHAR PoolClass;    // pool page: class of its blocks, or MI_POOL_CLASS_PAGES or _SPECIAL
-    UCHAR PoolKind;     // pool page: MI_POOL_KIND
+    UsedBlockCount;  // and how many blocks are out; MI_QUARANTINED on any frame that is in use
+    UCHAR State;     // MI_PFN_STATE
+    UCHAR CacheType; // MI_CACHE_TYPE, or MI_CACHE_NONE
+    UCHAR PoolClass; // pool page: class of its blocks, or MI_POOL_CLASS_PAGES or _SPECIAL
+    UCHAR PoolKind;  // pool page: MI_POOL_KIND
 } MMPFN, *PMMPFN;
 
 C_ASSERT(sizeof(MMPFN) == 24);

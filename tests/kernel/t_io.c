@@ -272,13 +272,13 @@ static VOID SynchronousHelpers(VOID)
              STATUS_INVALID_PARAMETER);
     // Request, then wait block, then (for a control code) its buffer.
     for (ULONG Skip = 0; Skip < 2; Skip += 1) {
-    MmStartFailures(MM_FAIL_POOL, Skip, 1);
+        MmStartFailures(MM_FAIL_POOL, Skip, 1);
         KT_EQUAL(IoTransferSynchronously(Top, IRP_MJ_READ, NULL, 0, 0, &Information),
                  STATUS_INSUFFICIENT_RESOURCES);
         KT_EQUAL(MmStopFailures(), 1);
     }
     for (ULONG Skip = 0; Skip < 3; Skip += 1) {
-    MmStartFailures(MM_FAIL_POOL, Skip, 1);
+        MmStartFailures(MM_FAIL_POOL, Skip, 1);
         KT_EQUAL(IoControlSynchronously(Top, CTL_CODE(FILE_DEVICE_DISK, 0, METHOD_BUFFERED, 0),
                                         NULL, 0, &Output, sizeof(Output), &Information),
                  STATUS_INSUFFICIENT_RESOURCES);
