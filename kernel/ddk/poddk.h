@@ -160,3 +160,10 @@ NTSTATUS NTAPI EtwWriteEx(_In_ REGHANDLE RegHandle,
                           _In_ ULONG Flags, _In_opt_ const GUID *ActivityId,
                           _In_opt_ const GUID *RelatedActivityId, _In_ ULONG UserDataCount,
                           _In_opt_ struct _EVENT_DATA_DESCRIPTOR *UserData);
+
+// What WPP's macros call. STATUS_SUCCESS.
+NTSTATUS NTAPI WmiTraceMessage(_In_ ULONG64 LoggerHandle, _In_ ULONG MessageFlags,
+                               _In_ const GUID *MessageGuid, _In_ USHORT MessageNumber, ...);
+NTSTATUS NTAPI WmiTraceMessageVa(_In_ ULONG64 LoggerHandle, _In_ ULONG MessageFlags,
+                                 _In_ const GUID *MessageGuid, _In_ USHORT MessageNumber,
+                                 _In_ __builtin_ms_va_list MessageArgList);

@@ -16,6 +16,7 @@
 //   csqddk.h    cancel-safe queues, remove locks
 //   poddk.h     power IRPs, events
 //   rtlddk.h    strings and the like
+//   seddk.h     privileges, security descriptors, HAL tables
 //   sysddk.h    versions, probes, debugger, notifications
 //   exddk.h     lists, lookaside lists, reader-writer spin locks
 //   exlockddk.h resources, rundown protection, callbacks
@@ -46,4 +47,5 @@
 #include <pnpddk.h>
 #include <poddk.h>
 #include <rtlddk.h>
+#include <seddk.h>
 #include <sysddk.h>

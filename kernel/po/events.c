@@ -132,3 +132,20 @@ NTSTATUS NTAPI EtwWriteString(REGHANDLE RegHandle, UCHAR Level, ULONGLONG Keywor
     UNREFERENCED_PARAMETER(String);
     return EtwpDropEvent(RegHandle);
 }
+
+NTSTATUS NTAPI WmiTraceMessage(ULONG64 LoggerHandle, ULONG MessageFlags, const GUID *MessageGuid,
+                               USHORT MessageNumber, ...)
+{
+    UNREFERENCED_PARAMETER(LoggerHandle);
+    UNREFERENCED_PARAMETER(MessageFlags);
+    UNREFERENCED_PARAMETER(MessageGuid);
+    UNREFERENCED_PARAMETER(MessageNumber);
+    return STATUS_SUCCESS;
+}
+
+NTSTATUS NTAPI WmiTraceMessageVa(ULONG64 LoggerHandle, ULONG MessageFlags, const GUID *MessageGuid,
+                                 USHORT MessageNumber, __builtin_ms_va_list MessageArgList)
+{
+    UNREFERENCED_PARAMETER(MessageArgList);
+    return WmiTraceMessage(LoggerHandle, MessageFlags, MessageGuid, MessageNumber);
+}

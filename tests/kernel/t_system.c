@@ -1,6 +1,7 @@
 // What drivers ask the system about itself: versions, user addresses, filters of what is printed.
 #include <except.h>
 #include <rtlddk.h>
+#include <seddk.h>
 #include <sysddk.h>
 
 #include "kernel/inc/ke.h"
@@ -119,7 +120,27 @@ static VOID NotificationsAreRegisteredOnce(VOID)
     KT_EQUAL(PsRemoveCreateThreadNotifyRoutine(Notify), STATUS_SUCCESS);
 }
 
+static VOID WellKnownThingsHaveTheirNumbers(VOID)
+{
+    SECURITY_DESCRIPTOR Descriptor;
+    KT_EQUAL(SeExports->Privileges[8].LowPart, 10); // to load drivers
+    KT_EQUAL(SeExports->NewPrivileges[0].LowPart, 28);
+    KT_CHECK(SeSinglePrivilegeCheck(SeExports->Privileges[0], KernelMode));
+    KT_CHECK(!SeSinglePrivilegeCheck(SeExports->Privileges[0], UserMode));
+    const UCHAR *System = SeExports->Sids[10];
+    KT_CHECK(System[0] == 1 && System[1] == 1 && System[7] == 5 && System[8] == 18);
+    KT_EQUAL(RtlCreateSecurityDescriptor(&Descriptor, 2), STATUS_UNKNOWN_REVISION);
+    KT_EQUAL(RtlCreateSecurityDescriptor(&Descriptor, 1), STATUS_SUCCESS);
+    KT_EQUAL(RtlSetDaclSecurityDescriptor(&Descriptor, TRUE, NULL, FALSE), STATUS_SUCCESS);
+    KT_EQUAL(Descriptor.Control, 4);
+    ULONG Space = 1;
+    PHYSICAL_ADDRESS Translated;
+    KT_CHECK(HalTranslateBusAddress(PCIBus, 0, KtPhysical(0x3F8), &Space, &Translated));
+    KT_CHECK(Space == 1 && Translated.QuadPart == 0x3F8);
+}
+
 static const KT_TEST Tests[] = {
+    {"Well-known things have their numbers", WellKnownThingsHaveTheirNumbers},
     {"The version is that of Windows 10", TheVersionIsThatOfWindows10},
     {"Versions compare as a whole", VersionsCompareAsAWhole},
     {"Probes raise for what is not the user's", ProbesRaiseForWhatIsNotTheUsers},
