@@ -5,6 +5,7 @@
 #include <sysddk.h>
 
 #include "kernel/inc/ke.h"
+#include "kernel/inc/ldr.h"
 #include "tests/kernel/tests.h"
 
 static VOID TheVersionIsThatOfWindows10(VOID)
@@ -139,7 +140,22 @@ static VOID WellKnownThingsHaveTheirNumbers(VOID)
     KT_CHECK(Space == 1 && Translated.QuadPart == 0x3F8);
 }
 
+// tests/drivers/odds.c: what the suites ex, exlock, queue and registry try, from a driver's side.
+static VOID AStrangerFindsItsOddsAndEnds(VOID)
+{
+    SIZE_T ByteCount;
+    PLDR_IMAGE Image;
+    const VOID *File = LdrFindModule("odds.sys", &ByteCount);
+    if (File == NULL) {
+        KT_SKIP("booted without the test drivers");
+    }
+    KT_REQUIRE(NT_SUCCESS(LdrLoadImage(File, ByteCount, "odds.sys", &Image)));
+    KT_EQUAL((ULONG)((PDRIVER_INITIALIZE)Image->EntryPoint)(NULL, NULL), STATUS_SUCCESS);
+    LdrUnloadImage(Image);
+}
+
 static const KT_TEST Tests[] = {
+    {"A stranger finds its odds and ends", AStrangerFindsItsOddsAndEnds},
     {"Well-known things have their numbers", WellKnownThingsHaveTheirNumbers},
     {"The version is that of Windows 10", TheVersionIsThatOfWindows10},
     {"Versions compare as a whole", VersionsCompareAsAWhole},
