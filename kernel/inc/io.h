@@ -1,7 +1,7 @@
 // Io: the machine's devices and their drivers, as the rest of the kernel sees them.
 //
 // IoInitSystem finds the ACPI tables, enumerates PCI, claims or places every base address register,
-// and starts the drivers that are linked in. Requests to devices are ordinary IRPs; two helpers at
+// and starts their drivers. Requests to devices are ordinary IRPs; two helpers at
 // the end send one and wait. Everything here runs at PASSIVE_LEVEL.
 #pragma once
 

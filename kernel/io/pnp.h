@@ -1,6 +1,6 @@
 // Plug and play, as its files share it: services and nodes.
 //
-//   service   something that can become a driver: a boot module, or code that is linked in
+//   service   something that can become a driver: a boot module, found by its file name
 //   node      a device that some bus has reported: its PDO, where it stands in the tree, which service
 //             drives it, and how far it has come
 //

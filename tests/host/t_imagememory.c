@@ -195,14 +195,15 @@ static VOID Write_locks_respect_the_protection_of_an_image(VOID)
 
 static const HOST_TEST Tests[] = {
     HOST_ROW(An_image_is_zeroed_writable_and_between_guards, "I1, I2", &FakeMachineMax),
-    HOST_ROW(The_direct_map_does_not_show_an_image, "A1", &FakeMachineMax),
-    HOST_ROW(Each_page_has_the_protection_that_it_was_given, "I1", &FakeMachineMax),
+    HOST_ROW(The_direct_map_does_not_show_an_image, "contract 20.1.2, A1", &FakeMachineMax),
+    HOST_ROW(Each_page_has_the_protection_that_it_was_given, "contract 20.1.2, I1",
+             &FakeMachineMax),
     HOST_ROW(Discarded_pages_are_free_and_the_rest_stays, "I1, I2", &FakeMachineMax),
     HOST_ROW(A_preferred_address_is_that_or_nothing, "V1", &FakeMachineMax),
-    HOST_ROW(Allocating_fails_without_a_trace, "contract 12", &FakeMachineMax),
-    HOST_ROW(Pages_of_an_image_can_be_locked_and_mapped, "contract 6.6, 0x4E/0x9A",
+    HOST_ROW(Allocating_fails_without_a_trace, "contract 20.3.3", &FakeMachineMax),
+    HOST_ROW(Pages_of_an_image_can_be_locked_and_mapped, "contract 6.6.1, 0x4E/0x9A",
              &FakeMachineMax),
-    HOST_ROW(Write_locks_respect_the_protection_of_an_image, "contract 6.6", &FakeMachineMax),
+    HOST_ROW(Write_locks_respect_the_protection_of_an_image, "contract 6.6.3", &FakeMachineMax),
 };
 
 HOST_DEFINE_SUITE(imagememory);

@@ -323,21 +323,24 @@ static VOID A_wait_for_all_takes_all_or_nothing(VOID)
 }
 
 static const KT_TEST Tests[] = {
-    {"a thread runs and can be waited for", A_thread_runs_and_can_be_waited_for},
-    {"a thread ends itself with a status", A_thread_ends_itself_with_a_status},
+    {"a thread runs and can be waited for [21.1.1]", A_thread_runs_and_can_be_waited_for},
+    {"a thread ends itself with a status [21.1.1]", A_thread_ends_itself_with_a_status},
     {"only system threads can end themselves", Only_system_threads_can_end_themselves},
-    {"a hundred threads leave nothing behind", A_hundred_threads_leave_nothing_behind},
+    {"a hundred threads leave nothing behind [21.1.2]", A_hundred_threads_leave_nothing_behind},
     {"a thread knows itself and its stack", A_thread_knows_itself_and_its_stack},
-    {"a wait with a zero time-out polls, at DISPATCH_LEVEL, too", A_wait_with_a_zero_timeout_polls},
-    {"a notification event stays signalled", A_notification_event_stays_signalled},
-    {"a synchronization event lets one wait go", A_synchronization_event_lets_one_go},
-    {"setting an event lets go one waiter or all", Setting_an_event_lets_go_one_or_all},
-    {"a pulse lets go who waits now", A_pulse_lets_go_who_waits_now},
-    {"a time-out ends a wait, and not before its time", A_timeout_ends_a_wait_and_not_before},
+    {"a wait with a zero time-out polls, at DISPATCH_LEVEL, too [21.3.1]",
+     A_wait_with_a_zero_timeout_polls},
+    {"a notification event stays signalled [21.4.1]", A_notification_event_stays_signalled},
+    {"a synchronization event lets one wait go [21.4.1]", A_synchronization_event_lets_one_go},
+    {"setting an event lets go one waiter or all [21.4.1]", Setting_an_event_lets_go_one_or_all},
+    {"a pulse lets go who waits now [21.4.1]", A_pulse_lets_go_who_waits_now},
+    {"a time-out ends a wait, and not before its time [21.3.2]",
+     A_timeout_ends_a_wait_and_not_before},
     {"a delay lasts at least as long as asked", A_delay_lasts_at_least_as_long_as_asked},
-    {"an absolute time-out of the past is over", An_absolute_timeout_of_the_past_is_over},
-    {"a wait for any of several objects tells which", A_wait_for_any_tells_which},
-    {"a wait for all of several objects takes all or nothing", A_wait_for_all_takes_all_or_nothing},
+    {"an absolute time-out of the past is over [21.3.2]", An_absolute_timeout_of_the_past_is_over},
+    {"a wait for any of several objects tells which [21.3.3]", A_wait_for_any_tells_which},
+    {"a wait for all of several objects takes all or nothing [21.3.3]",
+     A_wait_for_all_takes_all_or_nothing},
 };
 
 const KT_SUITE KtDispatcherSuite = {"dispatcher", KtNeedsNothing, Tests, ARRAYSIZE(Tests)};

@@ -368,22 +368,24 @@ static VOID ExportsAreFoundByName(VOID)
 }
 
 static const KT_TEST Tests[] = {
-    {"exports are found by name", ExportsAreFoundByName},
-    {"an image is loaded, runs, and goes", AnImageIsLoadedRunsAndGoes},
-    {"an image without relocations is loaded anywhere", AnImageWithoutRelocationsIsLoadedAnywhere},
-    {"each section has its own protection, and none is writable and executable",
+    {"exports are found by name [20.2.1]", ExportsAreFoundByName},
+    {"an image is loaded, runs, and goes [20.1.1]", AnImageIsLoadedRunsAndGoes},
+    {"an image without relocations is loaded anywhere [20.1.1]",
+     AnImageWithoutRelocationsIsLoadedAnywhere},
+    {"each section has its own protection, and none is writable and executable [20.1.2]",
      EachSectionHasItsProtection},
-    {"a driver imports from another one, which stays as long", ADriverImportsFromAnother},
+    {"a driver imports from another one, which stays as long [20.2.2]", ADriverImportsFromAnother},
     {"without the other driver it is refused", WithoutTheOtherDriverItIsRefused},
-    {"a driver that another one imports from is loaded along", TheOtherDriverIsLoadedAlong},
-    {"every missing import is named", EveryMissingImportIsNamed},
-    {"an image of a name is loaded once", ANameIsLoadedOnce},
-    {"damaged headers are refused, each with its reason", DamagedHeadersAreRefused},
-    {"truncated files are refused", TruncatedFilesAreRefused},
-    {"an image that cannot move is refused", AnImageThatCannotMoveIsRefused},
-    {"loading survives lack of memory", LoadingSurvivesLackOfMemory},
-    {"INIT sections go after the initialization", InitSectionsGo},
-    {"a hundred loads leave nothing behind", AHundredLoadsLeaveNothingBehind},
+    {"a driver that another one imports from is loaded along [20.2.3]",
+     TheOtherDriverIsLoadedAlong},
+    {"every missing import is named [20.2.4]", EveryMissingImportIsNamed},
+    {"an image of a name is loaded once [20.1.6]", ANameIsLoadedOnce},
+    {"damaged headers are refused, each with its reason [20.3.1]", DamagedHeadersAreRefused},
+    {"truncated files are refused [20.3.2]", TruncatedFilesAreRefused},
+    {"an image that cannot move is refused [20.1.3]", AnImageThatCannotMoveIsRefused},
+    {"loading survives lack of memory [20.3.3]", LoadingSurvivesLackOfMemory},
+    {"INIT sections go after the initialization [20.1.4]", InitSectionsGo},
+    {"a hundred loads leave nothing behind [20.3.3]", AHundredLoadsLeaveNothingBehind},
 };
 
 const KT_SUITE KtImageSuite = {"image", KtNeedsNothing, Tests, ARRAYSIZE(Tests)};

@@ -569,7 +569,7 @@ static const KT_TEST Tests[] = {
     {"IoCreateDevice gives an empty device or nothing [3.4.4]", DevicesBeginEmpty},
     {"IoAttachDeviceToDeviceStack waits until the top is initialised [3.4.4]",
      AttachingWaitsForTheTop},
-    {"RtlCmEncodeMemIoResource and RtlCmDecodeMemIoResource agree [11.1.3, 18.26]",
+    {"RtlCmEncodeMemIoResource and RtlCmDecodeMemIoResource agree [11.1.3, 11.3.1, 18.26]",
      LengthsAreEncoded},
     {"descriptors without memory or ports have no length [11.1.3, 18.26]",
      OtherDescriptorsHaveNoLength},

@@ -350,21 +350,22 @@ static VOID DeletedDeviceStaysWhileItIsReferenced(VOID)
 }
 
 static const KT_TEST Tests[] = {
-    {"the last reference that goes deletes the object", LastReferenceDeletes},
-    {"a pointer to an object of another type is refused", PointerOfAnotherTypeIsRefused},
-    {"names ignore case, and go with their object", NamesIgnoreCaseAndGoWithTheirObject},
-    {"wrong names are refused with the status that says why", WrongNamesAreRefused},
-    {"symbolic links are followed, through other links", LinksAreFollowed},
-    {"symbolic links in a circle end", LinksInACircleEnd},
+    {"the last reference that goes deletes the object [24.1]", LastReferenceDeletes},
+    {"a pointer to an object of another type is refused [24.2]", PointerOfAnotherTypeIsRefused},
+    {"names ignore case, and go with their object [24.3]", NamesIgnoreCaseAndGoWithTheirObject},
+    {"wrong names are refused with the status that says why [24.3]", WrongNamesAreRefused},
+    {"symbolic links are followed, through other links [24.4]", LinksAreFollowed},
+    {"symbolic links in a circle end [24.4]", LinksInACircleEnd},
     {"a symbolic link tells its target", LinkObjectTellsItsTarget},
-    {"handles are references with a number", HandlesAreReferences},
+    {"handles are references with a number [24.5]", HandlesAreReferences},
     {"the table of handles grows and shrinks", ManyHandlesFitInTheTable},
-    {"a name goes with the last handle", NameGoesWithTheLastHandle},
-    {"a permanent name stays until it is made temporary", PermanentNameStaysUntilItIsMadeTemporary},
+    {"a name goes with the last handle [24.5]", NameGoesWithTheLastHandle},
+    {"a permanent name stays until it is made temporary [24.5]",
+     PermanentNameStaysUntilItIsMadeTemporary},
     {"relative names begin at a directory, and full names end there",
      RelativeNamesBeginAtADirectory},
     {"devices have names, given or generated", DevicesHaveNames},
-    {"a deleted device stays in memory while somebody refers to it",
+    {"a deleted device stays in memory while somebody refers to it [24.1]",
      DeletedDeviceStaysWhileItIsReferenced},
 };
 

@@ -219,15 +219,15 @@ static VOID PciFunctionsSayWhoTheyAre(VOID)
 }
 
 static const KT_TEST Tests[] = {
-    {"drivers come and go by name", DriversComeAndGoByName},
-    {"an open file vetoes removal", OpenFileVetoesRemoval},
-    {"after a surprise removal, REMOVE waits for the last file",
+    {"drivers come and go by name [11.4.1]", DriversComeAndGoByName},
+    {"an open file vetoes removal [11.4.2]", OpenFileVetoesRemoval},
+    {"after a surprise removal, REMOVE waits for the last file [11.4.3]",
      SurpriseRemovalWaitsForTheLastFile},
-    {"a removed device starts again", RemovedDeviceStartsAgain},
-    {"a stopped device is started again", StoppedDeviceIsStartedAgain},
-    {"device interfaces are found by their class", InterfacesAreFoundByTheirClass},
-    {"a bus driver's children come and go", ChildrenComeAndGo},
-    {"PCI functions say who they are", PciFunctionsSayWhoTheyAre},
+    {"a removed device starts again [11.4.1]", RemovedDeviceStartsAgain},
+    {"a stopped device is started again [11.4.4]", StoppedDeviceIsStartedAgain},
+    {"device interfaces are found by their class [11.4.7]", InterfacesAreFoundByTheirClass},
+    {"a bus driver's children come and go [11.4.5]", ChildrenComeAndGo},
+    {"PCI functions say who they are [11.4.6]", PciFunctionsSayWhoTheyAre},
 };
 
 const KT_SUITE KtPnpSuite = {"pnp", KtNeedsNothing, Tests, ARRAYSIZE(Tests)};

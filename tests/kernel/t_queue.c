@@ -244,12 +244,12 @@ static VOID NobodyListensToEvents(VOID)
 }
 
 static const KT_TEST Tests[] = {
-    {"Queued IRPs come out in order", QueuedIrpsComeOutInOrder},
-    {"Cancelled IRPs leave the queue", CancelledIrpsLeaveTheQueue},
+    {"Queued IRPs come out in order [23.2.5]", QueuedIrpsComeOutInOrder},
+    {"Cancelled IRPs leave the queue [23.2.5]", CancelledIrpsLeaveTheQueue},
     {"A context names one IRP", ContextsNameOneIrp},
     {"The insert routine of a queue may refuse", TheInsertRoutineMayRefuse},
-    {"Remove locks count, and refuse after the removal", RemoveLocksCountAndRefuse},
-    {"A removal waits for the last release", TheRemovalWaitsForTheLastRelease},
+    {"Remove locks count, and refuse after the removal [23.2.6]", RemoveLocksCountAndRefuse},
+    {"A removal waits for the last release [23.2.6]", TheRemovalWaitsForTheLastRelease},
     {"Nobody listens to events", NobodyListensToEvents},
 };
 

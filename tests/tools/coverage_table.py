@@ -18,7 +18,7 @@ TABLE = ROOT / "docs" / "coverage.md"
 
 sys.path.insert(0, str(ROOT / "tests" / "qemu"))
 import ktap  # noqa: E402
-from bugchecks import DMA_BOUNCE_ROWS, DMA_ROWS, ROWS, VERIFIER_ROWS  # noqa: E402
+from bugchecks import DMA_BOUNCE_ROWS, DMA_ROWS, IO_ROWS, ROWS, VERIFIER_ROWS  # noqa: E402
 
 CLAUSE = re.compile(r"^- \*\*([0-9][0-9A-Fa-fx./]*)\*\* (.*)$")
 HEADING = re.compile(r"^(##+) (.*)$")
@@ -95,7 +95,8 @@ def guest_proofs():
 
 
 def boot_proofs(clauses):
-    for name, code, *columns in (*ROWS, *VERIFIER_ROWS, *DMA_ROWS, *DMA_BOUNCE_ROWS):
+    for name, code, *columns in (*ROWS, *VERIFIER_ROWS, *DMA_ROWS, *DMA_BOUNCE_ROWS,
+                                *IO_ROWS):
         codes = (f"0x{code:02X}/0x{columns[0]:02X}" if isinstance(columns[0], int) else "",
                  f"0x{code:02X}")
         own = [identity for identity in codes if identity in clauses]
