@@ -129,6 +129,7 @@ $(BUILD)/testdrivers/%.sys: $$(wildcard tests/drivers/$$*.c tests/drivers/$$*/*)
 # A driver with __try. Without a compiler for it, its tests are skipped.
 $(BUILD)/testdrivers/seh.sys: DRIVER_OPTIONS = --compiler clang --optional
 $(BUILD)/testdrivers/sehgcc.sys: tests/drivers/seh/seh.h
+$(BUILD)/testdrivers/ktupper.sys: tests/drivers/ktlower/ktlower.c
 
 # GRUB loads every section of the file, so debug information stays out of the booted one; symbols
 # stay in.

@@ -125,6 +125,9 @@ VOID KeMakeStaticThreadsObjects(struct _OBJECT_TYPE *Type);
 // Ends the thread that runs, which must hold nothing any more: signals it, and hands it to the reaper.
 DECLSPEC_NORETURN VOID KeTerminateThread(NTSTATUS ExitStatus);
 
+// Each thread calls Routine before it ends, at PASSIVE_LEVEL: where it gives back what others keep for it.
+VOID KeSetThreadEndRoutine(VOID (*Routine)(VOID));
+
 // For the reaper: waits until a thread has ended, or somebody asks for it; and the next thread that has
 // ended, whose stack and record can go, or NULL.
 VOID KeWaitForReaperWork(VOID);
@@ -138,6 +141,10 @@ VOID KeEnumerateThreads(KI_THREAD_ROUTINE *Routine, PVOID Context);
 // The same for each timer that is set, time-outs of waits among them. Under the dispatcher's lock.
 typedef VOID KI_TIMER_ROUTINE(PKTIMER Timer, PVOID Context);
 VOID KiEnumerateTimers(KI_TIMER_ROUTINE *Routine, PVOID Context);
+
+// The same for each DPC that is queued. At HIGH_LEVEL, under the queue's lock.
+typedef VOID KI_DPC_ROUTINE(PKDPC Dpc, PVOID Context);
+VOID KiEnumerateDpcs(KI_DPC_ROUTINE *Routine, PVOID Context);
 
 // The limits of the stack that the processor is on: [*StackLimit, *StackBase).
 VOID KiGetStackLimits(PULONG_PTR StackLimit, PULONG_PTR StackBase);

@@ -4,12 +4,22 @@
 //   to the pool; a part of another request counts there; the status block is written; the IRP is
 //   freed; last, whoever waits is told
 //
-// IRPs that free themselves because a thread waits for them stand in one list, so that one that is
-// never completed can be named. Lock: IopThreadIrpLock.
+// IRPs that free themselves because a thread waits for them stand in one list. When the thread ends, those
+// that are still there are cancelled, and it waits for them: their status blocks may lie on its stack.
+//
+// Invariant:
+//   F1  An IRP that IopHeldIrp names is not freed by its completion but by whoever holds it, a thread that
+//       ends. There is one at a time: IopEndMutex.
+// Lock: IopThreadIrpLock.
+#include "kernel/inc/ps.h"
 #include "kernel/io/iop.h"
+
+#define IOP_END_WAIT_MS 5000
 
 static KI_LOCK IopThreadIrpLock = KI_LOCK_INITIALIZER(IOP_RANK_IRPS, "IopThreadIrpLock");
 static LIST_ENTRY IopThreadIrps = {&IopThreadIrps, &IopThreadIrps};
+static PIRP IopHeldIrp;
+static FAST_MUTEX IopEndMutex;
 
 VOID IopOwnIrpByThread(PIRP Irp)
 {
@@ -19,14 +29,101 @@ VOID IopOwnIrpByThread(PIRP Irp)
     KiReleaseLock(&IopThreadIrpLock, OldIrql);
 }
 
-VOID IopDisownIrp(PIRP Irp)
+BOOLEAN IopDisownIrp(PIRP Irp)
 {
+    BOOLEAN IsHeld = FALSE;
     if (!IsListEmpty(&Irp->ThreadListEntry)) {
         const KIRQL OldIrql = KiAcquireLock(&IopThreadIrpLock);
         RemoveEntryList(&Irp->ThreadListEntry);
-        KiReleaseLock(&IopThreadIrpLock, OldIrql);
         InitializeListHead(&Irp->ThreadListEntry);
+        IsHeld = IopHeldIrp == Irp;
+        KiReleaseLock(&IopThreadIrpLock, OldIrql);
     }
+    return IsHeld;
+}
+
+//
+// The end of a thread.
+//
+
+static PIRP IopFindIrpOf(const KTHREAD *Thread, BOOLEAN OnlyUncancelled)
+{
+    for (PLIST_ENTRY Link = IopThreadIrps.Flink; Link != &IopThreadIrps; Link = Link->Flink) {
+        const PIRP Irp = CONTAINING_RECORD(Link, IRP, ThreadListEntry);
+        if ((PKTHREAD)Irp->Tail.Overlay.Thread == Thread && !(OnlyUncancelled && Irp->Cancel)) {
+            return Irp;
+        }
+    }
+    return NULL;
+}
+
+static BOOLEAN IopHasIrps(const KTHREAD *Thread)
+{
+    const KIRQL OldIrql = KiAcquireLock(&IopThreadIrpLock);
+    const BOOLEAN Has = IopFindIrpOf(Thread, FALSE) != NULL;
+    KiReleaseLock(&IopThreadIrpLock, OldIrql);
+    return Has;
+}
+
+// FALSE: there is none that is not cancelled yet.
+static BOOLEAN IopCancelNextIrpOf(const KTHREAD *Thread)
+{
+    KIRQL OldIrql = KiAcquireLock(&IopThreadIrpLock);
+    const PIRP Irp = IopFindIrpOf(Thread, TRUE);
+    IopHeldIrp = Irp;
+    KiReleaseLock(&IopThreadIrpLock, OldIrql);
+    if (Irp == NULL) {
+        return FALSE;
+    }
+    IoCancelIrp(Irp);
+    OldIrql = KiAcquireLock(&IopThreadIrpLock);
+    IopHeldIrp = NULL;
+    const BOOLEAN IsOver = IsListEmpty(&Irp->ThreadListEntry);
+    KiReleaseLock(&IopThreadIrpLock, OldIrql);
+    if (IsOver) {
+        IoFreeIrp(Irp);
+    }
+    return TRUE;
+}
+
+// What was not completed in time must not write to the stack that goes.
+static VOID IopForgetIrpsOf(const KTHREAD *Thread)
+{
+    const KIRQL OldIrql = KiAcquireLock(&IopThreadIrpLock);
+    for (PIRP Irp = IopFindIrpOf(Thread, FALSE); Irp != NULL; Irp = IopFindIrpOf(Thread, FALSE)) {
+        DbgPrint("io: IRP %p of thread %llu, which ends, is cancelled and not completed\n", Irp,
+                 (ULONG64)(ULONG_PTR)Thread->ThreadId);
+        RemoveEntryList(&Irp->ThreadListEntry);
+        InitializeListHead(&Irp->ThreadListEntry);
+        Irp->UserIosb = NULL;
+        if (Irp->Tail.Overlay.OriginalFileObject == NULL) {
+            Irp->UserEvent = NULL;
+        }
+    }
+    KiReleaseLock(&IopThreadIrpLock, OldIrql);
+}
+
+static VOID IopEndIrpsOfThread(VOID)
+{
+    LARGE_INTEGER Tick = {.QuadPart = -10000};
+    const PKTHREAD Thread = KeGetCurrentThread();
+    if (!IopHasIrps(Thread)) {
+        return;
+    }
+    ExAcquireFastMutex(&IopEndMutex);
+    while (IopCancelNextIrpOf(Thread)) {
+    }
+    ExReleaseFastMutex(&IopEndMutex);
+    for (ULONG Round = 0; Round < IOP_END_WAIT_MS && IopHasIrps(Thread); Round += 1) {
+        KeDelayExecutionThread(KernelMode, FALSE, &Tick);
+    }
+    IopForgetIrpsOf(Thread);
+}
+
+VOID IopWatchThreads(VOID)
+{
+    ExInitializeFastMutex(&IopEndMutex);
+    KeSetThreadEndRoutine(IopEndIrpsOfThread);
 }
 
 // Buffered output: as many bytes as the driver says, and not more than there is room for, where that
@@ -89,8 +186,8 @@ VOID IopFinishIrp(PIRP Irp, CCHAR PriorityBoost)
     PKEVENT Event = Irp->UserEvent;
     PFILE_OBJECT File = Irp->Tail.Overlay.OriginalFileObject;
     const NTSTATUS Status = Irp->IoStatus.Status;
-    IopDisownIrp(Irp);
-    if (Irp->AllocationFlags != IOP_IRP_OF_CALLER) {
+    const BOOLEAN IsHeld = IopDisownIrp(Irp);
+    if (Irp->AllocationFlags != IOP_IRP_OF_CALLER && !IsHeld) {
         IoFreeIrp(Irp);
     }
     if (Event != NULL) {

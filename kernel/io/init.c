@@ -6,6 +6,7 @@
 VOID IoInitSystem(const LOADER_BLOCK *LoaderBlock)
 {
     IopStartWorkers();
+    IopWatchThreads();
     IopInitializeDma();
     IopInitializeAcpi(LoaderBlock);
     IopInitializePciConfig();

@@ -109,7 +109,11 @@ VOID IopFinishIrp(_In_ PIRP Irp, _In_ CCHAR PriorityBoost);
 
 // The IRP frees itself when it is completed, and may only then be freed; or no longer so.
 VOID IopOwnIrpByThread(_Inout_ PIRP Irp);
-VOID IopDisownIrp(_Inout_ PIRP Irp);
+// ... TRUE: somebody holds it, and frees it instead of the caller.
+BOOLEAN IopDisownIrp(_Inout_ PIRP Irp);
+
+// From here on a thread that ends cancels its requests, and waits for them, with a bound.
+VOID IopWatchThreads(VOID);
 
 // Frees an IRP that was never sent, with the buffers that were added to it.
 VOID IopAbandonIrp(_In_ PIRP Irp);

@@ -81,7 +81,10 @@ static VOID IopLookAtPending(PCSTR What, const VOID *Object, const VOID *Routine
 static VOID IopLookAtThread(const KTHREAD *Thread, PVOID Context)
 {
     if (Thread->State != KiThreadTerminated) {
-        IopLookAtPending("a thread that has not ended", NULL, (PVOID)Thread->StartRoutine, Context);
+        CHAR What[48];
+        RtlFormatBuffer(What, sizeof(What), "thread %llu, which has not ended",
+                        (ULONG64)(ULONG_PTR)Thread->ThreadId);
+        IopLookAtPending(What, Thread, (PVOID)Thread->StartRoutine, Context);
     }
 }
 
@@ -89,6 +92,11 @@ static VOID IopLookAtTimer(PKTIMER Timer, PVOID Context)
 {
     IopLookAtPending("a timer that is set", Timer,
                      Timer->Dpc != NULL ? (PVOID)Timer->Dpc->DeferredRoutine : NULL, Context);
+}
+
+static VOID IopLookAtDpc(PKDPC Dpc, PVOID Context)
+{
+    IopLookAtPending("a DPC that is queued", Dpc, (PVOID)Dpc->DeferredRoutine, Context);
 }
 
 static VOID IopLookAtInterrupt(PKINTERRUPT Interrupt, PVOID Context)
@@ -110,6 +118,7 @@ ULONG IopReportLeaks(PIOP_SERVICE Service)
     IopWalkWorkItems(IopLookAtPending, &Code);
     KeEnumerateThreads(IopLookAtThread, &Code);
     KiEnumerateTimers(IopLookAtTimer, &Code);
+    KiEnumerateDpcs(IopLookAtDpc, &Code);
     KiEnumerateInterrupts(IopLookAtInterrupt, &Code);
     Code.LeakCount += IoReportDmaLeaks(Owner);
     MmCheckUnload(Owner);

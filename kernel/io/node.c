@@ -369,6 +369,55 @@ static VOID IopNoteStart(PIOP_NODE Node, NTSTATUS Status)
     }
 }
 
+// What a device can do. The record is filled as documented before it is sent.
+static NTSTATUS IopQueryCapabilities(PIOP_NODE Node, PDEVICE_CAPABILITIES Capabilities)
+{
+    IO_STACK_LOCATION Stack = {.MinorFunction = IRP_MN_QUERY_CAPABILITIES};
+    ULONG_PTR Information = 0;
+    *Capabilities = (DEVICE_CAPABILITIES){
+        .Size = sizeof(*Capabilities), .Version = 1, .Address = MAXULONG, .UINumber = MAXULONG};
+    Stack.Parameters.DeviceCapabilities.Capabilities = Capabilities;
+    const NTSTATUS Status = IopSendPnp(Node->Pdo, &Stack, &Information);
+    return Status != STATUS_PENDING ? Status : STATUS_IO_TIMEOUT;
+}
+
+// A device that nobody drives may be started without a function driver, if its bus says so.
+static NTSTATUS IopStartRaw(PIOP_NODE Node)
+{
+    DEVICE_CAPABILITIES Capabilities;
+    if (!NT_SUCCESS(IopQueryCapabilities(Node, &Capabilities)) || !Capabilities.RawDeviceOK) {
+        return STATUS_NO_SUCH_DEVICE;
+    }
+    const NTSTATUS Status = IopSendStart(Node);
+    Node->StartStatus = Status;
+    if (NT_SUCCESS(Status)) {
+        Node->State = IopNodeStarted;
+    }
+    return Status;
+}
+
+ULONG_PTR IopQueryState(PIOP_NODE Node)
+{
+    const IO_STACK_LOCATION Stack = {.MinorFunction = IRP_MN_QUERY_PNP_DEVICE_STATE};
+    ULONG_PTR State = 0;
+    return NT_SUCCESS(IopSendPnp(Node->Pdo, &Stack, &State)) ? State : 0;
+}
+
+// As documented, a device that has started is asked again for what it can do, and how it is. One that
+// says that it does not work is removed as if it had been torn out.
+static NTSTATUS IopAskStarted(PIOP_NODE Node)
+{
+    DEVICE_CAPABILITIES Capabilities;
+    (VOID) IopQueryCapabilities(Node, &Capabilities);
+    if ((IopQueryState(Node) & (PNP_DEVICE_FAILED | PNP_DEVICE_REMOVED)) == 0) {
+        return STATUS_SUCCESS;
+    }
+    DbgPrint("io: driver %s has started a device, and says that it does not work\n",
+             Node->Service->Name);
+    IopSurpriseRemoveNode(Node);
+    return STATUS_DEVICE_REMOVED;
+}
+
 NTSTATUS IopStartNode(PIOP_NODE Node)
 {
     if (Node->State != IopNodeFound) {
@@ -377,7 +426,7 @@ NTSTATUS IopStartNode(PIOP_NODE Node)
     const ULONG RefusalCount = MmRefusalCount();
     NTSTATUS Status = IopAddDrivers(Node);
     if (Node->Service == NULL) {
-        return STATUS_NO_SUCH_DEVICE;
+        return IopStartRaw(Node);
     }
     if (NT_SUCCESS(Status)) {
         Status = IopSendStart(Node);
@@ -399,7 +448,10 @@ NTSTATUS IopStartNode(PIOP_NODE Node)
         return Status;
     }
     Node->State = IopNodeStarted;
-    IopEnumerateNode(Node);
+    Status = IopAskStarted(Node);
+    if (NT_SUCCESS(Status)) {
+        IopEnumerateNode(Node);
+    }
     return Status;
 }
 
@@ -585,6 +637,7 @@ static NTSTATUS IopQueryRemove(PIOP_NODE Node)
         return STATUS_SUCCESS;
     }
     NTSTATUS Status = IopNotifyTarget(Node->Pdo, &GUID_TARGET_DEVICE_QUERY_REMOVE);
+    Node->StateBefore = Node->State;
     Node->State = IopNodeRemovePending;
     IopDeviceOf(Node->Pdo)->IsLeaving = TRUE;
     if (NT_SUCCESS(Status)) {
@@ -602,7 +655,7 @@ static VOID IopCancelRemove(PIOP_NODE Root)
         if (Node->State == IopNodeRemovePending && IopIsBelow(Node, Root)) {
             IopTellStack(Node, IRP_MN_CANCEL_REMOVE_DEVICE);
             IopNotifyTarget(Node->Pdo, &GUID_TARGET_DEVICE_REMOVE_CANCELLED);
-            Node->State = IopNodeStarted;
+            Node->State = Node->StateBefore;
             IopDeviceOf(Node->Pdo)->IsLeaving = FALSE;
         }
     }

@@ -266,11 +266,12 @@ typedef struct _IOP_CHANGE {
 
 static VOID IopLookAtState(PIOP_NODE Node)
 {
-    const IO_STACK_LOCATION Stack = {.MinorFunction = IRP_MN_QUERY_PNP_DEVICE_STATE};
-    ULONG_PTR State = 0;
-    if (Node->State == IopNodeStarted && NT_SUCCESS(IopSendPnp(Node->Pdo, &Stack, &State)) &&
-        (State & (PNP_DEVICE_FAILED | PNP_DEVICE_REMOVED)) != 0) {
+    const ULONG_PTR State = Node->State == IopNodeStarted ? IopQueryState(Node) : 0;
+    if ((State & (PNP_DEVICE_FAILED | PNP_DEVICE_REMOVED)) != 0) {
         IopSurpriseRemoveNode(Node);
+    } else if ((State & PNP_DEVICE_RESOURCE_REQUIREMENTS_CHANGED) != 0 &&
+               NT_SUCCESS(IopStopNode(Node))) {
+        IopRestartNode(Node);
     }
 }
 

@@ -56,8 +56,9 @@ typedef struct _IOP_NODE {
     PDEVICE_OBJECT Pdo;        // referenced
     PIO_PCI_FUNCTION Function; // NULL: of another bus
     IOP_NODE_STATE State;
-    PIOP_SERVICE Service;    // that drives it
-    PIOP_SERVICE OwnService; // that it was made for: a device of the root's
+    IOP_NODE_STATE StateBefore; // of IopNodeRemovePending: where CANCEL_REMOVE leads back to
+    PIOP_SERVICE Service;       // that drives it
+    PIOP_SERVICE OwnService;    // that it was made for: a device of the root's
     NTSTATUS StartStatus;
     BOOLEAN IsReported;    // by the last answer to BusRelations
     BOOLEAN IsEnumerating; // its relations are asked for
@@ -117,7 +118,8 @@ PIOP_NODE IopAddNode(_In_opt_ PIOP_NODE Parent, _In_ PDEVICE_OBJECT Pdo,
 VOID IopDeleteNode(_In_ PIOP_NODE Node);
 
 // Finds the driver of a node that has none, builds its stack, starts it, and goes on with its children.
-// STATUS_NO_SUCH_DEVICE: nobody drives it.
+// STATUS_NO_SUCH_DEVICE: nobody drives it, and its bus does not say that it works without.
+// STATUS_DEVICE_REMOVED: it was started, and said that it does not work.
 NTSTATUS IopStartNode(_Inout_ PIOP_NODE Node);
 
 // The whole tree.
@@ -146,6 +148,9 @@ VOID IopFinishSurpriseRemoval(_Inout_ PIOP_NODE Node);
 // what it points to, is still its.
 NTSTATUS IopSendPnp(_In_ PDEVICE_OBJECT Pdo, _In_ const IO_STACK_LOCATION *Stack,
                     _Inout_ PULONG_PTR Information);
+
+// What the stack answers to QUERY_PNP_DEVICE_STATE; 0: nothing.
+ULONG_PTR IopQueryState(_In_ PIOP_NODE Node);
 
 // An id of the device: UTF-16, freed with ExFreePool; NULL: it has none.
 PWSTR IopQueryId(_In_ PDEVICE_OBJECT Pdo, _In_ BUS_QUERY_ID_TYPE Type);

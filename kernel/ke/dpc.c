@@ -101,6 +101,16 @@ BOOLEAN NTAPI KeRemoveQueueDpc(PRKDPC Dpc)
     return WasQueued;
 }
 
+VOID KiEnumerateDpcs(KI_DPC_ROUTINE *Routine, PVOID Context)
+{
+    const PKPCR Pcr = KeArchGetPcr();
+    const KIRQL OldIrql = KiLockDpcs(Pcr);
+    for (PLIST_ENTRY Entry = Pcr->DpcList.Flink; Entry != &Pcr->DpcList; Entry = Entry->Flink) {
+        Routine(CONTAINING_RECORD(Entry, KDPC, DpcListEntry), Context);
+    }
+    KiUnlockDpcs(Pcr, OldIrql);
+}
+
 // The next DPC goes to *Copy: its own record is free again before its routine runs. FALSE: none is
 // left, and the next one must ask for the interrupt again.
 static BOOLEAN KiTakeDpc(PKPCR Pcr, PKDPC *Dpc, PKDPC Copy)

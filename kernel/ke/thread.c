@@ -308,11 +308,21 @@ static VOID KiRequireMayEnd(const KTHREAD *Thread)
     }
 }
 
+static VOID (*KiThreadEndRoutine)(VOID);
+
+VOID KeSetThreadEndRoutine(VOID (*Routine)(VOID))
+{
+    KiThreadEndRoutine = Routine;
+}
+
 DECLSPEC_NORETURN VOID KeTerminateThread(NTSTATUS ExitStatus)
 {
     const PKTHREAD Thread = KeArchGetCurrentThread();
     KiAbandonMutexes(Thread);
     KiRequireMayEnd(Thread);
+    if (KiThreadEndRoutine != NULL) {
+        KiThreadEndRoutine();
+    }
     (VOID) KiLockDispatcher();
     Thread->ExitStatus = ExitStatus;
     Thread->State = KiThreadTerminated;

@@ -1,6 +1,9 @@
 // Misuses of objects and requests. Each must end in the bug check that tests/qemu/bugchecks.py names.
+#include "kernel/inc/io.h"
 #include "kernel/inc/ob.h"
 #include "kernel/inc/rtl.h"
+#include "kernel/inc/ps.h"
+#include "tests/drivers/leaver/leaver.h"
 #include "tests/kernel/misuse.h"
 
 static VOID NTAPI NeverCalled(PDEVICE_OBJECT DeviceObject, PIRP Irp)
@@ -141,12 +144,53 @@ static VOID WorkItemQueuedTwice(VOID)
     ExQueueWorkItem(&Item, DelayedWorkQueue);
 }
 
+// tests/drivers/leaver makes one thing, and is unloaded.
+static VOID UnloadWith(ULONG Thing)
+{
+    ULONG_PTR Information;
+    NEED(NT_SUCCESS(IoLoadDriver("leaver")));
+    if (Thing == LeaverDpc) {
+        KeStopClock(); // which would run it
+    }
+    NEED(NT_SUCCESS(IoControlSynchronously(IoFindDriver("leaver")->DeviceObject, IOCTL_LEAVER_MAKE,
+                                           &Thing, sizeof(Thing), NULL, 0, &Information)));
+    IoUnloadDriver("leaver");
+}
+
+static VOID DriverLeavesTimer(VOID)
+{
+    UnloadWith(LeaverTimer);
+}
+
+static VOID DriverLeavesDpc(VOID)
+{
+    UnloadWith(LeaverDpc);
+}
+
+static VOID DriverLeavesWorkItem(VOID)
+{
+    UnloadWith(LeaverWorkItem);
+}
+
+static VOID DriverLeavesThread(VOID)
+{
+    UnloadWith(LeaverThread);
+}
+
 static const MISUSE_TEST Tests[] = {
-    MISUSE(IrpCompletedWithCancelRoutine), MISUSE(IrpDispatchLeavesIrqlRaised),
-    MISUSE(IrpCompletedAsPending),         MISUSE(IrpOfAThreadFreed),
-    MISUSE(IrpOfTheCallerFreed),           MISUSE(IrpCancelledAfterCompletion),
-    MISUSE(ObjectDereferencedTooOften),    MISUSE(HandleClosedTwice),
+    MISUSE(IrpCompletedWithCancelRoutine),
+    MISUSE(IrpDispatchLeavesIrqlRaised),
+    MISUSE(IrpCompletedAsPending),
+    MISUSE(IrpOfAThreadFreed),
+    MISUSE(IrpOfTheCallerFreed),
+    MISUSE(IrpCancelledAfterCompletion),
+    MISUSE(ObjectDereferencedTooOften),
+    MISUSE(HandleClosedTwice),
     MISUSE(WorkItemQueuedTwice),
+    MISUSE(DriverLeavesTimer),
+    MISUSE(DriverLeavesDpc),
+    MISUSE(DriverLeavesWorkItem),
+    MISUSE(DriverLeavesThread),
 };
 
 BOOLEAN KtRunIoViolation(PCSTR Name)

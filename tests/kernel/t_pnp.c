@@ -2,7 +2,11 @@
 // The driver is tests/drivers/stranger, which knows nothing of this kernel.
 #include "kernel/inc/io.h"
 #include "kernel/inc/ob.h"
+#include "tests/drivers/ktbus/ktbus.h"
+#include "tests/drivers/stranger/stranger.h"
 #include "tests/kernel/tests.h"
+
+#include <wdmguid.h>
 
 #define NAME(Variable, Literal) UNICODE_STRING Variable = RTL_CONSTANT_STRING(Literal)
 
@@ -129,11 +133,156 @@ static VOID InterfacesAreFoundByTheirClass(VOID)
     ExFreePool(List);
 }
 
+static VOID CancelledRemovalOfAStoppedDeviceLeavesItStopped(VOID)
+{
+    HANDLE Handle;
+    if (!LoadStranger()) {
+        return;
+    }
+    PDEVICE_OBJECT Pdo = StrangerPdo();
+    KT_EQUAL(OpenStranger(&Handle), STATUS_SUCCESS);
+    KT_EQUAL(IoStopPdo(Pdo), STATUS_SUCCESS);
+    KT_EQUAL(IoRemovePdo(Pdo), STATUS_DEVICE_BUSY);
+    KT_EQUAL(IoStopPdo(Pdo), STATUS_INVALID_DEVICE_STATE); // it is stopped
+    KT_EQUAL(IoRestartPdo(Pdo), STATUS_SUCCESS);
+    KT_EQUAL(ZwClose(Handle), STATUS_SUCCESS);
+    KT_EQUAL(IoUnloadDriver("stranger"), STATUS_SUCCESS);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Notifications.
+
+static ULONG Arrivals;
+static ULONG Removals;
+static ULONG QueryRemoves;
+static ULONG CancelledRemoves;
+static NTSTATUS QueryRemoveAnswer;
+
+static NTSTATUS NTAPI CountInterfaces(PVOID NotificationStructure, PVOID Context)
+{
+    const DEVICE_INTERFACE_CHANGE_NOTIFICATION *Change = NotificationStructure;
+    KT_EQUAL(Context, &Arrivals);
+    KT_CHECK(RtlEqualMemory(&Change->InterfaceClassGuid, &StrangerClass, sizeof(GUID)));
+    KT_CHECK(Change->SymbolicLinkName->Length != 0);
+    Arrivals +=
+        RtlEqualMemory(&Change->Event, &GUID_DEVICE_INTERFACE_ARRIVAL, sizeof(GUID)) ? 1 : 0;
+    Removals +=
+        RtlEqualMemory(&Change->Event, &GUID_DEVICE_INTERFACE_REMOVAL, sizeof(GUID)) ? 1 : 0;
+    return STATUS_SUCCESS;
+}
+
+static NTSTATUS NTAPI CountTarget(PVOID NotificationStructure, PVOID Context)
+{
+    const TARGET_DEVICE_REMOVAL_NOTIFICATION *Change = NotificationStructure;
+    KT_EQUAL(Change->FileObject, Context);
+    if (RtlEqualMemory(&Change->Event, &GUID_TARGET_DEVICE_QUERY_REMOVE, sizeof(GUID))) {
+        QueryRemoves += 1;
+        return QueryRemoveAnswer;
+    }
+    CancelledRemoves +=
+        RtlEqualMemory(&Change->Event, &GUID_TARGET_DEVICE_REMOVE_CANCELLED, sizeof(GUID)) ? 1 : 0;
+    return STATUS_SUCCESS;
+}
+
+// What a system thread counts soon.
+static BOOLEAN CountBecomes(const volatile ULONG *Count, ULONG Wanted)
+{
+    LARGE_INTEGER Tick = {.QuadPart = -10000};
+    for (ULONG Round = 0; *Count != Wanted && Round < 3000; Round += 1) {
+        KeDelayExecutionThread(KernelMode, FALSE, &Tick);
+    }
+    return *Count == Wanted;
+}
+
+static VOID InterfacesAreToldOf(VOID)
+{
+    PVOID Entry;
+    if (!LoadStranger()) {
+        return;
+    }
+    const PDRIVER_OBJECT Driver = StrangerPdo()->DriverObject;
+    Arrivals = 0;
+    Removals = 0;
+    KT_EQUAL(IoRegisterPlugPlayNotification(EventCategoryDeviceInterfaceChange,
+                                            PNPNOTIFY_DEVICE_INTERFACE_INCLUDE_EXISTING_INTERFACES,
+                                            (PVOID)(ULONG_PTR)&StrangerClass, Driver,
+                                            CountInterfaces, &Arrivals, &Entry),
+             STATUS_SUCCESS);
+    KT_CHECK(CountBecomes(&Arrivals, 1));
+    KT_EQUAL(IoUnloadDriver("stranger"), STATUS_SUCCESS);
+    KT_CHECK(CountBecomes(&Removals, 1));
+    KT_EQUAL(IoLoadDriver("stranger"), STATUS_SUCCESS);
+    KT_CHECK(CountBecomes(&Arrivals, 2));
+    KT_EQUAL(IoUnregisterPlugPlayNotification(Entry), STATUS_SUCCESS);
+    KT_EQUAL(IoUnloadDriver("stranger"), STATUS_SUCCESS);
+    KT_EQUAL(Removals, 1);
+}
+
+static VOID ListenerVetoesRemoval(VOID)
+{
+    HANDLE Handle;
+    PVOID File;
+    PVOID Entry;
+    if (!LoadStranger()) {
+        return;
+    }
+    const PDEVICE_OBJECT Pdo = StrangerPdo();
+    KT_EQUAL(OpenStranger(&Handle), STATUS_SUCCESS);
+    KT_EQUAL(ObReferenceObjectByHandle(Handle, 0, *IoFileObjectType, KernelMode, &File, NULL),
+             STATUS_SUCCESS);
+    KT_EQUAL(IoRegisterPlugPlayNotification(EventCategoryTargetDeviceChange, 0, File,
+                                            Pdo->DriverObject, CountTarget, File, &Entry),
+             STATUS_SUCCESS);
+    QueryRemoves = 0;
+    CancelledRemoves = 0;
+    QueryRemoveAnswer = STATUS_DEVICE_NOT_READY;
+    KT_EQUAL(IoRemovePdo(Pdo), STATUS_DEVICE_NOT_READY);
+    KT_EQUAL(QueryRemoves, 1);
+    KT_EQUAL(CancelledRemoves, 1);
+    KT_EQUAL(IoUnregisterPlugPlayNotification(Entry), STATUS_SUCCESS);
+    ObDereferenceObject(File);
+    KT_EQUAL(ZwClose(Handle), STATUS_SUCCESS);
+    KT_EQUAL(IoUnloadDriver("stranger"), STATUS_SUCCESS);
+    KT_EQUAL(QueryRemoves, 1);
+}
+
+// ------------------------------------------------------------------------------------------------
+// A thread that ends with a request under way.
+
+static IO_STATUS_BLOCK EndedResult;
+static volatile NTSTATUS EndedCall;
+
+static VOID NTAPI SendAndEnd(PVOID Context)
+{
+    const PDEVICE_OBJECT Device = Context;
+    ULONG Milliseconds = 60000;
+    const PIRP Irp =
+        IoBuildDeviceIoControlRequest(IOCTL_STRANGER_WAIT, Device, &Milliseconds,
+                                      sizeof(Milliseconds), NULL, 0, FALSE, NULL, &EndedResult);
+    if (Irp != NULL) {
+        EndedCall = IoCallDriver(Device, Irp);
+    }
+}
+
+static VOID ThreadThatEndsCancelsItsRequests(VOID)
+{
+    HANDLE Handle;
+    if (!LoadStranger()) {
+        return;
+    }
+    EndedResult.Status = STATUS_PENDING;
+    EndedCall = STATUS_UNSUCCESSFUL;
+    KT_REQUIRE(NT_SUCCESS(PsCreateSystemThread(&Handle, SYNCHRONIZE, NULL, NULL, NULL, SendAndEnd,
+                                               IoFindDriver("stranger")->DeviceObject)));
+    KT_EQUAL(ZwWaitForSingleObject(Handle, FALSE, NULL), STATUS_SUCCESS);
+    KT_EQUAL(EndedCall, STATUS_PENDING);
+    KT_EQUAL(EndedResult.Status, STATUS_CANCELLED);
+    KT_EQUAL(ZwClose(Handle), STATUS_SUCCESS);
+    KT_EQUAL(IoUnloadDriver("stranger"), STATUS_SUCCESS);
+}
+
 // ------------------------------------------------------------------------------------------------
 // A bus driver and its children: tests/drivers/ktbus and ktchild.
-
-#define PLUG CTL_CODE(FILE_DEVICE_BUS_EXTENDER, 0x801, METHOD_BUFFERED, FILE_ANY_ACCESS)
-#define UNPLUG CTL_CODE(FILE_DEVICE_BUS_EXTENDER, 0x802, METHOD_BUFFERED, FILE_ANY_ACCESS)
 
 static BOOLEAN IsThere(PCUNICODE_STRING Name)
 {
@@ -155,7 +304,8 @@ static BOOLEAN Becomes(PCUNICODE_STRING Name, BOOLEAN Wanted)
     return IsThere(Name) == Wanted;
 }
 
-static NTSTATUS TellBus(ULONG IoControlCode, ULONG Number)
+static NTSTATUS ControlBus(ULONG IoControlCode, PVOID Input, ULONG InputBytes, PVOID Output,
+                           ULONG OutputBytes)
 {
     NAME(Name, u"\\Device\\KtBus");
     OBJECT_ATTRIBUTES Attributes;
@@ -165,11 +315,39 @@ static NTSTATUS TellBus(ULONG IoControlCode, ULONG Number)
     NTSTATUS Status = ZwOpenFile(&Handle, GENERIC_WRITE, &Attributes, &StatusBlock, 0,
                                  FILE_SYNCHRONOUS_IO_NONALERT);
     if (NT_SUCCESS(Status)) {
-        Status = ZwDeviceIoControlFile(Handle, NULL, NULL, NULL, &StatusBlock, IoControlCode,
-                                       &Number, sizeof(Number), NULL, 0);
+        Status = ZwDeviceIoControlFile(Handle, NULL, NULL, NULL, &StatusBlock, IoControlCode, Input,
+                                       InputBytes, Output, OutputBytes);
         ZwClose(Handle);
     }
     return Status;
+}
+
+static NTSTATUS TellBus(ULONG IoControlCode, ULONG Number)
+{
+    return ControlBus(IoControlCode, &Number, sizeof(Number), NULL, 0);
+}
+
+static NTSTATUS SetState(ULONG Number, ULONG State)
+{
+    ULONG Input[] = {Number, State};
+    return ControlBus(IOCTL_KTBUS_STATE, Input, sizeof(Input), NULL, 0);
+}
+
+static KTBUS_COUNTS CountsOf(ULONG Number)
+{
+    KTBUS_COUNTS Counts = {0};
+    KT_EQUAL(ControlBus(IOCTL_KTBUS_COUNTS, &Number, sizeof(Number), &Counts, sizeof(Counts)),
+             STATUS_SUCCESS);
+    return Counts;
+}
+
+static BOOLEAN StartsBecome(ULONG Number, ULONG Wanted)
+{
+    LARGE_INTEGER Tick = {.QuadPart = -10000};
+    for (ULONG Round = 0; CountsOf(Number).Starts != Wanted && Round < 1000; Round += 1) {
+        KeDelayExecutionThread(KernelMode, FALSE, &Tick);
+    }
+    return CountsOf(Number).Starts == Wanted;
 }
 
 static VOID ChildrenComeAndGo(VOID)
@@ -182,16 +360,80 @@ static VOID ChildrenComeAndGo(VOID)
     }
     KT_EQUAL(IoLoadDriver("ktbus"), STATUS_SUCCESS);
     KT_CHECK(IsThere(&First));
-    KT_EQUAL(TellBus(PLUG, 2), STATUS_SUCCESS);
+    KT_EQUAL(TellBus(IOCTL_KTBUS_PLUG, 2), STATUS_SUCCESS);
     KT_CHECK(Becomes(&Second, TRUE));
-    KT_EQUAL(TellBus(UNPLUG, 0), STATUS_SUCCESS);
+    KT_EQUAL(TellBus(IOCTL_KTBUS_UNPLUG, 0), STATUS_SUCCESS);
     KT_CHECK(Becomes(&First, FALSE));
     KT_CHECK(IsThere(&Second));
-    KT_EQUAL(TellBus(PLUG, 0), STATUS_SUCCESS);
+    KT_EQUAL(TellBus(IOCTL_KTBUS_PLUG, 0), STATUS_SUCCESS);
     KT_CHECK(Becomes(&Third, TRUE));
     KT_EQUAL(IoUnloadDriver("ktbus"), STATUS_SUCCESS);
     KT_CHECK(!IsThere(&Second) && !IsThere(&Third));
     KT_EQUAL(IoUnloadDriver("ktchild"), STATUS_SUCCESS);
+}
+
+static VOID StartedDevicesAreAskedHowTheyAre(VOID)
+{
+    NAME(First, u"\\Device\\KtChild0");
+    if (IoLoadDriver("ktchild") == STATUS_OBJECT_NAME_NOT_FOUND) {
+        KT_SKIP("the image has no drivers for tests");
+    }
+    KT_EQUAL(IoLoadDriver("ktbus"), STATUS_SUCCESS);
+    const KTBUS_COUNTS Counts = CountsOf(0);
+    KT_EQUAL(Counts.Starts, 1);
+    KT_EQUAL(Counts.CapabilityQueries, 1);
+    KT_EQUAL(Counts.StateQueries, 1);
+    KT_EQUAL(SetState(0, PNP_DEVICE_RESOURCE_REQUIREMENTS_CHANGED), STATUS_SUCCESS);
+    KT_CHECK(StartsBecome(0, 2));
+    KT_EQUAL(CountsOf(0).Stops, 1);
+    KT_CHECK(IsThere(&First));
+    KT_EQUAL(SetState(0, PNP_DEVICE_FAILED), STATUS_SUCCESS);
+    KT_CHECK(Becomes(&First, FALSE));
+    KT_EQUAL(IoUnloadDriver("ktbus"), STATUS_SUCCESS);
+    KT_EQUAL(IoUnloadDriver("ktchild"), STATUS_SUCCESS);
+}
+
+static VOID RawDevicesStartWithoutADriver(VOID)
+{
+    if (IoLoadDriver("ktbus") == STATUS_OBJECT_NAME_NOT_FOUND) {
+        KT_SKIP("the image has no drivers for tests");
+    }
+    KT_EQUAL(TellBus(IOCTL_KTBUS_PLUG, KTBUS_RAW_CHILD), STATUS_SUCCESS);
+    KT_CHECK(StartsBecome(KTBUS_RAW_CHILD, 1));
+    KT_EQUAL(CountsOf(0).Starts, 0); // it wants a driver, and there is none
+    KT_EQUAL(IoUnloadDriver("ktbus"), STATUS_SUCCESS);
+}
+
+static VOID CheckFilters(VOID)
+{
+    NAME(Name, u"\\Device\\KtChild0");
+    PVOID Object;
+    KT_REQUIRE(NT_SUCCESS(ObLookupName(NULL, &Name, ObFollowLinks, &Object, NULL, NULL)));
+    const PDEVICE_OBJECT Device = Object;
+    const PDEVICE_OBJECT Lower = IoGetLowerDeviceObject(Device);
+    if (KT_CHECK(Lower != NULL)) {
+        KT_EQUAL(Lower->DriverObject, IoFindDriver("ktlower"));
+        ObDereferenceObject(Lower);
+    }
+    if (KT_CHECK(Device->AttachedDevice != NULL)) {
+        KT_EQUAL(Device->AttachedDevice->DriverObject, IoFindDriver("ktupper"));
+    }
+    ObDereferenceObject(Object);
+}
+
+static VOID FiltersStandBelowAndAbove(VOID)
+{
+    if (IoLoadDriver("ktupper") == STATUS_OBJECT_NAME_NOT_FOUND) {
+        KT_SKIP("the image has no drivers for tests");
+    }
+    KT_EQUAL(IoLoadDriver("ktlower"), STATUS_SUCCESS);
+    KT_EQUAL(IoLoadDriver("ktchild"), STATUS_SUCCESS);
+    KT_EQUAL(IoLoadDriver("ktbus"), STATUS_SUCCESS);
+    CheckFilters();
+    KT_EQUAL(IoUnloadDriver("ktbus"), STATUS_SUCCESS);
+    KT_EQUAL(IoUnloadDriver("ktchild"), STATUS_SUCCESS);
+    KT_EQUAL(IoUnloadDriver("ktlower"), STATUS_SUCCESS);
+    KT_EQUAL(IoUnloadDriver("ktupper"), STATUS_SUCCESS);
 }
 
 static VOID PciFunctionsSayWhoTheyAre(VOID)
@@ -227,6 +469,16 @@ static const KT_TEST Tests[] = {
     {"a stopped device is started again [11.4.4]", StoppedDeviceIsStartedAgain},
     {"device interfaces are found by their class [11.4.7]", InterfacesAreFoundByTheirClass},
     {"a bus driver's children come and go [11.4.5]", ChildrenComeAndGo},
+    {"a cancelled removal of a stopped device leaves it stopped",
+     CancelledRemovalOfAStoppedDeviceLeavesItStopped},
+    {"listeners are told of device interfaces", InterfacesAreToldOf},
+    {"a listener to a device vetoes its removal", ListenerVetoesRemoval},
+    {"a thread that ends cancels its requests and waits for them",
+     ThreadThatEndsCancelsItsRequests},
+    {"started devices are asked what they can do, and how they are",
+     StartedDevicesAreAskedHowTheyAre},
+    {"raw devices start without a driver", RawDevicesStartWithoutADriver},
+    {"filters stand below and above the function driver", FiltersStandBelowAndAbove},
     {"PCI functions say who they are [11.4.6]", PciFunctionsSayWhoTheyAre},
 };
 

@@ -416,6 +416,10 @@ DRIVER_MISUSES = {
                               r"0xe0001234, and no handler encloses that call", DRIVER_LINE),
     "DriverFaultsUnhandled": (r"read of 0x0000000000003000 in sehgcc\.sys\+0x[0-9a-f]+: nothing is "
                               r"mapped there", r"  at 0x[0-9a-f]{16} sehgcc\.sys\+0x[0-9a-f]+"),
+    "DriverLeavesTimer": (r"driver leaver was unloaded and leaves a timer that is set",),
+    "DriverLeavesDpc": (r"driver leaver was unloaded and leaves a DPC that is queued",),
+    "DriverLeavesWorkItem": (r"driver leaver was unloaded and leaves a work item that was not freed",),
+    "DriverLeavesThread": (r"driver leaver was unloaded and leaves thread [0-9]+, which has not ended",),
     "DriverTriesKernelAddress": (r"read of 0xffffa00000001000 in sehgcc\.sys\+0x[0-9a-f]+",),
 }
 
@@ -428,6 +432,7 @@ FAULTS_WITH_AN_ADDRESS = ("ReadReservation", "WriteReservation", "ReadGuardPage"
 # Objects and requests (tests/kernel/ioviolations.c), with verifier=1.
 
 IO_MANAGER = 0xC9
+UNLOADED, EXECUTION = 0xCE, 8
 
 IO_ROWS = (
     ("IrpOfTheCallerFreed", IO_MANAGER, 0x1, ANNOUNCED, 0, 0),
@@ -439,4 +444,8 @@ IO_ROWS = (
     ("ObjectDereferencedTooOften", 0x18, ANY, ANNOUNCED, 0, 0),
     ("HandleClosedTwice", 0x93, ANNOUNCED, 1, 0, 0),
     ("WorkItemQueuedTwice", 0xE4, 1, ANNOUNCED, ANY, 0),
+    ("DriverLeavesTimer", UNLOADED, ANY, EXECUTION, ANY, 0),
+    ("DriverLeavesDpc", UNLOADED, ANY, EXECUTION, ANY, 0),
+    ("DriverLeavesWorkItem", UNLOADED, ANY, EXECUTION, ANY, 0),
+    ("DriverLeavesThread", UNLOADED, ANY, EXECUTION, ANY, 0),
 )

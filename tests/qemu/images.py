@@ -54,6 +54,7 @@ def module_of(path, ids=None, extra=()):
         said = inf.read(beside)
         ids = said.hardware_ids
         words = (f"messages={said.messages}",) if said.messages else ()
+        words += (f"{said.filter}filter",) if said.filter else ()
     return Module(path, (*(ids or ()), *words, *extra))
 
 

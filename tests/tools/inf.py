@@ -33,6 +33,7 @@ class Inf:
     hardware_ids: list = field(default_factory=list)
     service: str = None
     values: list = field(default_factory=list)  # (name, type, value) of the service's Parameters
+    filter: str = None  # "lower" or "upper": where the driver stands, if it is a filter
     messages: int = 0  # how many interrupts by message a device may have; 0: it is to have its line
 
 
@@ -158,6 +159,17 @@ def read_service(inf, install):
         return
 
 
+def read_filter(inf, install):
+    """AddFilter, and FilterPosition in the section that it names."""
+    section = first_section(inf.sections, install)
+    for key, values in inf.sections.get(f"{section}.filters", []):
+        if key.lower() != "addfilter" or len(values) < 3:
+            continue
+        for name, position in inf.sections.get(values[2].lower(), []):
+            if name.lower() == "filterposition" and position[0].lower() in ("lower", "upper"):
+                inf.filter = position[0].lower()
+
+
 def read_messages(inf, install):
     """Below the device's key: MSISupported and MessageNumberLimit."""
     hardware = first_section(inf.sections, install)
@@ -181,6 +193,7 @@ def read(path):
         inf.hardware_ids += [text for text in ids if text not in inf.hardware_ids]
         if inf.service is None:
             read_service(inf, install)
+            read_filter(inf, install)
             read_messages(inf, install)
     return inf
 
@@ -193,6 +206,8 @@ def main():
             print(f"  {text}")
         for name, kind, value in inf.values:
             print(f"  {name} = {value} ({kind})")
+        if inf.filter:
+            print(f"  {inf.filter} filter")
         if inf.messages:
             print(f"  interrupts by up to {inf.messages} messages")
 

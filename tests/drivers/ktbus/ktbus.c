@@ -17,6 +17,8 @@ typedef struct _CHILD {
     ULONG Number;
     BOOLEAN IsPresent;  // plugged
     BOOLEAN IsReported; // the PnP manager knows it
+    ULONG State;        // PNP_DEVICE_...
+    KTBUS_COUNTS Counts;
     struct _BUS *Bus;
 } CHILD;
 
@@ -88,12 +90,14 @@ static PWSTR CopyText(const WCHAR *Text, SIZE_T ByteCount)
 static NTSTATUS QueryId(CHILD *Child, BUS_QUERY_ID_TYPE Type, PIRP Irp)
 {
     static const WCHAR Id[] = L"KTBUS\\Child\0";
+    static const WCHAR RawId[] = L"KTBUS\\Raw\0";
     WCHAR Instance[] = L"0";
     PWSTR Answer;
     switch (Type) {
     case BusQueryDeviceID:
     case BusQueryHardwareIDs:
-        Answer = CopyText(Id, sizeof(Id));
+        Answer = Child->Number == KTBUS_RAW_CHILD ? CopyText(RawId, sizeof(RawId))
+                                                  : CopyText(Id, sizeof(Id));
         break;
     case BusQueryInstanceID:
         Instance[0] = (WCHAR)('0' + Child->Number);
@@ -113,9 +117,28 @@ static NTSTATUS ChildPnp(CHILD *Child, PIRP Irp)
     switch (Stack->MinorFunction) {
     case IRP_MN_QUERY_ID:
         return QueryId(Child, Stack->Parameters.QueryId.IdType, Irp);
+    case IRP_MN_QUERY_CAPABILITIES:
+        Child->Counts.CapabilityQueries += 1;
+        Stack->Parameters.DeviceCapabilities.Capabilities->RawDeviceOK =
+            Child->Number == KTBUS_RAW_CHILD;
+        Status = STATUS_SUCCESS;
+        break;
+    case IRP_MN_QUERY_PNP_DEVICE_STATE:
+        Child->Counts.StateQueries += 1;
+        Irp->IoStatus.Information |= Child->State;
+        // What is to be changed, is, as soon as it was said.
+        Child->State &= ~PNP_DEVICE_RESOURCE_REQUIREMENTS_CHANGED;
+        Status = STATUS_SUCCESS;
+        break;
     case IRP_MN_START_DEVICE:
-    case IRP_MN_QUERY_STOP_DEVICE:
+        Child->Counts.Starts += 1;
+        Status = STATUS_SUCCESS;
+        break;
     case IRP_MN_STOP_DEVICE:
+        Child->Counts.Stops += 1;
+        Status = STATUS_SUCCESS;
+        break;
+    case IRP_MN_QUERY_STOP_DEVICE:
     case IRP_MN_CANCEL_STOP_DEVICE:
     case IRP_MN_QUERY_REMOVE_DEVICE:
     case IRP_MN_CANCEL_REMOVE_DEVICE:
@@ -215,14 +238,47 @@ static NTSTATUS NTAPI DispatchFile(PDEVICE_OBJECT Device, PIRP Irp)
     return Complete(Irp, STATUS_SUCCESS, 0);
 }
 
+static NTSTATUS SetState(BUS *Bus, const ULONG *Input, ULONG InputBytes)
+{
+    if (InputBytes != 2 * sizeof(ULONG) || Input[0] >= MAXIMUM_CHILDREN ||
+        Bus->Children[Input[0]] == NULL) {
+        return STATUS_INVALID_PARAMETER;
+    }
+    Bus->Children[Input[0]]->State = Input[1];
+    IoInvalidateDeviceState(Bus->Children[Input[0]]->Self);
+    return STATUS_SUCCESS;
+}
+
+static NTSTATUS GetCounts(BUS *Bus, PVOID Buffer, ULONG OutputBytes)
+{
+    ULONG Number = *(PULONG)Buffer;
+    if (OutputBytes < sizeof(KTBUS_COUNTS) || Number >= MAXIMUM_CHILDREN ||
+        Bus->Children[Number] == NULL) {
+        return STATUS_INVALID_PARAMETER;
+    }
+    RtlCopyMemory(Buffer, &Bus->Children[Number]->Counts, sizeof(KTBUS_COUNTS));
+    return STATUS_SUCCESS;
+}
+
 static NTSTATUS NTAPI DispatchControl(PDEVICE_OBJECT Device, PIRP Irp)
 {
     PIO_STACK_LOCATION Stack = IoGetCurrentIrpStackLocation(Irp);
     BUS *Bus = Device->DeviceExtension;
     NTSTATUS Status = STATUS_INVALID_DEVICE_REQUEST;
     if (Bus->Common.IsChild ||
-        Stack->Parameters.DeviceIoControl.InputBufferLength != sizeof(ULONG)) {
+        Stack->Parameters.DeviceIoControl.InputBufferLength < sizeof(ULONG)) {
         return Complete(Irp, Status, 0);
+    }
+    if (Stack->Parameters.DeviceIoControl.IoControlCode == IOCTL_KTBUS_STATE) {
+        return Complete(Irp,
+                        SetState(Bus, Irp->AssociatedIrp.SystemBuffer,
+                                 Stack->Parameters.DeviceIoControl.InputBufferLength),
+                        0);
+    }
+    if (Stack->Parameters.DeviceIoControl.IoControlCode == IOCTL_KTBUS_COUNTS) {
+        Status = GetCounts(Bus, Irp->AssociatedIrp.SystemBuffer,
+                           Stack->Parameters.DeviceIoControl.OutputBufferLength);
+        return Complete(Irp, Status, NT_SUCCESS(Status) ? sizeof(KTBUS_COUNTS) : 0);
     }
     ULONG Number = *(PULONG)Irp->AssociatedIrp.SystemBuffer;
     if (Stack->Parameters.DeviceIoControl.IoControlCode == IOCTL_KTBUS_PLUG) {
