@@ -34,7 +34,7 @@ COLUMNS = 100
 
 BLOCK = re.compile(r"(<!-- (prototypes|rules|example): ([^>]*?) -->\n)(.*?)(<!-- end -->)",
                    re.DOTALL)
-ANNOTATION = re.compile(r"\b(_[A-Z]\w*_(\((?:[^()]|\([^()]*\))*\))?|NTAPI|FORCEINLINE|"
+ANNOTATION = re.compile(r"\b(_[A-Z]\w*_(?!\w)(\((?:[^()]|\([^()]*\))*\))?|NTAPI|FASTCALL|FORCEINLINE|"
                         r"DECLSPEC_NORETURN)\s*")
 IRQL = re.compile(r"_IRQL_requires_max_\((\w+)\)")
 ROUTINE = re.compile(r"(?:^|\n)([A-Za-z_][\w \n*]*?[ \n*])(\w+)\(([^;{}]*?)\)\s*(?=[;{])")
@@ -42,6 +42,8 @@ LINK = re.compile(r"\]\(([^)#:]+)\)")
 # Headers whose every routine must stand on a page, and those of which only these families must.
 WHOLE_HEADERS = ("mmddk.h", "except.h")
 FAMILIES = re.compile(r"Ex(Allocate|Free)\w*Pool\w*")
+# Where a comment without an IRQL means DISPATCH_LEVEL; other headers say it where it counts.
+DISPATCH_HEADERS = (*WHOLE_HEADERS, "keddk.h", "sehddk.h", "dmaddk.h")
 PLUMBING = re.compile(r"Km(Enter|Leave)Try")  # steps of a macro, not called by drivers
 
 
@@ -67,7 +69,7 @@ def declarations():
                     continue
                 words = " ".join(f"{result}{name}({parameters})".split())
                 comment = [line for line in comment if not line.startswith("// --")]
-                if "IRQL" not in " ".join(comment):
+                if "IRQL" not in " ".join(comment) and (limit or path.name in DISPATCH_HEADERS):
                     comment.append(f"// IRQL <= {limit[1] if limit else 'DISPATCH_LEVEL'}.")
                 found[name] = Declaration(path.name, words.replace("( ", "("), comment)
                 comment = []
