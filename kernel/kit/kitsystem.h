@@ -41,6 +41,11 @@ typedef NTSTATUS(NTAPI DRIVER_DISPATCH_PAGED)(_In_ struct _DEVICE_OBJECT *Device
                                               _Inout_ struct _IRP *Irp);
 typedef DRIVER_DISPATCH_PAGED *PDRIVER_DISPATCH_PAGED;
 
+typedef VOID(NTAPI EXPAND_STACK_CALLOUT)(_In_opt_ PVOID Parameter);
+typedef VOID(NTAPI IO_APC_ROUTINE)(_In_ PVOID ApcContext,
+                                   _In_ struct _IO_STATUS_BLOCK *IoStatusBlock,
+                                   _In_ ULONG Reserved);
+
 #ifndef Add2Ptr
 #define Add2Ptr(Pointer, Bytes) ((PVOID)((PUCHAR)(Pointer) + (Bytes)))
 #define PtrOffset(Base, Pointer) ((ULONG)((ULONG_PTR)(Pointer) - (ULONG_PTR)(Base)))
@@ -57,6 +62,18 @@ FORCEINLINE BOOLEAN IsListEmptyNoFence(_In_ const LIST_ENTRY *ListHead)
 NTKERNELAPI VOID NTAPI KeQuerySystemTimePrecise(_Out_ PLARGE_INTEGER CurrentTime);
 NTKERNELAPI ULONG64 NTAPI KeQueryInterruptTimePrecise(_Out_ PULONG64 QpcTimeStamp);
 NTKERNELAPI ULONGLONG NTAPI KeQueryUnbiasedInterruptTimePrecise(_Out_ PULONG64 QpcTimeStamp);
+
+NTKERNELAPI NTSTATUS NTAPI KeExpandKernelStackAndCalloutEx(_In_ EXPAND_STACK_CALLOUT *Callout,
+                                                           _In_opt_ PVOID Parameter,
+                                                           _In_ SIZE_T Size, _In_ BOOLEAN Wait,
+                                                           _In_opt_ PVOID Context);
+
+// A macro of mingw-w64 with a semicolon of its own.
+#undef KeInitializeCallbackRecord
+FORCEINLINE VOID KeInitializeCallbackRecord(_Out_ PKBUGCHECK_CALLBACK_RECORD CallbackRecord)
+{
+    CallbackRecord->State = BufferEmpty;
+}
 
 // The x87 and SSE registers of a driver need no saving on x64.
 #ifndef KeSaveFloatingPointState
@@ -79,7 +96,12 @@ FORCEINLINE ULONG KeGetCurrentProcessorIndex(VOID)
 }
 
 // -------------------------------------------------------------------------------------------------
-// Ex: reader-writer spin locks.
+// Ex: timers, reader-writer spin locks.
+
+FORCEINLINE VOID ExInitializeDeleteTimerParameters(_Out_ PEXT_DELETE_PARAMETERS Parameters)
+{
+    RtlZeroMemory(Parameters, sizeof(*Parameters));
+}
 
 typedef volatile LONG EX_SPIN_LOCK, *PEX_SPIN_LOCK;
 
@@ -95,7 +117,9 @@ NTKERNELAPI VOID NTAPI ExReleaseSpinLockExclusiveFromDpcLevel(_Inout_ PEX_SPIN_L
 NTKERNELAPI LOGICAL NTAPI ExTryConvertSharedSpinLockExclusive(_Inout_ PEX_SPIN_LOCK SpinLock);
 
 // -------------------------------------------------------------------------------------------------
-// Io.
+// Ob and Io.
+
+NTKERNELAPI NTSTATUS NTAPI ObCloseHandle(_In_ HANDLE Handle, _In_ KPROCESSOR_MODE PreviousMode);
 
 NTKERNELAPI NTSTATUS NTAPI IoSynchronousCallDriver(_In_ PDEVICE_OBJECT DeviceObject, _In_ PIRP Irp);
 NTKERNELAPI PIRP NTAPI IoAllocateIrpEx(_In_ PDEVICE_OBJECT DeviceObject, _In_ CCHAR StackSize,

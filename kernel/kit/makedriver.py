@@ -35,8 +35,10 @@ FLAGS = ["-std=gnu11", "-O2", "-g", "-fms-extensions", "-fno-strict-aliasing", "
          "-Wno-missing-braces", "-Werror=implicit-function-declaration", "-Werror=return-type"]
 STRICT = ["-Wextra", "-Werror", "-Wshadow", "-Wstrict-prototypes", "-Wmissing-prototypes"]
 COMPILERS = {
-    # gcc takes the [1] of PartialDescriptors for the end of every loop over List[0]'s.
-    "gcc": ([f"{TRIPLET}-gcc"], ["-fno-aggressive-loop-optimizations"]),
+    # gcc takes the [1] of PartialDescriptors for the end of every loop over List[0]'s, and offsets
+    # into the KPCR, which mingw-w64's headers read through gs, for accesses to the null page.
+    "gcc": ([f"{TRIPLET}-gcc"], ["-fno-aggressive-loop-optimizations",
+                                 "--param=min-pagesize=0"]),
     # Plain memory accesses are covered by __try only with the last two, and not by every clang.
     "clang": (["clang", f"--target={TRIPLET}"],
               ["-Wno-unused-command-line-argument", "-Wno-microsoft", "-Wno-#warnings",

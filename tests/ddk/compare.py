@@ -35,9 +35,10 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 DDK = ROOT / "kernel" / "ddk"
 
-# NT_PROCESSOR_GROUPS: resources as of Windows 7, with processor groups.
+# NT_PROCESSOR_GROUPS: resources as of Windows 7, with processor groups; the other word brings back the
+# routines from before them, which the first hides.
 FLAGS = ["-std=gnu11", "-O2", "-ffreestanding", "-w", "-fmax-errors=0", "-DINITGUID",
-         "-DNT_PROCESSOR_GROUPS"]
+         "-DNT_PROCESSOR_GROUPS", "-DSINGLE_GROUP_LEGACY_API"]
 OURS_EXTRA = ["-Wno-multichar", f"-I{DDK}"]
 KIT_EXTRA = [f"-I{ROOT / 'kernel' / 'kit'}"]
 HEADERS = {"ours": "<wdm.h>", "mingw": "<ntifs.h>", "kit": "<ntifs.h>", "programs": "<windows.h>"}
