@@ -20,6 +20,7 @@
 //   sysddk.h    versions, probes, debugger, notifications
 //   exddk.h     lists, lookaside lists, reader-writer spin locks
 //   exlockddk.h resources, rundown protection, callbacks
+//   tableddk.h  generic tables
 //
 // Comments on the functions give the rules of Microsoft's public documentation; "(ours)" marks what
 // it leaves open and this kernel decides. Where no IRQL is given, the function may be called at
@@ -49,3 +50,4 @@
 #include <rtlddk.h>
 #include <seddk.h>
 #include <sysddk.h>
+#include <tableddk.h>

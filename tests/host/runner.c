@@ -22,8 +22,8 @@
                             Apply(mdlprotect) Apply(contiguous) Apply(noncached) Apply(stack)      \
                                 Apply(quarantine) Apply(copy) Apply(mtrr) Apply(branches)          \
                                     Apply(damage) Apply(paths) Apply(owners) Apply(imagememory)    \
-                                        Apply(image) Apply(crt) Apply(rtlstring) Apply(corpus)     \
-                                            Apply(model)
+                                        Apply(image) Apply(crt) Apply(rtlstring) Apply(table)      \
+                                            Apply(corpus) Apply(model)
 
 #define DECLARE_SUITE(Name) extern const HOST_SUITE HostSuite_##Name;
 SUITES(DECLARE_SUITE)
