@@ -283,6 +283,147 @@ static VOID StartIoGetsOneAfterTheOther(VOID)
     IoDeleteDevice(Device);
 }
 
+// Starts the next packet at once, as drivers of devices that are never busy do.
+static ULONG StartIoDepth;
+static ULONG DeepestStartIo;
+
+static VOID NTAPI OnStartIoAtOnce(PDEVICE_OBJECT DeviceObject, PIRP Irp)
+{
+    UNREFERENCED_PARAMETER(Irp);
+    StartIoDepth += 1;
+    DeepestStartIo = StartIoDepth > DeepestStartIo ? StartIoDepth : DeepestStartIo;
+    Seen.StartedCount += 1;
+    IoStartNextPacket(DeviceObject, FALSE);
+    StartIoDepth -= 1;
+}
+
+static KT_DRIVER EagerDriver = KT_DRIVER_INITIALIZER(.DriverStartIo = OnStartIoAtOnce);
+
+// The first packet is held back by a device that says that it is busy until all are in its queue.
+static ULONG StartAll(BOOLEAN IsDeferred)
+{
+    PIRP Irps[4];
+    PDEVICE_OBJECT Eager;
+    StartIoDepth = 0;
+    DeepestStartIo = 0;
+    Seen.StartedCount = 0;
+    if (!KT_EQUAL(
+            IoCreateDevice(&EagerDriver.Object, 0, NULL, FILE_DEVICE_UNKNOWN, 0, FALSE, &Eager),
+            STATUS_SUCCESS)) {
+        return 0;
+    }
+    IoSetStartIoAttributes(Eager, IsDeferred, FALSE);
+    const KIRQL OldIrql = KeRaiseIrqlToDpcLevel();
+    KDEVICE_QUEUE_ENTRY Busy;
+    KT_CHECK(!KeInsertDeviceQueue(&Eager->DeviceQueue, &Busy));
+    for (ULONG Index = 0; Index < ARRAYSIZE(Irps); Index += 1) {
+        Irps[Index] = IoAllocateIrp(1, FALSE);
+        if (KT_CHECK(Irps[Index] != NULL)) {
+            IoStartPacket(Eager, Irps[Index], NULL, NULL);
+        }
+    }
+    KT_EQUAL(Seen.StartedCount, 0);
+    IoStartNextPacket(Eager, FALSE);
+    KeLowerIrql(OldIrql);
+    KT_EQUAL(Seen.StartedCount, ARRAYSIZE(Irps));
+    for (ULONG Index = 0; Index < ARRAYSIZE(Irps); Index += 1) {
+        IoFreeIrp(Irps[Index]);
+    }
+    IoDeleteDevice(Eager);
+    return DeepestStartIo;
+}
+
+static VOID DeferredStartIoDoesNotNest(VOID)
+{
+    KT_EQUAL(StartAll(FALSE), 4);
+    KT_EQUAL(StartAll(TRUE), 1);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Timers of devices, shutdown, shares.
+
+static VOID NTAPI CountTick(PDEVICE_OBJECT DeviceObject, PVOID Context)
+{
+    KT_EQUAL(DeviceObject, Device);
+    KT_EQUAL(KeGetCurrentIrql(), DISPATCH_LEVEL);
+    *(volatile ULONG *)Context += 1;
+}
+
+static VOID DeviceTimerTicksOnceASecond(VOID)
+{
+    volatile ULONG Ticks = 0;
+    LARGE_INTEGER Time = {.QuadPart = -12000000}; // 1.2 s
+    KT_REQUIRE(MakeDevice(0, FALSE));
+    KT_EQUAL(IoInitializeTimer(Device, CountTick, (PVOID)(ULONG_PTR)&Ticks), STATUS_SUCCESS);
+    IoStartTimer(Device);
+    KeDelayExecutionThread(KernelMode, FALSE, &Time);
+    IoStopTimer(Device);
+    const ULONG Stopped = Ticks;
+    KT_CHECK(Stopped >= 1);
+    KeDelayExecutionThread(KernelMode, FALSE, &Time);
+    KT_EQUAL(Ticks, Stopped);
+    IoDeleteDevice(Device);
+}
+
+static ULONG ShutdownCount;
+
+static NTSTATUS NTAPI OnShutdown(PDEVICE_OBJECT DeviceObject, PIRP Irp)
+{
+    UNREFERENCED_PARAMETER(DeviceObject);
+    KT_EQUAL(IoGetCurrentIrpStackLocation(Irp)->MajorFunction, IRP_MJ_SHUTDOWN);
+    ShutdownCount += 1;
+    return Finish(Irp, STATUS_SUCCESS, 0);
+}
+
+static KT_DRIVER ShutdownDriver =
+    KT_DRIVER_INITIALIZER(.MajorFunction[IRP_MJ_SHUTDOWN] = OnShutdown);
+
+static VOID ShutdownReachesWhoAskedForIt(VOID)
+{
+    PDEVICE_OBJECT Listener;
+    ShutdownCount = 0;
+    KT_REQUIRE(NT_SUCCESS(
+        IoCreateDevice(&ShutdownDriver.Object, 0, NULL, FILE_DEVICE_UNKNOWN, 0, FALSE, &Listener)));
+    Listener->Flags &= ~(ULONG)DO_DEVICE_INITIALIZING;
+    KT_EQUAL(IoRegisterShutdownNotification(Listener), STATUS_SUCCESS);
+    KT_CHECK((Listener->Flags & DO_SHUTDOWN_REGISTERED) != 0);
+    IoUnregisterShutdownNotification(Listener);
+    IoShutdownDrivers();
+    KT_EQUAL(ShutdownCount, 0);
+    KT_EQUAL(IoRegisterShutdownNotification(Listener), STATUS_SUCCESS);
+    KT_EQUAL(IoRegisterLastChanceShutdownNotification(Listener), STATUS_SUCCESS);
+    IoShutdownDrivers();
+    KT_EQUAL(ShutdownCount, 2);
+    IoShutdownDrivers(); // each is told once
+    KT_EQUAL(ShutdownCount, 2);
+    IoDeleteDevice(Listener);
+}
+
+static VOID SharesAreCountedAndKept(VOID)
+{
+    static FILE_OBJECT Files[3];
+    SHARE_ACCESS Share;
+    RtlZeroMemory(Files, sizeof(Files));
+    IoSetShareAccess(FILE_READ_DATA, FILE_SHARE_READ, &Files[0], &Share);
+    KT_EQUAL(Share.OpenCount, 1);
+    KT_EQUAL(IoCheckShareAccess(FILE_WRITE_DATA, FILE_SHARE_READ, &Files[1], &Share, TRUE),
+             STATUS_SHARING_VIOLATION); // the first one shares reading only
+    KT_EQUAL(IoCheckShareAccess(FILE_READ_DATA, 0, &Files[1], &Share, TRUE),
+             STATUS_SHARING_VIOLATION); // and reads, which this one would not share
+    KT_EQUAL(Share.OpenCount, 1);
+    KT_EQUAL(IoCheckShareAccess(FILE_READ_DATA, FILE_SHARE_READ, &Files[1], &Share, FALSE),
+             STATUS_SUCCESS);
+    KT_EQUAL(Share.OpenCount, 1); // it was only asked
+    IoUpdateShareAccess(&Files[1], &Share);
+    KT_EQUAL(Share.OpenCount, 2);
+    KT_EQUAL(Share.Readers, 2);
+    IoRemoveShareAccess(&Files[0], &Share);
+    IoRemoveShareAccess(&Files[1], &Share);
+    KT_EQUAL(Share.OpenCount, 0);
+    KT_EQUAL(Share.SharedRead, 0);
+    KT_EQUAL(IoCheckShareAccess(FILE_WRITE_DATA, 0, &Files[2], &Share, TRUE), STATUS_SUCCESS);
+}
+
 // ------------------------------------------------------------------------------------------------
 // Parts, completion routines.
 
@@ -556,6 +697,10 @@ static const KT_TEST Tests[] = {
     {"without cancel routine a request is only marked [23.2.1]",
      WithoutCancelRoutineNothingIsCancelled},
     {"StartIo gets one request after the other [23.2.2]", StartIoGetsOneAfterTheOther},
+    {"a deferred StartIo does not nest", DeferredStartIoDoesNotNest},
+    {"a device's timer ticks once a second", DeviceTimerTicksOnceASecond},
+    {"a shutdown reaches who asked for it, once", ShutdownReachesWhoAskedForIt},
+    {"shares are counted, and kept", SharesAreCountedAndKept},
     {"the last part that is completed completes the whole [23.2.3]", LastPartCompletesTheWhole},
     {"an extended completion routine keeps its device [23.2.4]",
      ExtendedCompletionRoutineKeepsItsDevice},
