@@ -19,11 +19,26 @@ typedef struct _NVME_REQUEST {
     ULONG64 FirstByte; // on the disk
 } NVME_REQUEST;
 
-static NTSTATUS NvmeCompleteIrp(PIRP Irp, NTSTATUS Status, ULONG_PTR Information)
+static NTSTATUS NvmeFinishIrp(PIRP Irp, NTSTATUS Status, ULONG_PTR Information)
 {
     Irp->IoStatus.Status = Status;
     Irp->IoStatus.Information = NT_SUCCESS(Status) ? Information : 0;
     IoCompleteRequest(Irp, IO_NO_INCREMENT);
+    return Status;
+}
+
+// Every request has the remove lock from here to its end: REMOVE waits for them all.
+static NTSTATUS NvmeBegin(PNVME_DEVICE Device, PIRP Irp)
+{
+    const NTSTATUS Status = IoAcquireRemoveLock(&Device->RemoveLock, Irp);
+    return NT_SUCCESS(Status) ? Status : NvmeFinishIrp(Irp, Status, 0);
+}
+
+static NTSTATUS NvmeCompleteIrp(PNVME_DEVICE Device, PIRP Irp, NTSTATUS Status,
+                                ULONG_PTR Information)
+{
+    (VOID) NvmeFinishIrp(Irp, Status, Information);
+    IoReleaseRemoveLock(&Device->RemoveLock, Irp);
     return Status;
 }
 
@@ -184,19 +199,39 @@ static NVME_REQUEST NvmeDescribeRequest(PIRP Irp)
 // The worker, and the list that it works off.
 //
 
+// Of an IRP that waits in the list, or that NvmeTakeIrp has just left to us.
+static VOID NTAPI NvmeCancelIrp(PDEVICE_OBJECT DeviceObject, PIRP Irp)
+{
+    const PNVME_DEVICE Device = DeviceObject->DeviceExtension;
+    KIRQL OldIrql;
+    IoReleaseCancelSpinLock(Irp->CancelIrql);
+    KeAcquireSpinLock(&Device->RequestLock, &OldIrql);
+    RemoveEntryList(&Irp->Tail.Overlay.ListEntry);
+    KeReleaseSpinLock(&Device->RequestLock, OldIrql);
+    (VOID) NvmeCompleteIrp(Device, Irp, STATUS_CANCELLED, 0);
+}
+
 // FALSE: the device is stopping, nothing is taken.
 static BOOLEAN NvmeQueueIrp(PNVME_DEVICE Device, PIRP Irp)
 {
     KIRQL OldIrql;
+    BOOLEAN IsCancelled = FALSE;
     KeAcquireSpinLock(&Device->RequestLock, &OldIrql);
     const BOOLEAN IsTaken = Device->Worker != NULL && !Device->IsEnding;
     if (IsTaken) {
         IoMarkIrpPending(Irp);
+        (VOID) IoSetCancelRoutine(Irp, NvmeCancelIrp);
+        // Cancelled before, and nobody calls the routine any more: we end it.
+        IsCancelled = Irp->Cancel && IoSetCancelRoutine(Irp, NULL) != NULL;
+    }
+    if (IsTaken && !IsCancelled) {
         InsertTailList(&Device->Requests, &Irp->Tail.Overlay.ListEntry);
+        // Under the lock: once it is released, the request may be over, and the device gone.
+        KeSetEvent(&Device->WorkToDo, IO_NO_INCREMENT, FALSE);
     }
     KeReleaseSpinLock(&Device->RequestLock, OldIrql);
-    if (IsTaken) {
-        KeSetEvent(&Device->WorkToDo, IO_NO_INCREMENT, FALSE);
+    if (IsCancelled) {
+        (VOID) NvmeCompleteIrp(Device, Irp, STATUS_CANCELLED, 0);
     }
     return IsTaken;
 }
@@ -207,25 +242,33 @@ static PIRP NvmeTakeIrp(PNVME_DEVICE Device, PBOOLEAN IsEnding)
     PIRP Irp = NULL;
     KIRQL OldIrql;
     KeAcquireSpinLock(&Device->RequestLock, &OldIrql);
-    if (!IsListEmpty(&Device->Requests)) {
+    while (Irp == NULL && !IsListEmpty(&Device->Requests)) {
         Irp = CONTAINING_RECORD(RemoveHeadList(&Device->Requests), IRP, Tail.Overlay.ListEntry);
+        if (IoSetCancelRoutine(Irp, NULL) == NULL) {
+            // Its cancel routine waits for the lock, and takes it out of a list: of its own.
+            InitializeListHead(&Irp->Tail.Overlay.ListEntry);
+            Irp = NULL;
+        }
     }
     *IsEnding = Device->IsEnding;
     KeReleaseSpinLock(&Device->RequestLock, OldIrql);
     return Irp;
 }
 
+// The remove lock goes before the request: whoever waits for the one finds the other free, and REMOVE waits
+// for the worker anyway.
 static VOID NvmeRunIrp(PNVME_DEVICE Device, PIRP Irp)
 {
     const NVME_REQUEST Request = NvmeDescribeRequest(Irp);
     const NTSTATUS Status = NvmeRunRequest(Device, &Request);
+    IoReleaseRemoveLock(&Device->RemoveLock, Irp);
     if (Status == STATUS_PENDING) {
         DbgPrint("NVMe: IRP 0x%p stays pending for ever: its buffer cannot be taken back from the "
                  "controller\n",
                  Irp);
         return;
     }
-    (VOID) NvmeCompleteIrp(Irp, Status, Request.ByteCount);
+    (VOID) NvmeFinishIrp(Irp, Status, Request.ByteCount);
 }
 
 static VOID NTAPI NvmeWork(PVOID StartContext)
@@ -282,25 +325,32 @@ static NTSTATUS NvmeDispatchRequest(PNVME_DEVICE Device, PIRP Irp, const NVME_RE
 {
     const NTSTATUS Status = NvmeCheckRequest(Device, Request);
     if (!NT_SUCCESS(Status)) {
-        return NvmeCompleteIrp(Irp, Status, 0);
+        return NvmeCompleteIrp(Device, Irp, Status, 0);
     }
     return NvmeQueueIrp(Device, Irp) ? STATUS_PENDING
-                                     : NvmeCompleteIrp(Irp, STATUS_DEVICE_NOT_READY, 0);
+                                     : NvmeCompleteIrp(Device, Irp, STATUS_DEVICE_NOT_READY, 0);
 }
 
 NTSTATUS NTAPI NvmeDispatchReadWrite(PDEVICE_OBJECT DeviceObject, PIRP Irp)
 {
+    const PNVME_DEVICE Device = DeviceObject->DeviceExtension;
     const NVME_REQUEST Request = NvmeDescribeRequest(Irp);
-    if (Request.ByteCount == 0) {
-        return NvmeCompleteIrp(Irp, STATUS_SUCCESS, 0);
+    const NTSTATUS Status = NvmeBegin(Device, Irp);
+    if (!NT_SUCCESS(Status)) {
+        return Status;
     }
-    return NvmeDispatchRequest(DeviceObject->DeviceExtension, Irp, &Request);
+    if (Request.ByteCount == 0) {
+        return NvmeCompleteIrp(Device, Irp, STATUS_SUCCESS, 0);
+    }
+    return NvmeDispatchRequest(Device, Irp, &Request);
 }
 
 NTSTATUS NTAPI NvmeDispatchFlush(PDEVICE_OBJECT DeviceObject, PIRP Irp)
 {
+    const PNVME_DEVICE Device = DeviceObject->DeviceExtension;
     const NVME_REQUEST Request = NvmeDescribeRequest(Irp);
-    return NvmeDispatchRequest(DeviceObject->DeviceExtension, Irp, &Request);
+    const NTSTATUS Status = NvmeBegin(Device, Irp);
+    return NT_SUCCESS(Status) ? NvmeDispatchRequest(Device, Irp, &Request) : Status;
 }
 
 //
@@ -408,28 +458,32 @@ NTSTATUS NTAPI NvmeDispatchDeviceControl(PDEVICE_OBJECT DeviceObject, PIRP Irp)
     STORAGE_PROPERTY_QUERY Query = {.PropertyId = NVME_NO_PROPERTY,
                                     .QueryType = PropertyStandardQuery};
 
+    const NTSTATUS Status = NvmeBegin(Device, Irp);
+    if (!NT_SUCCESS(Status)) {
+        return Status;
+    }
     if (Device->State != NvmeStarted) {
-        return NvmeCompleteIrp(Irp, STATUS_DEVICE_NOT_READY, 0);
+        return NvmeCompleteIrp(Device, Irp, STATUS_DEVICE_NOT_READY, 0);
     }
     if (ControlCode == IOCTL_STORAGE_QUERY_PROPERTY) {
         if (Stack->Parameters.DeviceIoControl.InputBufferLength < sizeof(Query)) {
-            return NvmeCompleteIrp(Irp, STATUS_INVALID_PARAMETER, 0);
+            return NvmeCompleteIrp(Device, Irp, STATUS_INVALID_PARAMETER, 0);
         }
         Query = *(const STORAGE_PROPERTY_QUERY *)Irp->AssociatedIrp.SystemBuffer;
     }
     const NVME_IOCTL *Ioctl = NvmeFindIoctl(ControlCode, Query.PropertyId);
     if (Ioctl == NULL) {
-        return NvmeCompleteIrp(Irp, STATUS_INVALID_DEVICE_REQUEST, 0);
+        return NvmeCompleteIrp(Device, Irp, STATUS_INVALID_DEVICE_REQUEST, 0);
     }
     if (Query.QueryType == PropertyExistsQuery) {
-        return NvmeCompleteIrp(Irp, STATUS_SUCCESS, 0);
+        return NvmeCompleteIrp(Device, Irp, STATUS_SUCCESS, 0);
     }
     if (OutputByteCount < Ioctl->LeastByteCount) {
-        return NvmeCompleteIrp(Irp, STATUS_BUFFER_TOO_SMALL, 0);
+        return NvmeCompleteIrp(Device, Irp, STATUS_BUFFER_TOO_SMALL, 0);
     }
     NVME_ANSWER Answer;
     RtlZeroMemory(&Answer, sizeof(Answer));
     const ULONG ByteCount = NvmeSmaller(Ioctl->Routine(Device, &Answer), OutputByteCount);
     RtlCopyMemory(Irp->AssociatedIrp.SystemBuffer, &Answer, ByteCount);
-    return NvmeCompleteIrp(Irp, STATUS_SUCCESS, ByteCount);
+    return NvmeCompleteIrp(Device, Irp, STATUS_SUCCESS, ByteCount);
 }

@@ -31,9 +31,11 @@ static NTSTATUS NvmeHandleStart(PNVME_DEVICE Device, PIRP Irp)
 static NTSTATUS NvmeHandleRemove(PNVME_DEVICE Device, PIRP Irp)
 {
     const PDEVICE_OBJECT Lower = Device->Lower;
+    (VOID) IoAcquireRemoveLock(&Device->RemoveLock, Irp);
     NvmeStopDevice(Device);
     Irp->IoStatus.Status = STATUS_SUCCESS;
     const NTSTATUS Status = NvmePassDown(Device, Irp);
+    IoReleaseRemoveLockAndWait(&Device->RemoveLock, Irp);
     IoDetachDevice(Lower);
     IoDeleteDevice(Device->Self);
     return Status;
@@ -100,6 +102,7 @@ NTSTATUS NTAPI NvmeAddDevice(PDRIVER_OBJECT DriverObject, PDEVICE_OBJECT Physica
         IoDeleteDevice(Self);
         return STATUS_NO_SUCH_DEVICE;
     }
+    IoInitializeRemoveLock(&Device->RemoveLock, NVME_TAG, 0, 0);
     KeInitializeSpinLock(&Device->RequestLock);
     InitializeListHead(&Device->Requests);
     KeInitializeEvent(&Device->WorkToDo, SynchronizationEvent, FALSE);

@@ -21,7 +21,8 @@
 //       the DMA adapter gives for the pieces of a buffer. Bounce pages make no difference.
 //
 // Threads and IRQL: requests wait in a list, under RequestLock. One thread, the worker, runs them one
-// after the other at PASSIVE_LEVEL and sleeps while the controller works. PnP requests come at
+// after the other at PASSIVE_LEVEL and sleeps while the controller works; until it takes a request, that
+// can be cancelled. REMOVE waits for the remove lock, which every request holds. PnP requests come at
 // PASSIVE_LEVEL, one at a time; only they use the admin queue, while there is no worker.
 #pragma once
 
@@ -32,6 +33,7 @@
 
 #include "nvmespec.h"
 
+#define NVME_TAG 'emvN'
 #define NVME_QUEUE_ENTRIES 64  // of each queue, unless the controller offers fewer
 #define NVME_BATCH_COMMANDS 16 // of which at most so many are under way
 
@@ -113,6 +115,7 @@ typedef struct _NVME_DEVICE {
     NVME_QUEUE AdminQueue;
     NVME_QUEUE IoQueue; // EntryCount 0: the controller does not have it
 
+    IO_REMOVE_LOCK RemoveLock; // held by every request
     KSPIN_LOCK RequestLock;
     LIST_ENTRY Requests; // IRPs, by Tail.Overlay.ListEntry; under RequestLock
     BOOLEAN IsEnding;    // no request is taken any more, the worker goes; under RequestLock

@@ -49,6 +49,13 @@ static VOID NTAPI FakeDetach(PDEVICE_OBJECT Target);
 static NTSTATUS NTAPI FakeCall(PDEVICE_OBJECT Device, PIRP Irp);
 static VOID NTAPI FakeComplete(PIRP Irp, CCHAR Boost);
 static BOOLEAN NTAPI FakeForward(PDEVICE_OBJECT Device, PIRP Irp);
+static VOID NTAPI FakeReleaseCancel(KIRQL NewIrql);
+static VOID NTAPI FakeInitializeRemove(PIO_REMOVE_LOCK Lock, ULONG Tag, ULONG Minutes, ULONG Mark,
+                                       ULONG ByteCount);
+static NTSTATUS NTAPI FakeAcquireRemove(PIO_REMOVE_LOCK Lock, PVOID Tag, PCSTR File, ULONG Line,
+                                        ULONG ByteCount);
+static VOID NTAPI FakeReleaseRemove(PIO_REMOVE_LOCK Lock, PVOID Tag, ULONG ByteCount);
+static VOID NTAPI FakeReleaseRemoveAndWait(PIO_REMOVE_LOCK Lock, PVOID Tag, ULONG ByteCount);
 
 #define KeQueryPerformanceCounter FakeCounter
 #define KeDelayExecutionThread FakeDelay
@@ -80,6 +87,11 @@ static BOOLEAN NTAPI FakeForward(PDEVICE_OBJECT Device, PIRP Irp);
 #define IofCallDriver FakeCall
 #define IofCompleteRequest FakeComplete
 #define IoForwardIrpSynchronously FakeForward
+#define IoReleaseCancelSpinLock FakeReleaseCancel
+#define IoInitializeRemoveLockEx FakeInitializeRemove
+#define IoAcquireRemoveLockEx FakeAcquireRemove
+#define IoReleaseRemoveLockEx FakeReleaseRemove
+#define IoReleaseRemoveLockAndWaitEx FakeReleaseRemoveAndWait
 #define DriverEntry NvmeDriverEntry
 
 static ULONG LiveThings; // what the driver holds: devices, mappings, DMA adapters, lists, threads
@@ -965,6 +977,7 @@ static DEVICE_OBJECT Bus = {.StackSize = 1};
 static PDEVICE_OBJECT Top;
 static NTSTATUS BusStatus;
 static ULONG CompletedCount;
+static ULONG OthersCompleted; // requests that end while the next one is dispatched
 
 static NTSTATUS NTAPI FakeCreateDevice(PDRIVER_OBJECT Owner, ULONG ByteCount, PUNICODE_STRING Name,
                                        DEVICE_TYPE Type, ULONG Characteristics, BOOLEAN Exclusive,
@@ -1004,6 +1017,48 @@ static VOID NTAPI FakeDetach(PDEVICE_OBJECT Target)
 {
     CHECK(Target == &Bus);
     Top = NULL;
+}
+
+// The remove lock: how many requests hold it. The last one who waits must find itself alone, because
+// here nobody else runs.
+static struct {
+    LONG Count;
+    BOOLEAN IsRemoved;
+} Remove;
+
+static VOID NTAPI FakeInitializeRemove(PIO_REMOVE_LOCK Lock, ULONG Tag, ULONG Minutes, ULONG Mark,
+                                       ULONG ByteCount)
+{
+    CHECK(Lock != NULL && Tag != 0 && Minutes == 0 && Mark == 0);
+    CHECK_EQUAL(ByteCount, sizeof(IO_REMOVE_LOCK));
+    memset(&Remove, 0, sizeof(Remove));
+}
+
+static NTSTATUS NTAPI FakeAcquireRemove(PIO_REMOVE_LOCK Lock, PVOID Tag, PCSTR File, ULONG Line,
+                                        ULONG ByteCount)
+{
+    CHECK(Lock != NULL && Tag != NULL && File != NULL && Line != 0 && ByteCount != 0);
+    Remove.Count += Remove.IsRemoved ? 0 : 1;
+    return Remove.IsRemoved ? STATUS_DELETE_PENDING : STATUS_SUCCESS;
+}
+
+static VOID NTAPI FakeReleaseRemove(PIO_REMOVE_LOCK Lock, PVOID Tag, ULONG ByteCount)
+{
+    CHECK(Lock != NULL && Tag != NULL && ByteCount != 0 && Remove.Count > 0);
+    Remove.Count -= 1;
+}
+
+static VOID NTAPI FakeReleaseRemoveAndWait(PIO_REMOVE_LOCK Lock, PVOID Tag, ULONG ByteCount)
+{
+    FakeReleaseRemove(Lock, Tag, ByteCount);
+    CHECK_EQUAL(Remove.Count, 0);
+    Remove.IsRemoved = TRUE;
+}
+
+static VOID NTAPI FakeReleaseCancel(KIRQL NewIrql)
+{
+    CHECK_EQUAL(Irql, DISPATCH_LEVEL);
+    Irql = NewIrql;
 }
 
 static NTSTATUS NTAPI FakeCall(PDEVICE_OBJECT Device, PIRP Irp)
@@ -1048,7 +1103,7 @@ static NTSTATUS Send(UCHAR Major, UCHAR Minor, IO_STACK_LOCATION Location, PMDL 
     Request.Irp.Tail.Overlay.CurrentStackLocation = &Request.Locations[2];
     const ULONG CompletedBefore = CompletedCount;
     NTSTATUS Status = FakeCall(Top, &Request.Irp);
-    CHECK_EQUAL(CompletedCount, CompletedBefore + (Status != STATUS_PENDING));
+    CHECK_EQUAL(CompletedCount, CompletedBefore + OthersCompleted + (Status != STATUS_PENDING));
     CHECK((Request.Locations[1].Control != 0) == (Status == STATUS_PENDING));
     if (Status == STATUS_PENDING) {
         RunThread();
@@ -1610,6 +1665,121 @@ static VOID A_removed_controller_is_let_go_without_a_wait(VOID)
     }
 }
 
+// Requests that wait: sent, and the thread has not run yet.
+#define WAITING_COUNT 5
+#define WAITING_BYTES 4096
+
+static struct {
+    IRP Irp;
+    IO_STACK_LOCATION Locations[2];
+} Waiting[WAITING_COUNT];
+
+static VOID SendWithoutRunning(ULONG Index, BOOLEAN IsCancelled, NTSTATUS Expected)
+{
+    const PIRP Irp = &Waiting[Index].Irp;
+    memset(&Waiting[Index], 0, sizeof(Waiting[Index]));
+    Irp->StackCount = 2;
+    Irp->CurrentLocation = 3;
+    Irp->Cancel = IsCancelled;
+    Irp->MdlAddress = AllocateBuffer(0, WAITING_BYTES, 0);
+    Irp->IoStatus.Status = STATUS_PENDING;
+    Irp->Tail.Overlay.CurrentStackLocation = &Waiting[Index].Locations[2];
+    Waiting[Index].Locations[1].MajorFunction = IRP_MJ_READ;
+    Waiting[Index].Locations[1].Parameters.Read.Length = WAITING_BYTES;
+    CHECK_EQUAL(FakeCall(Top, Irp), STATUS_PENDING);
+    CHECK_EQUAL(Irp->IoStatus.Status, Expected);
+}
+
+// As IoCancelIrp. FALSE: the driver has taken the routine back.
+static BOOLEAN Cancel(ULONG Index)
+{
+    const PIRP Irp = &Waiting[Index].Irp;
+    Irp->Cancel = TRUE;
+    const PDRIVER_CANCEL Routine = IoSetCancelRoutine(Irp, NULL);
+    if (Routine != NULL) {
+        Irp->CancelIrql = Irql;
+        Irql = DISPATCH_LEVEL;
+        Routine(Top, Irp);
+        CHECK_EQUAL(Irql, PASSIVE_LEVEL);
+    }
+    return Routine != NULL;
+}
+
+static VOID FreeWaiting(ULONG Count)
+{
+    for (ULONG Index = 0; Index < Count; Index += 1) {
+        CHECK(Waiting[Index].Irp.CancelRoutine == NULL);
+        FreeBuffer(Waiting[Index].Irp.MdlAddress);
+    }
+}
+
+static VOID A_request_that_waits_is_cancelled_and_the_others_run(VOID)
+{
+    Reset();
+    Start();
+    const ULONG Before = CompletedCount;
+    SendWithoutRunning(0, FALSE, STATUS_PENDING);
+    SendWithoutRunning(1, FALSE, STATUS_PENDING);
+    SendWithoutRunning(2, FALSE, STATUS_PENDING);
+    SendWithoutRunning(3, TRUE, STATUS_CANCELLED);
+    CHECK(Cancel(1));
+    CHECK_EQUAL(CompletedCount, Before + 2);
+    CHECK_EQUAL(Waiting[1].Irp.IoStatus.Status, STATUS_CANCELLED);
+    RunThread();
+    CHECK_EQUAL(CompletedCount, Before + 4);
+    CHECK_EQUAL(Waiting[0].Irp.IoStatus.Status, STATUS_SUCCESS);
+    CHECK_EQUAL(Waiting[2].Irp.IoStatus.Status, STATUS_SUCCESS);
+    CHECK(!Cancel(0));
+    FreeWaiting(4);
+    RemoveAndCheckNothingIsHeld();
+}
+
+// The routine is taken by IoCancelIrp, and has not run yet, when the thread comes.
+static VOID A_request_that_is_being_cancelled_is_left_to_its_routine(VOID)
+{
+    Reset();
+    Start();
+    SendWithoutRunning(0, FALSE, STATUS_PENDING);
+    SendWithoutRunning(1, FALSE, STATUS_PENDING);
+    Waiting[0].Irp.Cancel = TRUE;
+    const PDRIVER_CANCEL Routine = IoSetCancelRoutine(&Waiting[0].Irp, NULL);
+    CHECK(Routine != NULL);
+    RunThread();
+    CHECK_EQUAL(Waiting[0].Irp.IoStatus.Status, STATUS_PENDING);
+    CHECK_EQUAL(Waiting[1].Irp.IoStatus.Status, STATUS_SUCCESS);
+    Irql = DISPATCH_LEVEL;
+    Routine(Top, &Waiting[0].Irp);
+    CHECK_EQUAL(Waiting[0].Irp.IoStatus.Status, STATUS_CANCELLED);
+    FreeWaiting(2);
+    RemoveAndCheckNothingIsHeld();
+}
+
+static VOID A_surprise_removal_ends_every_request_that_waits(VOID)
+{
+    static const UCHAR Bytes[] = {0x00, 0xFF};
+    for (ULONG Row = 0; Row < ARRAYSIZE(Bytes); Row += 1) {
+        Reset();
+        Start();
+        const ULONG Before = CompletedCount;
+        for (ULONG Index = 0; Index < WAITING_COUNT; Index += 1) {
+            SendWithoutRunning(Index, FALSE, STATUS_PENDING);
+        }
+        IsSilent = TRUE;
+        Setup.Fault = Bytes[Row] == 0 ? FaultRemovedZeros : FaultRemovedOnes;
+        memset(Bar, Bytes[Row], sizeof(Bar));
+        OthersCompleted = WAITING_COUNT;
+        CHECK_EQUAL(SendPnp(IRP_MN_SURPRISE_REMOVAL), STATUS_SUCCESS);
+        OthersCompleted = 0;
+        CHECK_EQUAL(CompletedCount, Before + WAITING_COUNT + 1); // and the PnP request
+        CHECK_EQUAL(Waiting[0].Irp.IoStatus.Status, STATUS_DEVICE_NOT_CONNECTED);
+        for (ULONG Index = 1; Index < WAITING_COUNT; Index += 1) {
+            CHECK_EQUAL(Waiting[Index].Irp.IoStatus.Status, STATUS_DEVICE_NOT_READY);
+        }
+        FreeWaiting(WAITING_COUNT);
+        RemoveAndCheckNothingIsHeld();
+    }
+}
+
 // ------------------------------------------------------------------------------------------------
 // IOCTLs.
 
@@ -1717,6 +1887,9 @@ static const HOST_TEST Tests[] = {
     HOST_ROW(Memory_of_a_controller_that_does_not_stop_is_never_given_back, "N1 N2", NULL),
     HOST_ROW(A_completion_that_nobody_waits_for_is_reported_and_survived, "N3", NULL),
     HOST_ROW(A_removed_controller_is_let_go_without_a_wait, "N1", NULL),
+    HOST_ROW(A_request_that_waits_is_cancelled_and_the_others_run, "-", NULL),
+    HOST_ROW(A_request_that_is_being_cancelled_is_left_to_its_routine, "-", NULL),
+    HOST_ROW(A_surprise_removal_ends_every_request_that_waits, "N1", NULL),
     HOST_ROW(The_disk_tells_what_it_is, "contract 3.4.4", NULL),
     HOST_ROW(An_answer_goes_no_further_than_the_buffer, "contract 3.4.4", NULL),
 };
