@@ -141,8 +141,8 @@ MACHINES = (
     Machine("pc-qemu64-128M", machine="pc", cpu="qemu64", ram="128M", floor=SELF_TESTS),
     Machine("q35-max-128M", ram="128M", floor=SELF_TESTS),
     Machine("q35-max-1G", ram="1G", floor=SELF_TESTS),
-    Machine("q35-max-5G", ram="5G", timeout=120, floor=SELF_TESTS, oracle=True),
-    Machine("pc-qemu64-5G", machine="pc", cpu="qemu64", ram="5G", timeout=120, floor=SELF_TESTS),
+    Machine("q35-max-5G", ram="5G", timeout=240, floor=SELF_TESTS, oracle=True),
+    Machine("pc-qemu64-5G", machine="pc", cpu="qemu64", ram="5G", timeout=240, floor=SELF_TESTS),
 
     # 4 KiB leaves only: QEMU's INVLPG is precise then, so stale translations show.
     Machine("q35-max-leaf4k", options="mode=test leaf4k", timeout=120, floor=SELF_TESTS,
@@ -158,7 +158,7 @@ MACHINES = (
     # UEFI firmware puts 64-bit BARs far above RAM.
     Machine("q35-max-ovmf", firmware="ovmf", door="iso", floor=SELF_TESTS, allowed=OVMF_TPM_PROBES,
             oracle=True),
-    Machine("q35-max-ovmf-5G", firmware="ovmf", door="iso", ram="5G", timeout=120,
+    Machine("q35-max-ovmf-5G", firmware="ovmf", door="iso", ram="5G", timeout=240,
             floor=SELF_TESTS, allowed=OVMF_TPM_PROBES),
     Machine("pc-qemu64-ovmf", machine="pc", cpu="qemu64", firmware="ovmf", door="iso",
             floor=SELF_TESTS, allowed=OVMF_TPM_PROBES),

@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 TREE = ("Makefile", "linker.ld", "arch", "boot", "drivers", "kernel", "mm", "tests")
 BUILD = "build"
-SECONDS = 600  # the longest that a build or the host tests may take
+SECONDS = 900  # the longest that a build or the host tests may take
 OUTPUT_LINES_SHOWN = 5
 MAKE_VARIABLES = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")  # of the make that runs us; not for others
 
