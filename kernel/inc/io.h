@@ -93,6 +93,8 @@ PDRIVER_OBJECT IoFindDriver(_In_ PCSTR Name);
 NTSTATUS IoStartPdo(_In_ PDEVICE_OBJECT Pdo);
 NTSTATUS IoStopPdo(_In_ PDEVICE_OBJECT Pdo);    // QUERY_STOP, STOP
 NTSTATUS IoRestartPdo(_In_ PDEVICE_OBJECT Pdo); // START again
+// Gives a stopped PCI device's memory registers other places, which START then tells the drivers.
+NTSTATUS IoMovePdo(_In_ PDEVICE_OBJECT Pdo);
 NTSTATUS
 IoRemovePdo(_In_ PDEVICE_OBJECT Pdo); // QUERY_REMOVE, REMOVE; STATUS_DEVICE_BUSY: open files
 // SURPRISE_REMOVAL; REMOVE follows at once, or when the last file is closed.

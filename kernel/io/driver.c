@@ -242,6 +242,19 @@ NTSTATUS IoRestartPdo(PDEVICE_OBJECT Pdo)
     return IopWithNode(Pdo, IopRestartNode);
 }
 
+static NTSTATUS IopMove(PIOP_NODE Node)
+{
+    if (Node->State != IopNodeStopped) {
+        return STATUS_INVALID_DEVICE_STATE;
+    }
+    return Node->Function != NULL ? IopMoveBars(Node->Function) : STATUS_NOT_SUPPORTED;
+}
+
+NTSTATUS IoMovePdo(PDEVICE_OBJECT Pdo)
+{
+    return IopWithNode(Pdo, IopMove);
+}
+
 NTSTATUS IoRemovePdo(PDEVICE_OBJECT Pdo)
 {
     return IopWithNode(Pdo, IopRemoveNode);

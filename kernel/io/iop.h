@@ -218,6 +218,11 @@ VOID IopSizeBars(_Inout_ PIO_PCI_FUNCTION Function);
 // Claims what firmware assigned, for all functions; then places what it did not.
 VOID IopAssignBars(VOID);
 
+// Puts the memory registers of a function that is stopped elsewhere, as far as they have pages of their
+// own. STATUS_NOT_SUPPORTED: none has. STATUS_INSUFFICIENT_RESOURCES: there is no other place for one; those
+// before it have moved.
+NTSTATUS IopMoveBars(_Inout_ PIO_PCI_FUNCTION Function);
+
 //
 // pcidevice.c: the bus driver's half of each PCI device.
 //

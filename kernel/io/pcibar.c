@@ -353,3 +353,47 @@ VOID IopAssignBars(VOID)
     IopForEachUnplacedBar(IopClaimBar);
     IopForEachUnplacedBar(IopPlaceMemoryBar);
 }
+
+//
+// Moving.
+//
+
+// A table of messages lies in a register of the device, and moves with it.
+static VOID IopMoveMessages(PIOP_MESSAGES Messages, const IO_PCI_BAR *Old, ULONG64 NewBase)
+{
+    if (Messages != NULL && Messages->Kind == IopMsix &&
+        Messages->TableAddress - Old->Base < Old->ByteCount) {
+        Messages->TableAddress += NewBase - Old->Base;
+    }
+}
+
+// The old place is given back only when there is a new one: so they differ.
+static NTSTATUS IopMoveBar(PIO_PCI_FUNCTION Function, ULONG Index)
+{
+    PIO_PCI_BAR Bar = &Function->Bars[Index];
+    const IO_PCI_BAR Old = *Bar;
+    Bar->State = IoBarUnusable;
+    IopPlaceBar(Function, Index);
+    if (Bar->State == IoBarUnusable) {
+        *Bar = Old;
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    IopMoveMessages(Function->Messages, &Old, Bar->Base);
+    MmReleasePhysicalRange(Old.Claim);
+    return STATUS_SUCCESS;
+}
+
+NTSTATUS IopMoveBars(PIO_PCI_FUNCTION Function)
+{
+    NTSTATUS Status = STATUS_NOT_SUPPORTED;
+    for (ULONG Index = 0; Index < ARRAYSIZE(Function->Bars); Index += 1) {
+        // One without a claim of its own shares its page with others.
+        if (!Function->Bars[Index].IsPort && Function->Bars[Index].Claim != NULL) {
+            Status = IopMoveBar(Function, Index);
+            if (!NT_SUCCESS(Status)) {
+                return Status;
+            }
+        }
+    }
+    return Status;
+}

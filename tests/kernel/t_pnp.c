@@ -436,6 +436,61 @@ static VOID FiltersStandBelowAndAbove(VOID)
     KT_EQUAL(IoUnloadDriver("ktupper"), STATUS_SUCCESS);
 }
 
+// The function below the first disk, or NULL.
+static const IO_PCI_FUNCTION *DiskFunction(VOID)
+{
+    const PDEVICE_OBJECT Disk = IoFindDevice(FILE_DEVICE_DISK, 0);
+    const IO_PCI_FUNCTION *Function = IoNextPciFunction(NULL);
+    while (Disk != NULL && Function != NULL && Function->Pdo->AttachedDevice != Disk) {
+        Function = IoNextPciFunction(Function);
+    }
+    return Disk != NULL ? Function : NULL;
+}
+
+static VOID ReadDisk(PMDL Mdl)
+{
+    ULONG_PTR Information = 0;
+    KT_EQUAL(IoTransferSynchronously(IoFindDevice(FILE_DEVICE_DISK, 0), IRP_MJ_READ, Mdl, 0,
+                                     PAGE_SIZE, &Information),
+             STATUS_SUCCESS);
+    KT_EQUAL(Information, PAGE_SIZE);
+}
+
+static VOID MoveAndCompare(const IO_PCI_FUNCTION *Function, PMDL Before, PMDL After)
+{
+    const ULONG64 Base = Function->Bars[0].Base;
+    const PVOID First = MmGetSystemAddressForMdlSafe(Before, NormalPagePriority);
+    const PVOID Second = MmGetSystemAddressForMdlSafe(After, NormalPagePriority);
+    KT_REQUIRE(First != NULL && Second != NULL);
+    RtlFillMemory(Second, PAGE_SIZE, 0xA5);
+    ReadDisk(Before);
+    KT_EQUAL(IoMovePdo(Function->Pdo), STATUS_INVALID_DEVICE_STATE); // it is started
+    KT_EQUAL(IoStopPdo(Function->Pdo), STATUS_SUCCESS);
+    KT_EQUAL(IoMovePdo(Function->Pdo), STATUS_SUCCESS);
+    KT_CHECK(Function->Bars[0].Base != Base);
+    KT_EQUAL(IoRestartPdo(Function->Pdo), STATUS_SUCCESS);
+    ReadDisk(After);
+    KT_CHECK(RtlEqualMemory(First, Second, PAGE_SIZE));
+    MmUnmapLockedPages(First, Before);
+    MmUnmapLockedPages(Second, After);
+}
+
+static VOID RestartMayBringOtherResources(VOID)
+{
+    const IO_PCI_FUNCTION *Function = DiskFunction();
+    if (Function == NULL) {
+        KT_SKIP("this machine has no disk");
+    }
+    const PMDL Before = KtAllocatePages(1);
+    const PMDL After = KtAllocatePages(1);
+    if (KT_CHECK(Before != NULL && After != NULL)) {
+        MoveAndCompare(Function, Before, After);
+    }
+    KtFreePages(Before);
+    KtFreePages(After);
+    KtKeepWhatIsHeld(); // the registers have other claims now
+}
+
 static VOID PciFunctionsSayWhoTheyAre(VOID)
 {
     static const WCHAR Begin[] = u"PCI\\VEN_";
@@ -475,10 +530,11 @@ static const KT_TEST Tests[] = {
     {"a listener to a device vetoes its removal [11.4.9]", ListenerVetoesRemoval},
     {"a thread that ends cancels its requests and waits for them [23.2.9]",
      ThreadThatEndsCancelsItsRequests},
-    {"started devices are asked what they can do, and how they are",
+    {"started devices are asked what they can do, and how they are [11.4.11]",
      StartedDevicesAreAskedHowTheyAre},
     {"raw devices start without a driver [11.4.11]", RawDevicesStartWithoutADriver},
     {"filters stand below and above the function driver [11.4.10]", FiltersStandBelowAndAbove},
+    {"a restart may bring other resources [11.4.13]", RestartMayBringOtherResources},
     {"PCI functions say who they are [11.4.6]", PciFunctionsSayWhoTheyAre},
 };
 
