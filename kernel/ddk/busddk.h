@@ -326,6 +326,9 @@ ULONG NTAPI HalSetBusDataByOffset(_In_ BUS_DATA_TYPE BusDataType, _In_ ULONG Bus
 ULONG NTAPI HalGetBusData(_In_ BUS_DATA_TYPE BusDataType, _In_ ULONG BusNumber,
                           _In_ ULONG SlotNumber, _Out_writes_bytes_(Length) PVOID Buffer,
                           _In_ ULONG Length);
+ULONG NTAPI HalSetBusData(_In_ BUS_DATA_TYPE BusDataType, _In_ ULONG BusNumber,
+                          _In_ ULONG SlotNumber, _In_reads_bytes_(Length) PVOID Buffer,
+                          _In_ ULONG Length);
 
 // -------------------------------------------------------------------------------------------------
 // The interface that a bus driver gives for one of its devices (IRP_MN_QUERY_INTERFACE,

@@ -708,10 +708,8 @@ typedef struct _KBUGCHECK_CALLBACK_RECORD {
     UCHAR State;
 } KBUGCHECK_CALLBACK_RECORD, *PKBUGCHECK_CALLBACK_RECORD;
 
-FORCEINLINE VOID KeInitializeCallbackRecord(_Out_ PKBUGCHECK_CALLBACK_RECORD CallbackRecord)
-{
-    CallbackRecord->State = BufferEmpty;
-}
+// A macro: documented for records of more than one kind.
+#define KeInitializeCallbackRecord(CallbackRecord) ((CallbackRecord)->State = BufferEmpty)
 
 // In a bug check, behind the dump, the routine is called at HIGH_LEVEL. FALSE: it is registered already
 // (not registered). Any IRQL.

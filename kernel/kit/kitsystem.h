@@ -68,12 +68,9 @@ NTKERNELAPI NTSTATUS NTAPI KeExpandKernelStackAndCalloutEx(_In_ EXPAND_STACK_CAL
                                                            _In_ SIZE_T Size, _In_ BOOLEAN Wait,
                                                            _In_opt_ PVOID Context);
 
-// A macro of mingw-w64 with a semicolon of its own.
+// A macro of mingw-w64 with a semicolon of its own. It is for records of more than one kind.
 #undef KeInitializeCallbackRecord
-FORCEINLINE VOID KeInitializeCallbackRecord(_Out_ PKBUGCHECK_CALLBACK_RECORD CallbackRecord)
-{
-    CallbackRecord->State = BufferEmpty;
-}
+#define KeInitializeCallbackRecord(CallbackRecord) ((CallbackRecord)->State = BufferEmpty)
 
 // The x87 and SSE registers of a driver need no saving on x64.
 #ifndef KeSaveFloatingPointState

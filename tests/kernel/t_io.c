@@ -446,6 +446,16 @@ static VOID ConfigurationSpaceRefusals(VOID)
     // Device 30 of bus 0 is empty on every machine of the table.
     KT_EQUAL(HalGetBusData(PCIConfiguration, 0, 30, &Value, sizeof(Value)), 2);
     KT_EQUAL(Value, PCI_INVALID_VENDORID);
+    KT_EQUAL(HalSetBusData(PCIConfiguration, 0, 30, &Value, sizeof(Value)), 0);
+    // The ids cannot be written: what is written is taken, and nothing changes.
+    Value = 0;
+    KT_EQUAL(
+        HalSetBusData(PCIConfiguration, Function->Bus, SlotOf(Function), &Value, sizeof(Value)),
+        sizeof(Value));
+    KT_EQUAL(
+        HalGetBusData(PCIConfiguration, Function->Bus, SlotOf(Function), &Value, sizeof(Value)),
+        sizeof(Value));
+    KT_CHECK(Value != 0);
     KT_EQUAL(HalGetBusDataByOffset(PCIConfiguration, Function->Bus, SlotOf(Function), &Value, 4096,
                                    sizeof(Value)),
              0);
