@@ -186,6 +186,29 @@ static VOID IopMakeName(PIOP_NAME Name, PCSTR Prefix, PCSTR Rest)
                                     (USHORT)((Length + 1) * sizeof(WCHAR)), Name->Buffer};
 }
 
+// What NT writes down of a driver. Without memory for it the driver finds less, which it must be ready
+// for.
+static VOID IopDescribeService(const IOP_NAME *Key, PCSTR FileName)
+{
+    static const struct {
+        PCWSTR Name;
+        ULONG Value;
+    } Numbers[] = {
+        {u"Type", 1},         // SERVICE_KERNEL_DRIVER
+        {u"Start", 3},        // SERVICE_DEMAND_START
+        {u"ErrorControl", 1}, // SERVICE_ERROR_NORMAL
+    };
+    IOP_NAME Path;
+    IopMakeName(&Path, "\\SystemRoot\\System32\\drivers\\", FileName);
+    (VOID) RtlWriteRegistryValue(RTL_REGISTRY_ABSOLUTE, Key->Buffer, u"ImagePath", REG_EXPAND_SZ,
+                                 Path.Buffer, Path.String.MaximumLength);
+    for (ULONG Row = 0; Row < ARRAYSIZE(Numbers); Row += 1) {
+        ULONG Value = Numbers[Row].Value;
+        (VOID) RtlWriteRegistryValue(RTL_REGISTRY_ABSOLUTE, Key->Buffer, Numbers[Row].Name,
+                                     REG_DWORD, &Value, sizeof(Value));
+    }
+}
+
 VOID IopFindServices(const LOADER_BLOCK *LoaderBlock)
 {
     IOP_NAME Key;
@@ -195,7 +218,9 @@ VOID IopFindServices(const LOADER_BLOCK *LoaderBlock)
             IopAddService(Module);
             // Without memory for it the driver finds no key, which it must be ready for.
             IopMakeName(&Key, IOP_SERVICES_KEY, IopServices[IopServiceCount - 1].Name);
-            (VOID) CmCreateServiceKey(&Key.String);
+            if (NT_SUCCESS(CmCreateServiceKey(&Key.String))) {
+                IopDescribeService(&Key, Module->Name);
+            }
         }
     }
 }

@@ -214,12 +214,41 @@ static VOID ServicesHaveParameters(VOID)
     Delete(Key);
 }
 
+// As a driver finds it when it starts.
+static VOID ServicesSayWhatTheyAre(VOID)
+{
+    UNICODE_STRING ImagePath = {0};
+    UNICODE_STRING Expected = RTL_CONSTANT_STRING(u"\\SystemRoot\\System32\\drivers\\hello.sys");
+    ULONG Type = 0;
+    ULONG Start = 0;
+    RTL_QUERY_REGISTRY_TABLE Table[] = {
+        {NULL, RTL_QUERY_REGISTRY_DIRECT | RTL_QUERY_REGISTRY_REQUIRED, u"ImagePath", &ImagePath,
+         REG_NONE, NULL, 0},
+        {NULL, RTL_QUERY_REGISTRY_DIRECT | RTL_QUERY_REGISTRY_REQUIRED, u"Type", &Type, REG_NONE,
+         NULL, 0},
+        {NULL, RTL_QUERY_REGISTRY_DIRECT | RTL_QUERY_REGISTRY_REQUIRED, u"Start", &Start, REG_NONE,
+         NULL, 0},
+        {NULL, 0, NULL, NULL, REG_NONE, NULL, 0},
+    };
+    if (RtlCheckRegistryKey(RTL_REGISTRY_SERVICES, (PWSTR)u"hello") != STATUS_SUCCESS) {
+        KtSkip("this boot has no hello.sys");
+        return;
+    }
+    KT_EQUAL(RtlQueryRegistryValues(RTL_REGISTRY_SERVICES, u"hello", Table, NULL, NULL),
+             STATUS_SUCCESS);
+    KT_CHECK(RtlEqualUnicodeString(&ImagePath, &Expected, FALSE));
+    KT_EQUAL(Type, 1);
+    KT_EQUAL(Start, 3);
+    RtlFreeUnicodeString(&ImagePath);
+}
+
 static const KT_TEST Tests[] = {
     {"Keys are made, opened and deleted", KeysAreMadeOpenedAndDeleted},
     {"Values are set and read", ValuesAreSetAndRead},
     {"Keys tell of themselves", KeysTellOfThemselves},
     {"Tables of values are filled", TablesAreFilled},
     {"Services have parameters", ServicesHaveParameters},
+    {"Services say where their image is, and how it starts", ServicesSayWhatTheyAre},
 };
 
 const KT_SUITE KtRegistrySuite = {"registry", KtNeedsNothing, Tests, ARRAYSIZE(Tests)};
