@@ -61,7 +61,8 @@ static VOID Wide_text_and_counted_strings_are_narrowed(VOID)
     const UNICODE_STRING Narrow = {4, 5, (PWSTR)NarrowText};
     CHECK_PRINT("wide wide wide", "%S %ws %ls", u"wide", u"wide", u"wide");
     CHECK_PRINT("narrow|  wi|x|y|z", "%hs|%4.2S|%C|%wc|%hc", "narrow", u"wide", 'x', 'y', 'z');
-    CHECK_PRINT("unicode|uni|   unicode", "%wZ|%.3wZ|%10wZ", &Wide, &Wide, &Wide);
+    CHECK_PRINT("unicode|uni|   unicode|unicode", "%wZ|%.3wZ|%10wZ|%.20wZ", &Wide, &Wide, &Wide,
+                &Wide);
     CHECK_PRINT("ansi", "%Z", &Narrow);
     CHECK_PRINT("(null) (null)", "%wZ %Z", NULL, &Empty);
     CHECK_PRINT("(null)", "%S", NULL);
