@@ -57,8 +57,11 @@ static VOID KtHoldPool(VOID)
     }
 }
 
+static KIRQL KtIrqlBefore;
+
 VOID KtReleaseFreeRun(VOID)
 {
+    KeLowerIrql(KtIrqlBefore);
     for (ULONG Row = 0; Row < ARRAYSIZE(KtPoolSizes); Row += 1) {
         if (KtHeldPool[Row] != NULL) {
             ExFreePool(KtHeldPool[Row]);
@@ -69,6 +72,12 @@ VOID KtReleaseFreeRun(VOID)
 ULONG64 KtFindFreeRun(ULONG PageCount)
 {
     KtHoldPool();
+    KtIrqlBefore = KeRaiseIrqlToDpcLevel();
+    return KtFindFreeFrames(PageCount);
+}
+
+ULONG64 KtFindFreeFrames(ULONG PageCount)
+{
     PMDL Mdl = MmAllocatePagesForMdlEx(KtPhysical(0), KtPhysical(MAXULONG64), KtPhysical(0),
                                        (SIZE_T)PageCount * PAGE_SIZE, MmCached,
                                        MM_ALLOCATE_REQUIRE_CONTIGUOUS_CHUNKS);

@@ -188,10 +188,13 @@ VOID KtFreePages(PMDL Mdl);
 ULONG64 KtPageAddress(PMDL Mdl, ULONG Index);
 
 // Frames side by side that are free now, so that a test can ask for just these; 0: there are none.
-// The pool that the test's own requests need is held until KtReleaseFreeRun, lest it come from
-// these very frames.
+// Until KtReleaseFreeRun the pool that the test's own requests need is held, lest it come from these very
+// frames, and IRQL is DISPATCH_LEVEL, lest another thread take one.
 ULONG64 KtFindFreeRun(ULONG PageCount);
 VOID KtReleaseFreeRun(VOID);
+
+// The same for who asks for them at once, and at PASSIVE_LEVEL.
+ULONG64 KtFindFreeFrames(ULONG PageCount);
 
 // A described, unmapped MDL of free I/O space that nobody touches. NULL: there is none.
 PMDL KtAllocateGapMdl(ULONG PageCount);

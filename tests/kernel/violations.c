@@ -254,7 +254,7 @@ static VOID BuildMdlOverStack(VOID)
 
 static VOID MapUnlockedRam(VOID)
 {
-    const ULONG64 Address = KtFindFreeRun(1);
+    const ULONG64 Address = KtFindFreeFrames(1);
     Announce(2, Address);
     Announce(4, Address >> PAGE_SHIFT);
     (VOID) !MmMapIoSpace(KtPhysical(Address), 100, MmCached);
@@ -262,7 +262,7 @@ static VOID MapUnlockedRam(VOID)
 
 static VOID MapUnlockedRamAsVideo(VOID)
 {
-    const ULONG64 Address = KtFindFreeRun(1);
+    const ULONG64 Address = KtFindFreeFrames(1);
     Announce(2, Address);
     Announce(4, Address >> PAGE_SHIFT);
     (VOID) !MmMapVideoDisplay(KtPhysical(Address), 100, MmCached);
@@ -272,7 +272,7 @@ static VOID MapUnlockedFrame(VOID)
 {
     const PMDL Mdl = IoAllocateMdl(NULL, PAGE_SIZE, FALSE, FALSE, NULL);
     NEED(Mdl != NULL);
-    MmGetMdlPfnArray(Mdl)[0] = KtFindFreeRun(1) >> PAGE_SHIFT;
+    MmGetMdlPfnArray(Mdl)[0] = KtFindFreeFrames(1) >> PAGE_SHIFT;
     Mdl->MdlFlags |= MDL_PAGES_LOCKED;
     AnnouncePointer(2, Mdl);
     Announce(4, MmGetMdlPfnArray(Mdl)[0]);
