@@ -49,11 +49,24 @@ ULONG64 KtPageAddress(PMDL Mdl, ULONG Index)
 static const SIZE_T KtPoolSizes[] = {48, 80, 112, 176, 240, 368, 496, 784, 1008};
 static PVOID KtHeldPool[ARRAYSIZE(KtPoolSizes)];
 
-// One block of every common size: the rest of its page is there for whoever asks next.
+// Leaves Count free blocks of a size in pages that the pool has already.
+static VOID KtMakeRoomInPool(SIZE_T ByteCount, ULONG Count)
+{
+    const PVOID Block = ExAllocatePool2(POOL_FLAG_NON_PAGED, ByteCount, KT_TAG);
+    if (Count > 1) {
+        KtMakeRoomInPool(ByteCount, Count - 1);
+    }
+    if (Block != NULL) {
+        ExFreePool(Block);
+    }
+}
+
+// One block of every common size, so that its page stays, and room for those that a test may ask for.
 static VOID KtHoldPool(VOID)
 {
     for (ULONG Row = 0; Row < ARRAYSIZE(KtPoolSizes); Row += 1) {
         KtHeldPool[Row] = ExAllocatePool2(POOL_FLAG_NON_PAGED, KtPoolSizes[Row], KT_TAG);
+        KtMakeRoomInPool(KtPoolSizes[Row], 3);
     }
 }
 

@@ -159,7 +159,7 @@ MACHINES = (
     Machine("q35-max-ovmf", firmware="ovmf", door="iso", floor=SELF_TESTS, allowed=OVMF_TPM_PROBES,
             oracle=True),
     Machine("q35-max-ovmf-5G", firmware="ovmf", door="iso", ram="5G", timeout=240,
-            floor=SELF_TESTS, allowed=OVMF_TPM_PROBES),
+            options="mode=test filter=iospace", floor=20, allowed=OVMF_TPM_PROBES),
     Machine("pc-qemu64-ovmf", machine="pc", cpu="qemu64", firmware="ovmf", door="iso",
             floor=SELF_TESTS, allowed=OVMF_TPM_PROBES),
 

@@ -174,16 +174,19 @@ MUTATIONS = (
 
     # One frame, two names.
     Mutation("uncached RAM keeps its write-back alias", "mm/alias.c",
-             "        if (Requested != MiCacheWriteBack) {\n            MiHideAlias(Pfn);\n        }\n",
-             "", HOST, "mdlmap"),
+             "        if (Requested != MiCacheWriteBack) {\n            MiHideAlias(Pfn);\n",
+             "        if (Requested == MiCacheUndecided) {\n            MiHideAlias(Pfn);\n",
+             HOST, "mdlmap"),
     Mutation("dirty lines stay in the cache", "mm/alias.c",
-             "    MiArchFlushCacheRange(MiFrameToVa(Pfn), PAGE_SIZE);\n    MiClearRange(",
-             "    MiClearRange(", HOST, "mdlmap"),
+             "    MiArchFlushCacheRange(MiFrameToVa(Pfn), PAGE_SIZE);\n    MiDropAlias(",
+             "    MiDropAlias(", HOST, "mdlmap"),
     Mutation("stale lines stay in the cache", "mm/alias.c",
              "    // Lines that were fetched through the old alias, just before it went, are stale by now."
              "\n    MiArchFlushCacheRange(MiFrameToVa(Pfn), PAGE_SIZE);\n", "", HOST, "mdlmap"),
     Mutation("a freed frame stays out of the direct map", "mm/alias.c",
-             "        MiShowAlias(Pfn);\n", "", HOST, "mdlpages"),
+             "        MiShowAlias(Pfn);\n",
+             "        if (Pfn == MI_NO_PFN) {\n            MiShowAlias(Pfn);\n        }\n", HOST,
+             "mdlpages"),
 
     # Order, and trust.
     Mutation("page tables are freed and never forgotten", "mm/tlb.c",
