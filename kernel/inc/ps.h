@@ -167,6 +167,7 @@ static inline PKTHREAD KiCurrentThread(VOID)
     return KeGetCurrentThread();
 }
 
+static inline KIRQL KiLockDispatcher(VOID) _Acquires_lock_(&KiDispatcherLock);
 static inline KIRQL KiLockDispatcher(VOID)
 {
     return KiAcquireLock(&KiDispatcherLock);
@@ -174,11 +175,11 @@ static inline KIRQL KiLockDispatcher(VOID)
 
 // Releases the lock and goes back to OldIrql; first lets a thread of higher priority run that has
 // become ready.
-VOID KiUnlockDispatcher(KIRQL OldIrql);
+VOID KiUnlockDispatcher(KIRQL OldIrql) _Releases_lock_(&KiDispatcherLock);
 
 // The same for the callers of KeSetEvent and its like. Wait: stays at DISPATCH_LEVEL, for the wait that
 // follows.
-VOID KiUnlockAfterSignal(KIRQL OldIrql, BOOLEAN Wait);
+VOID KiUnlockAfterSignal(KIRQL OldIrql, BOOLEAN Wait) _Releases_lock_(&KiDispatcherLock);
 
 // Locked. Puts Thread, whose state nobody else cares about, into its ready list; at the head: it was
 // interrupted before its time.

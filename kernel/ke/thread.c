@@ -285,8 +285,9 @@ VOID KeMakeStaticThreadsObjects(struct _OBJECT_TYPE *Type)
     }
 }
 
-// Here a thread's life begins, as if it came back from KiSwitchAway.
-DECLSPEC_NORETURN VOID KiStartThread(VOID)
+// Here a thread's life begins, as if it came back from KiSwitchAway: with the lock, which whoever
+// switched to it has taken.
+_No_lock_analysis_ DECLSPEC_NORETURN VOID KiStartThread(VOID)
 {
     const PKTHREAD Thread = KeArchGetCurrentThread();
     KiReleaseLock(&KiDispatcherLock, PASSIVE_LEVEL);

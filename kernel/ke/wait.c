@@ -188,6 +188,7 @@ VOID KiRequireMayWait(PCSTR Routine, const VOID *Caller)
 }
 
 // The lock, and the IRQL to go back to: KeSetEvent may have raised it for this wait.
+static KIRQL KiBeginWait(PKTHREAD Thread) _Acquires_lock_(&KiDispatcherLock);
 static KIRQL KiBeginWait(PKTHREAD Thread)
 {
     const KIRQL Irql = KiLockDispatcher();
