@@ -12,7 +12,7 @@
 //   - A removed controller reads as all ones on hardware, but as zero in QEMU. The version register
 //     is neither.
 //   - Time is real time: CAP.TO, or a constant below, measured with the performance counter.
-#include "nvme.h"
+#include "oldnvme.h"
 
 #define NVME_SHUTDOWN_TIMEOUT 5000 // milliseconds
 #define NVME_STATUS_INTERVAL 1     // milliseconds between two looks at CSTS

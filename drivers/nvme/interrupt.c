@@ -6,7 +6,7 @@
 //            NvmeWaitForInterrupt: unmasks it, once they are consumed
 //
 // The mask registers are for the pin only: with MSI-X nobody may touch them.
-#include "nvme.h"
+#include "oldnvme.h"
 
 #define NVME_PIN 0x1u // in IntMs and IntMc
 #define NVME_UNITS_PER_MILLISECOND 10000ll

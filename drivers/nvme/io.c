@@ -7,7 +7,7 @@
 //   buffer  |..aaaa|aaaaaa|aaaaaa|aaa...|     Prp1  page 0 + byte offset
 //   page       0      1      2      3         Prp2  of two pages: page 1
 //                                                   of more: the command's list page = {1, 2, 3, ...}
-#include "nvme.h"
+#include "oldnvme.h"
 
 #define NVME_MDL_HAS_FRAMES (MDL_PAGES_LOCKED | MDL_SOURCE_IS_NONPAGED_POOL | MDL_PARTIAL)
 

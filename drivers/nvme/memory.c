@@ -3,7 +3,7 @@
 //
 // A controller that does not stop (Unstoppable) keeps all of it: nothing is unmapped or freed, and the
 // adapter stays.
-#include "nvme.h"
+#include "oldnvme.h"
 
 PVOID NvmePageVa(const NVME_DEVICE *Device, ULONG Page)
 {

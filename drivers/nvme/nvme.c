@@ -1,5 +1,5 @@
 // The NVMe driver as the PnP manager sees it: entry, AddDevice, start, stop, remove.
-#include "nvme.h"
+#include "oldnvme.h"
 
 DRIVER_ADD_DEVICE NvmeAddDevice;
 DRIVER_DISPATCH NvmeDispatchPnp;

@@ -8,7 +8,7 @@
 // read from the device while commands are answered. The doorbells are written once for a batch of
 // commands and once for all completions found in one pass. Whoever waits for a batch sleeps between
 // interrupts.
-#include "nvme.h"
+#include "oldnvme.h"
 
 // Long enough for a disk that is busy with itself, or for an emulated one on a crowded machine.
 #define NVME_COMMAND_TIMEOUT 10000 // milliseconds

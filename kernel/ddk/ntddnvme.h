@@ -1,0 +1,143 @@
+// NVMe controllers beyond what every disk has: queues of one's own. This kernel's own, not NT's.
+//
+// An IRP to a disk is convenient, and pays for it. Who wants the last instruction asks the
+// controller's device for NVME_QUEUE_INTERFACE (IRP_MN_QUERY_INTERFACE), opens a queue pair, and gives
+// it commands in batches, with logical addresses that are mapped before.
+//
+//   OpenQueue --> GetAdapter --> map buffers: lists --> Submit(n commands) --> Done of each
+//                                                        Poll, if the queue is polled
+//
+// Nothing is allocated and no register is read between Submit and Done.
+#pragma once
+
+#include <wdm.h>
+#include <ntdef.h>
+
+// -------------------------------------------------------------------------------------------------
+// Counters of one queue pair. They only grow, and are exact while the queue is idle.
+
+typedef struct _NVME_QUEUE_COUNTERS {
+    ULONG64 Commands;           // put into the submission queue
+    ULONG64 Completions;        // taken from the completion queue
+    ULONG64 TailDoorbells;      // registers written: submission
+    ULONG64 HeadDoorbells;      // registers written: completion
+    ULONG64 SavedDoorbells;     // that shadow doorbells made unnecessary
+    ULONG64 Interrupts;         // calls of the interrupt routine for this queue
+    ULONG64 Reaps;              // passes that found completions
+    ULONG64 Errors;             // completions with a status other than success
+    ULONG64 Retries;            // commands that were given to the controller once more
+    ULONG64 Timeouts;           // commands that were not answered in time
+    ULONG64 MissedInterrupts;   // completions that nobody had announced
+    ULONG64 UnknownCompletions; // for a command that was not under way, or was given up
+    ULONG64 Waits;              // requests that had to wait for a tracker or a map register
+} NVME_QUEUE_COUNTERS, *PNVME_QUEUE_COUNTERS;
+
+// -------------------------------------------------------------------------------------------------
+// Commands.
+
+typedef enum _NVME_IO_OPCODE { // as NVMe numbers them
+    NvmeIoFlush = 0x00,
+    NvmeIoWrite = 0x01,
+    NvmeIoRead = 0x02,
+} NVME_IO_OPCODE;
+
+#define NVME_IO_FORCE_UNIT_ACCESS 0x01 // NVME_IO.Flags: the data are on the medium at the end
+
+struct _NVME_IO;
+
+// At DISPATCH_LEVEL, with no lock held, once per accepted command: from the queue's DPC, from Poll, or
+// from whoever ends the queue. Io is the caller's again. The routine may call Submit.
+typedef VOID(NTAPI NVME_IO_DONE)(_Inout_ struct _NVME_IO *Io);
+typedef NVME_IO_DONE *PNVME_IO_DONE;
+
+// The caller fills in what is above Status, and leaves it alone from Submit to Done.
+typedef struct _NVME_IO {
+    UCHAR Opcode; // NVME_IO_OPCODE
+    UCHAR Flags;
+    USHORT Reserved;
+    ULONG NamespaceId;
+    ULONG64 FirstBlock;
+    ULONG BlockCount; // 0 for a flush
+    ULONG ByteOffset; // where in the list the data begin
+    // Logical addresses, mapped by the queue's adapter. All pieces but the first begin, all but the last
+    // end at a page; the first byte has an address that 4 divides.
+    const SCATTER_GATHER_LIST *List;
+    PNVME_IO_DONE Done;
+    PVOID Context;
+    NTSTATUS Status;       // valid in Done
+    ULONG Result;          // dword 0 of the completion
+    struct _NVME_IO *Next; // the driver's
+} NVME_IO, *PNVME_IO;
+
+// -------------------------------------------------------------------------------------------------
+// Queues.
+
+typedef struct _NVME_QUEUE *PNVME_QUEUE;
+
+typedef struct _NVME_QUEUE_OPTIONS {
+    ULONG Depth;        // commands at a time; more are not accepted
+    BOOLEAN IsPolled;   // no interrupts: completions are found by Poll alone
+    BOOLEAN WantsLists; // describe buffers by scatter-gather lists (SGL) if the controller can
+    USHORT Reserved;
+} NVME_QUEUE_OPTIONS, *PNVME_QUEUE_OPTIONS;
+
+typedef struct _NVME_NAMESPACE_INFORMATION {
+    ULONG NamespaceId;
+    ULONG BlockBytes;
+    ULONG64 BlockCount;
+    ULONG MaximumTransferBytes; // of one command
+    ULONG Reserved;
+} NVME_NAMESPACE_INFORMATION, *PNVME_NAMESPACE_INFORMATION;
+
+// The namespace with the lowest id that is not below NamespaceId. STATUS_NO_MORE_ENTRIES.
+typedef NTSTATUS(NTAPI NVME_QUERY_NAMESPACE)(_In_ PVOID Context, _In_ ULONG NamespaceId,
+                                             _Out_ PNVME_NAMESPACE_INFORMATION Information);
+
+// A queue pair of the caller's own. STATUS_DEVICE_NOT_READY: the controller is not started, or
+// recovers. STATUS_INSUFFICIENT_RESOURCES: no memory, or the controller has no queue left.
+// STATUS_INVALID_PARAMETER: a depth of 0, or more than the controller's queues hold. IRQL =
+// PASSIVE_LEVEL.
+typedef NTSTATUS(NTAPI NVME_OPEN_QUEUE)(_In_ PVOID Context, _In_ const NVME_QUEUE_OPTIONS *Options,
+                                        _Out_ PNVME_QUEUE *Queue);
+
+// Waits for the commands that are under way, and frees the queue. What was mapped with its adapter must
+// be unmapped before. IRQL = PASSIVE_LEVEL.
+typedef VOID(NTAPI NVME_CLOSE_QUEUE)(_In_ PNVME_QUEUE Queue);
+
+// The adapter for the buffers of this queue's commands; valid until the queue is closed.
+typedef PDMA_ADAPTER(NTAPI NVME_GET_QUEUE_ADAPTER)(_In_ PNVME_QUEUE Queue);
+
+// Gives Count commands to the controller, in this order, with one doorbell at most. Returns how many were
+// accepted; the rest found the queue full. A command that makes no sense is accepted, too, and its Done
+// gets the reason before Submit returns. IRQL <= DISPATCH_LEVEL; any processor.
+typedef ULONG(NTAPI NVME_SUBMIT)(_In_ PNVME_QUEUE Queue, _In_reads_(Count) PNVME_IO const *Ios,
+                                 _In_ ULONG Count);
+
+// Ends every command that is answered; returns how many. Of use for queues with interrupts, too. IRQL <=
+// DISPATCH_LEVEL.
+typedef ULONG(NTAPI NVME_POLL)(_In_ PNVME_QUEUE Queue);
+
+typedef VOID(NTAPI NVME_QUERY_QUEUE_COUNTERS)(_In_ PNVME_QUEUE Queue,
+                                              _Out_ PNVME_QUEUE_COUNTERS Counters);
+
+#define NVME_QUEUE_INTERFACE_VERSION 1
+
+static const GUID GUID_NVME_QUEUE_INTERFACE __attribute__((unused)) = {
+    0x6D1F3A52, 0x9C1B, 0x4E0E, {0x8A, 0x57, 0x21, 0xD4, 0x0B, 0x73, 0xE6, 0x9C}};
+
+// The answer to IRP_MN_QUERY_INTERFACE (Size, Version as here); the caller dereferences it in the end,
+// when its queues are closed.
+typedef struct _NVME_QUEUE_INTERFACE {
+    USHORT Size;
+    USHORT Version;
+    PVOID Context;
+    PINTERFACE_REFERENCE InterfaceReference;
+    PINTERFACE_DEREFERENCE InterfaceDereference;
+    NVME_QUERY_NAMESPACE *QueryNamespace;
+    NVME_OPEN_QUEUE *OpenQueue;
+    NVME_CLOSE_QUEUE *CloseQueue;
+    NVME_GET_QUEUE_ADAPTER *GetAdapter;
+    NVME_SUBMIT *Submit;
+    NVME_POLL *Poll;
+    NVME_QUERY_QUEUE_COUNTERS *QueryCounters;
+} NVME_QUEUE_INTERFACE, *PNVME_QUEUE_INTERFACE;
