@@ -68,6 +68,7 @@ static const KT_SUITE *const KtSuites[] = {
     &KtStrangerSuite,
     &KtExamplesSuite,
     &KtQueueSuite,
+    &KtScenarioSuite,
     &KtOracleSuite,
 };
 // clang-format on

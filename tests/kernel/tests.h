@@ -86,6 +86,7 @@ extern const KT_SUITE KtImageSuite;
 extern const KT_SUITE KtQueueSuite;
 extern const KT_SUITE KtStrangerSuite;
 extern const KT_SUITE KtExamplesSuite;
+extern const KT_SUITE KtScenarioSuite;
 extern const KT_SUITE KtOracleSuite;
 
 //
@@ -232,6 +233,19 @@ VOID KtSleep(LONG Milliseconds);
 // A system thread, referenced until KtJoin, which waits for its end. Priority 0: the usual one.
 PKTHREAD KtStartThread(PKSTART_ROUTINE Routine, PVOID Context, KPRIORITY Priority);
 VOID KtJoin(PKTHREAD Thread);
+
+//
+// The host (askhost.c): `# host: <verb> <arguments>` goes out on the serial port, and an answer comes back.
+// tests/qemu/host.py has the verbs. PASSIVE_LEVEL, one thread at a time.
+//
+
+// Whether the host did it. It did not: a failed check, with what the host said; and where no host listens,
+// the test is skipped. So: if (!KtAskHost("hmp set_link net0 off")) { return; }
+BOOLEAN NTAPI KtAskHost(PCSTR Format, ...);
+
+// What the host answered to the last question: the text (until the next question), or the number.
+PCSTR KtHostResult(VOID);
+ULONG64 KtHostNumber(VOID);
 
 //
 // Memory: what is held now, to see whether something grew.

@@ -6,7 +6,7 @@ nothing to clean up, and no byte is lost before somebody listens. A child is end
 process id and always waited for.
 """
 
-import json
+import fnmatch
 import os
 import pty
 import re
@@ -17,6 +17,8 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from monitor import Monitor
 
 # How a guest leaves: isa-debug-exit turns the code c into the status 2c + 1.
 PASSED = 33
@@ -29,6 +31,9 @@ FIRMWARE_FILES = {"seabios": None, "ovmf": "/usr/share/ovmf/OVMF.fd"}
 CONSOLE_ESCAPES = re.compile(r"\x1b(\[[0-9;=?]*[A-Za-z]|[()][A-Z0-9])|[\x00-\x08\x0b-\x1f]")
 SECONDS_TO_EXIT = 5
 
+# What QEMU's NVMe controller says of a driver's mistakes.
+MISTAKES = "pci_nvme_ub_*"
+
 # QEMU 7.2 leaves a guest's memory barriers out when there can be no second processor, although its
 # devices run in threads of their own.
 SMP = "1,maxcpus=2"
@@ -40,41 +45,12 @@ class Outcome:
     status: int = None  # None: it did not end by itself in time
     seconds: float = 0.0
     device_log: list = field(default_factory=list)  # what the guest did wrong to devices
+    traces: list = field(default_factory=list)  # the events that the row asked for
     errors: str = ""  # what the emulator itself said
 
     @property
     def timed_out(self):
         return self.status is None
-
-
-class Monitor:
-    """QEMU's monitor, over QMP. Its greeting waits in the channel until the first question."""
-
-    def __init__(self, channel):
-        self.file = channel.makefile("rw")
-        self.ready = False
-
-    def ask(self, command):
-        """The answer of a human monitor command."""
-        if not self.ready:
-            self._read("QMP")
-            self._execute("qmp_capabilities")
-            self.ready = True
-        return self._execute("human-monitor-command", {"command-line": command})
-
-    def _execute(self, name, arguments=None):
-        json.dump({"execute": name, "arguments": arguments or {}}, self.file)
-        self.file.flush()
-        return self._read("return")
-
-    def _read(self, key):
-        for line in self.file:
-            message = json.loads(line)
-            if "error" in message:
-                raise RuntimeError(f"QEMU's monitor: {message['error']['desc']}")
-            if key in message:
-                return message[key]
-        raise RuntimeError("QEMU's monitor went away")
 
 
 def end_child(child):
@@ -120,34 +96,44 @@ def qemu_command(machine, image, devices):
     return command + devices + list(machine.arguments)
 
 
-def run_qemu(command, timeout, log_path, listener=None):
-    """Runs a command to its end or the deadline; `listener(line, send, monitor)` sees each line."""
+def run_qemu(command, timeout, log_path, listener=None, host=None, traces=()):
+    """Runs a command to its end or the deadline. `listener(line, send, monitor)` sees each line,
+    `host` (host.py) answers the guest's questions, `traces` are patterns of events of QEMU."""
     serial, guest_serial = socket.socketpair()
     control, guest_control = socket.socketpair()
-    control.settimeout(timeout)
     errors_path = log_path.with_suffix(".devices")
     errors_path.unlink(missing_ok=True)
-    command = command + [
+    events = ",".join(["guest_errors", *(f"trace:{name}" for name in (MISTAKES, *traces))])
+    command = command + (host.arguments if host else []) + [
         "-chardev", f"socket,id=serial,fd={guest_serial.fileno()}", "-serial", "chardev:serial",
         "-chardev", f"socket,id=control,fd={guest_control.fileno()}",
-        "-mon", "chardev=control,mode=control",
-        "-d", "guest_errors,trace:pci_nvme_ub_*", "-D", str(errors_path)]
+        "-mon", "chardev=control,mode=control", "-d", events, "-D", str(errors_path)]
+    descriptors = [guest_serial.fileno(), guest_control.fileno()]
+    descriptors += host.descriptors if host else []
     started = time.monotonic()
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                             stderr=subprocess.PIPE, text=True,
-                             pass_fds=(guest_serial.fileno(), guest_control.fileno()))
+                             stderr=subprocess.PIPE, text=True, pass_fds=descriptors)
     guest_serial.close()
     guest_control.close()
     monitor = Monitor(control)
-    splitter = LineSplitter(listener and (lambda line: listener(line, serial.sendall, monitor)))
+
+    def hear(line):
+        if listener:
+            listener(line, serial.sendall, monitor)
+        if host:
+            host.listen(line, serial.sendall)
+
+    splitter = LineSplitter(hear)
     outcome = Outcome(splitter.lines)
     try:
+        if host:
+            host.start(monitor, errors_path)
         deadline = started + timeout
-        while collect(serial, splitter, deadline):
+        while collect(serial, splitter, deadline, host):
             pass
         splitter.finish()
         outcome.status = child.wait(max(SECONDS_TO_EXIT, 0) if time.monotonic() < deadline else 0)
-    except subprocess.TimeoutExpired:
+    except (subprocess.TimeoutExpired, BrokenPipeError):
         pass
     finally:
         end_child(child)
@@ -156,23 +142,44 @@ def run_qemu(command, timeout, log_path, listener=None):
     outcome.seconds = time.monotonic() - started
     outcome.errors = child.stderr.read().strip()
     child.stderr.close()
-    if errors_path.exists():
-        outcome.device_log = errors_path.read_text(errors="replace").splitlines()
+    split_log(outcome, errors_path, traces)
     log_path.write_text("\n".join(splitter.lines) + "\n")
     return outcome
 
 
-def collect(channel, splitter, deadline):
+def collect(channel, splitter, deadline, host=None):
     """One read from the serial port. False: the guest is gone, or its time is up."""
     left = deadline - time.monotonic()
-    if left <= 0 or not select.select([channel], [], [], left)[0]:
+    pause = host.seconds_to_next() if host else None
+    if left <= 0:
         return False
+    if not select.select([channel], [], [], left if pause is None else min(left, pause))[0]:
+        if pause is None:
+            return False
+        host.run_due()
+        return True
     try:
         data = channel.recv(65536)
     except ConnectionResetError:
         return False
     splitter.feed(data)
     return bool(data)
+
+
+def split_log(outcome, errors_path, traces):
+    """QEMU logs everything to one file: the events that were asked for get one of their own."""
+    if not errors_path.exists():
+        return
+    lines = errors_path.read_text(errors="replace").splitlines()
+    for line in lines:
+        event = line.split(" ", 1)[0]
+        was_wanted = (any(fnmatch.fnmatchcase(event, name) for name in traces) and
+                      not fnmatch.fnmatchcase(event, MISTAKES))
+        (outcome.traces if was_wanted else outcome.device_log).append(line)
+    if traces:
+        errors_path.write_text("".join(f"{line}\n" for line in outcome.device_log))
+        errors_path.with_suffix(".traces").write_text(
+            "".join(f"{line}\n" for line in outcome.traces))
 
 
 BOCHS_CONFIGURATION = """

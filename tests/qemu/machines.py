@@ -14,7 +14,7 @@ from guest import BOCHS_SHUTDOWN, BUG_CHECK, FAILED, PASSED
 
 # --------------------------------------------------------------------------------------------------
 # Devices. {disk} is the image that tests/tools/mkdisk.py makes; the guest's writes to it are thrown
-# away.
+# away. {folder} is the folder of the row's host, with whatever that has put there.
 
 DISK = ("-drive", "file={disk},if=none,id=disk,format=raw,snapshot=on",
         "-device", "nvme,drive=disk,serial=IOSPACE0001")
@@ -81,14 +81,17 @@ class Machine:
     floor: int = 1  # the least number of passed checks; 0: the guest runs no self-tests
     patterns: tuple = ()  # regular expressions, each must match a line; {crc} is the disk's CRC-32
     allowed: tuple = ()  # regular expressions for guest errors that are meant
+    complaints: tuple = ()  # regular expressions: the row must fail, and with these sentences only
     stop: Stop = None  # the bug check that must happen
     oracle: bool = False  # compare the guest's report of its mappings with QEMU's MMU
+    host: type = None  # of host.py: does what the guest asks it for
+    traces: tuple = ()  # patterns of QEMU's events, which go to a file beside the log
     emulator: str = "qemu"  # or bochs
     is_free: bool = False  # boots the free kernel: no asserts, locks inline
 
     @property
     def command_line(self):
-        return self.options + (" oracle" if self.oracle else "")
+        return self.options + " oracle" * self.oracle + " host" * (self.host is not None)
 
     @property
     def shares_memory(self):

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Runs everything that proves the tree: host tests, the table of machines, mutations. The last line
-is the sum.
+"""Runs everything that proves the tree: host tests, the table of machines, scenarios, mutations.
+The last line is the sum.
 
   run.py --build FOLDER             everything
   run.py --build FOLDER --only RE   only what has a name that RE matches
@@ -12,6 +12,7 @@ Logs, one for each row, go to FOLDER/logs.
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -26,6 +27,7 @@ import shared as shared_memory
 from images import ImageStore, test_drivers
 from machines import ALL_MACHINES
 from oracle import Oracle
+from scenarios import SCENARIOS
 from verdict import Verdict, judge
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
@@ -77,20 +79,49 @@ class Runner:
 
     def run_machine(self, row, images=None, log_name=None):
         images = images or self.images_for(row)
+        name = log_name or row.name
         image = images.get(row.door, row.command_line, test_drivers(images.kernel, row.drivers))
-        log = self.logs / f"{log_name or row.name}.log"
+        log = self.logs / f"{name}.log"
         if row.emulator == "bochs":
             return judge(row, guest.run_bochs(image, row.timeout, log), self.crc)
+        if row.host is None:
+            verdict = self.run_guest(row, image, log, None)
+        else:
+            verdict = self.run_with_host(row, image, log)
+        if row.complaints:
+            verdict.expect_complaints(row.complaints)
+        return verdict
+
+    def run_with_host(self, row, image, log):
+        """What the host made is kept only when something failed."""
+        folder = self.build / "hosts" / log.stem
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        host = row.host(folder)
+        try:
+            host.prepare()
+            verdict = self.run_guest(row, image, log, host)
+        finally:
+            host.close()
+        if not verdict.failures:
+            shutil.rmtree(folder)
+        return verdict
+
+    def run_guest(self, row, image, log, host):
         oracle = Oracle() if row.oracle else None
-        shared = self.build / f"shared-{log_name or row.name}.img" if row.shares_memory else None
+        shared = self.build / f"shared-{log.stem}.img" if row.shares_memory else None
         if shared:
             shared_memory.create(shared)
-        devices = [argument.format(disk=self.disk, shared=shared) for argument in row.devices]
+        devices = [argument.format(disk=self.disk, shared=shared, folder=host and host.folder)
+                   for argument in row.devices]
         command = guest.qemu_command(row, (row.door, image), devices)
-        outcome = guest.run_qemu(command, row.timeout, log, oracle and oracle.listen)
+        outcome = guest.run_qemu(command, row.timeout, log, oracle and oracle.listen, host,
+                                 row.traces)
         verdict = judge(row, outcome, self.crc)
         if oracle:
             verdict.add(oracle.finish())
+        if host:
+            verdict.add(host.finish(outcome))
         if shared:
             count, wrong = shared_memory.complaints(shared)
             verdict.check(not wrong, "; ".join(wrong))
@@ -141,7 +172,7 @@ class Runner:
     def suite_fails(self, tree, mutation):
         if mutation.suite == mutations.HOST:
             return not tree.run_host_tests(mutation.filter)
-        row = next(row for row in ALL_MACHINES if row.name == mutation.suite)
+        row = next(row for row in ALL_ROWS if row.name == mutation.suite)
         row = replace(row, timeout=MUTANT_SECONDS)
         if mutation.filter:
             row = replace(row, options=f"{row.options} filter={mutation.filter}", floor=1,
@@ -150,6 +181,8 @@ class Runner:
         images = ImageStore(tree.kernel, tree.folder / mutations.BUILD / "images")
         return bool(self.run_machine(row, images, f"mutant-{name}").failures)
 
+
+ALL_ROWS = ALL_MACHINES + SCENARIOS
 
 # What compares sources, and boots nothing.
 DOCUMENTS = "tests/tools/check_docs.py"
@@ -167,7 +200,7 @@ def all_tasks(runner):
     tasks = []
     if (mutations.ROOT / "tests" / "host" / "Makefile").exists():
         tasks.append(("host tests", lambda: runner.run_host_tests()))
-    slow_first = sorted(ALL_MACHINES, key=lambda row: row.firmware != "ovmf")
+    slow_first = sorted(ALL_ROWS, key=lambda row: row.firmware != "ovmf")
     tasks += [(row.name, lambda row=row: runner.run_machine(row)) for row in slow_first]
     for name, *command in SCRIPTS:
         tasks.append((name, lambda command=command: runner.run_script(*command)))

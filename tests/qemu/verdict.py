@@ -33,6 +33,20 @@ class Verdict:
         self.passed += other.passed
         self.skipped += other.skipped
         self.failures += other.failures
+        self.notes += other.notes
+
+    def expect_complaints(self, patterns):
+        """Turns the failures that were meant into checks: each pattern must have one, each failure a
+        pattern."""
+        meant = [any(re.search(pattern, failure) for pattern in patterns)
+                 for failure in self.failures]
+        missed = [pattern for pattern in patterns
+                  if not any(re.search(pattern, failure) for failure in self.failures)]
+        self.passed += sum(meant)
+        self.failures = [failure for failure, was_meant in zip(self.failures, meant, strict=True)
+                         if not was_meant]
+        self.failures += [f"nobody complained: '{pattern}'" for pattern in missed]
+        self.tail = self.tail if self.failures else []
 
 
 def judge(row, outcome, crc):

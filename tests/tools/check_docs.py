@@ -6,7 +6,7 @@
   check_docs.py --ran FOLDER  also tells which tests of docs/coverage.md did not run and pass;
                               FOLDER is the build folder after `make test`
 
-docs/coverage.md is made as a whole. In the pages of docs/api these comments ask for a block:
+docs/coverage.md and docs/scenarios.md are made as a whole. In the pages of docs/api these comments ask for a block:
   <!-- prototypes: MmMapIoSpace MmFree* -->         as kernel/ddk declares them
   <!-- rules: 4.1 4.2 -->                           the clauses of these sections of the contract
   <!-- example: tests/examples/iospace.c -->        the file, which the self-tests run
@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import coverage_table
+import scenario_table
 
 ROOT = coverage_table.ROOT
 PAGES = ROOT / "docs" / "api"
@@ -163,6 +164,7 @@ def main():
     texts = {path: page_text(path, known, clauses, found) for path in sorted(PAGES.glob("*.md"))}
     if arguments.write:
         coverage_table.TABLE.write_text(coverage_table.text(clauses))
+        scenario_table.TABLE.write_text(scenario_table.text())
         for path, text in texts.items():
             path.write_text(text)
         print(next(coverage_table.summary(clauses)))
@@ -170,11 +172,14 @@ def main():
     found += [f"docs/api/{path.name} is out of date: make docs"
               for path, text in texts.items() if text != path.read_text()]
     found += gaps(texts, known)
+    found += scenario_table.complaints()
+    if scenario_table.TABLE.read_text() != scenario_table.text():
+        found.append("docs/scenarios.md is out of date: make docs")
     if arguments.ran:
         found += coverage_table.idle_tests(clauses, Path(arguments.ran))
     print("\n".join(found), end="\n" if found else "")
     blocks = sum(len(BLOCK.findall(text)) for text in texts.values())
-    print(f"docs: {blocks + 1} checked, {len(found)} failed")  # and the table
+    print(f"docs: {blocks + 2} checked, {len(found)} failed")  # and the two tables
     sys.exit(1 if found else 0)
 
 
