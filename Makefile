@@ -82,9 +82,9 @@ fuzz: | setup ## libFuzzer on mm's API, for FUZZ_SECONDS
 soak: | setup ## OPERATIONS random operations (100 million), and the fuzzer
 	@$(MAKE) -C tests/host BUILD=$(abspath $(BUILD))/host $@
 
-bench: | setup ## instructions per operation, beside Linux's
+bench: | setup ## instructions per operation, beside Linux's; FILTER=nvme: only rows with such names
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/free DBG=0 all
-	@python3 tests/qemu/bench.py --build $(BUILD)/free
+	@python3 tests/qemu/bench.py --build $(BUILD)/free --filter "$(FILTER)"
 
 gdb: $(KERNEL) drivers | setup ## QEMU waits, gdb attaches with symbols
 	@python3 tests/qemu/debug.py --build $(BUILD)

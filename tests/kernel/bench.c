@@ -1,44 +1,54 @@
-// The price of a mapping: cycles of one map and unmap, the median of many rounds, less what
-// measuring costs. Under -icount one cycle is one instruction, and the figures are exact.
+// The benchmarks: the price of the kernel's own services, and the machinery for all of them (bench.h).
+// Drivers have files of their own.
 //
 //   # calibration 21
 //   # bench map-4K 812
+//
+// For a profile (tests/qemu/profile.py) each row's measured part lies between two marks, and says how
+// many operations it is:
+//
+//   # units map-4K 65
+#include "tests/kernel/bench.h"
+
 #include "kernel/inc/interrupt.h"
 #include "kernel/inc/ke.h"
 #include "kernel/inc/ldr.h"
 #include "kernel/inc/rtl.h"
-#include "tests/kernel/tests.h"
 
-#define WARM_UP_ROUNDS 8
-#define ROUND_COUNT 65 // odd: the median is one of them
+ULONG64 KtBenchOverhead;
 
-typedef VOID KT_WORK(PVOID Context);
+// A NOP that does nothing but carry a number, which tests/qemu/count.c looks for.
+#define MARK_BEGIN 0x4D524B31u
+#define MARK_END 0x4D524B32u
+#define MARK(Number) __asm__ volatile("nopl %c0(%%rax,%%rax,1)" : : "i"(Number) : "memory")
 
-static VOID SortCycles(ULONG64 *Cycles)
+ULONG64 KtTakeMedian(PULONG64 Values, ULONG Count)
 {
-    for (ULONG Index = 1; Index < ROUND_COUNT; Index += 1) {
-        const ULONG64 Value = Cycles[Index];
+    for (ULONG Index = 1; Index < Count; Index += 1) {
+        const ULONG64 Value = Values[Index];
         ULONG Place = Index;
-        for (; Place > 0 && Cycles[Place - 1] > Value; Place -= 1) {
-            Cycles[Place] = Cycles[Place - 1];
+        for (; Place > 0 && Values[Place - 1] > Value; Place -= 1) {
+            Values[Place] = Values[Place - 1];
         }
-        Cycles[Place] = Value;
+        Values[Place] = Value;
     }
+    return Values[Count / 2];
 }
 
-static ULONG64 MeasureMedian(KT_WORK *Work, PVOID Context)
+ULONG64 KtMeasureMedian(KT_WORK *Work, PVOID Context)
 {
-    ULONG64 Cycles[ROUND_COUNT];
-    for (ULONG Round = 0; Round < WARM_UP_ROUNDS; Round += 1) {
+    ULONG64 Cycles[KT_ROUND_COUNT];
+    for (ULONG Round = 0; Round < KT_WARM_UP_ROUNDS; Round += 1) {
         Work(Context);
     }
-    for (ULONG Round = 0; Round < ROUND_COUNT; Round += 1) {
+    MARK(MARK_BEGIN);
+    for (ULONG Round = 0; Round < KT_ROUND_COUNT; Round += 1) {
         const ULONG64 Start = KeReadCycles();
         Work(Context);
         Cycles[Round] = KeReadCycles() - Start;
     }
-    SortCycles(Cycles);
-    return Cycles[ROUND_COUNT / 2];
+    MARK(MARK_END);
+    return KtTakeMedian(Cycles, KT_ROUND_COUNT);
 }
 
 static VOID DoNothing(PVOID Context)
@@ -46,17 +56,103 @@ static VOID DoNothing(PVOID Context)
     UNREFERENCED_PARAMETER(Context);
 }
 
-// Boot option `filter`: only the rows whose name contains it.
-static BOOLEAN IsWanted(PCSTR Name)
+BOOLEAN KtIsBenchWanted(PCSTR Name)
 {
-    CHAR Filter[32];
-    return !KeGetBootOption("filter", Filter, sizeof(Filter)) ||
-           RtlFindSubstring(Name, Filter) != NULL;
+    CHAR Text[64];
+    if (KeGetBootOption("row", Text, sizeof(Text))) {
+        return RtlStringsEqual(Name, Text);
+    }
+    return !KeGetBootOption("filter", Text, sizeof(Text)) || RtlFindSubstring(Name, Text) != NULL;
 }
 
-static VOID PrintResult(PCSTR Name, ULONG64 Cycles, ULONG64 Overhead)
+VOID KtPrintBench(PCSTR Name, ULONG64 Value)
 {
-    DbgPrint("# bench %s %llu\n", Name, Cycles > Overhead ? Cycles - Overhead : 0);
+    DbgPrint("# bench %s %llu\n", Name, Value);
+}
+
+static VOID PrintMeasured(PCSTR Name, ULONG64 Cycles)
+{
+    KtPrintBench(Name, Cycles > KtBenchOverhead ? Cycles - KtBenchOverhead : 0);
+}
+
+VOID KtBench(PCSTR Name, KT_WORK *Work, PVOID Context)
+{
+    if (KtIsBenchWanted(Name)) {
+        PrintMeasured(Name, KtMeasureMedian(Work, Context));
+        DbgPrint("# units %s %u\n", Name, KT_ROUND_COUNT);
+    }
+}
+
+//
+// Work with a device: who waits does so at the lowest priority, and knows what a turn of his loop costs.
+//
+
+#define AWAIT_TURNS 200000000u // some seconds
+#define CALIBRATION_TURNS 1000u
+
+// Turns the loop until *Counter is at least Target. Returns the turns that were left. A function of its
+// own, so that the turns to calibrate with are the same instructions, and that a profile shows the waiting.
+static DECLSPEC_NOINLINE ULONG AwaitTurns(const volatile ULONG *Counter, ULONG Target, ULONG Turns)
+{
+    while (Turns != 0 && (LONG)(*Counter - Target) < 0) {
+        Turns -= 1;
+    }
+    return Turns;
+}
+
+// The cycles of Turns turns, and of the call.
+static ULONG64 MeasureTurns(ULONG Turns)
+{
+    const volatile ULONG Counter = 0;
+    const ULONG64 Start = KeReadCycles();
+    AwaitTurns(&Counter, 1, Turns);
+    return KeReadCycles() - Start;
+}
+
+ULONG64 KtAwait(const volatile ULONG *Counter, ULONG Target, PBOOLEAN HasFailed)
+{
+    static ULONG64 CallCycles;
+    static ULONG64 TurnCycles; // of CALIBRATION_TURNS turns
+    if (TurnCycles == 0) {
+        CallCycles = MeasureTurns(0);
+        TurnCycles = MeasureTurns(CALIBRATION_TURNS) - CallCycles;
+    }
+    const KPRIORITY Priority = KeSetPriorityThread(KeGetCurrentThread(), LOW_PRIORITY + 1);
+    const ULONG64 Start = KeReadCycles();
+    const ULONG Left = AwaitTurns(Counter, Target, AWAIT_TURNS);
+    const ULONG64 Elapsed = KeReadCycles() - Start;
+    KeSetPriorityThread(KeGetCurrentThread(), Priority);
+    const ULONG64 Waiting =
+        CallCycles + (ULONG64)(AWAIT_TURNS - Left) * TurnCycles / CALIBRATION_TURNS;
+    *HasFailed = *HasFailed || Left == 0;
+    return Elapsed > Waiting ? Elapsed - Waiting : 0;
+}
+
+VOID KtBenchRounds(PCSTR Name, KT_ROUND *Round, PVOID Context, ULONG UnitCount)
+{
+    ULONG64 Cycles[KT_ROUND_COUNT];
+    if (!KtIsBenchWanted(Name)) {
+        return;
+    }
+    for (ULONG Index = 0; Index < KT_WARM_UP_ROUNDS; Index += 1) {
+        Round(Context);
+    }
+    MARK(MARK_BEGIN);
+    for (ULONG Index = 0; Index < KT_ROUND_COUNT; Index += 1) {
+        Cycles[Index] = Round(Context);
+    }
+    MARK(MARK_END);
+    KtPrintBench(Name, (KtTakeMedian(Cycles, KT_ROUND_COUNT) + UnitCount / 2) / UnitCount);
+    DbgPrint("# units %s %u\n", Name, KT_ROUND_COUNT * UnitCount);
+}
+
+VOID KtPrintImage(const DRIVER_OBJECT *Driver)
+{
+    const LDR_IMAGE *const Image = LdrFindImage((ULONG_PTR)Driver->DriverStart);
+    if (Image != NULL) {
+        DbgPrint("# image %s 0x%llx %llu\n", Image->Name, (ULONG64)Image->Base,
+                 (ULONG64)Image->ByteCount);
+    }
 }
 
 //
@@ -85,14 +181,11 @@ static const struct {
     {"map-16M", 16 * KT_MIB}, {"map-256M", 256 * KT_MIB}, {"map-1G", KT_GIB},
 };
 
-static VOID MeasureIo(ULONG64 Gap, ULONG64 Overhead)
+static VOID MeasureIo(ULONG64 Gap)
 {
     for (ULONG Row = 0; Row < ARRAYSIZE(IoRows); Row += 1) {
         IO_WORK Io = {KtPhysical(Gap), IoRows[Row].ByteCount};
-        if (!IsWanted(IoRows[Row].Name)) {
-            continue;
-        }
-        PrintResult(IoRows[Row].Name, MeasureMedian(MapAndUnmapIo, &Io), Overhead);
+        KtBench(IoRows[Row].Name, MapAndUnmapIo, &Io);
     }
 }
 
@@ -116,12 +209,10 @@ static VOID MapAndUnmapNext(PVOID Context)
     }
 }
 
-static VOID MeasureWalk(PCSTR Name, ULONG64 Gap, SIZE_T ByteCount, ULONG64 Overhead)
+static VOID MeasureWalk(PCSTR Name, ULONG64 Gap, SIZE_T ByteCount)
 {
     WALK_WORK Walk = {{KtPhysical(Gap), ByteCount}, Gap, Gap + 16 * ByteCount};
-    if (IsWanted(Name)) {
-        PrintResult(Name, MeasureMedian(MapAndUnmapNext, &Walk), Overhead);
-    }
+    KtBench(Name, MapAndUnmapNext, &Walk);
 }
 
 //
@@ -132,17 +223,17 @@ static VOID MeasureWalk(PCSTR Name, ULONG64 Gap, SIZE_T ByteCount, ULONG64 Overh
 
 static PVOID LiveMappings[LIVE_COUNT];
 
-static VOID MeasureAmongOthers(PCSTR Name, ULONG64 Gap, ULONG64 Stride, ULONG64 Overhead)
+static VOID MeasureAmongOthers(PCSTR Name, ULONG64 Gap, ULONG64 Stride)
 {
     IO_WORK Io = {KtPhysical(Gap), PAGE_SIZE};
-    if (!IsWanted(Name)) {
+    if (!KtIsBenchWanted(Name)) {
         return;
     }
     for (ULONG Index = 0; Index < LIVE_COUNT; Index += 1) {
         LiveMappings[Index] = MmMapIoSpaceEx(KtPhysical(Gap + (Index + 1) * Stride), PAGE_SIZE,
                                              PAGE_READWRITE | PAGE_NOCACHE);
     }
-    PrintResult(Name, MeasureMedian(MapAndUnmapIo, &Io), Overhead);
+    KtBench(Name, MapAndUnmapIo, &Io);
     for (ULONG Index = 0; Index < LIVE_COUNT; Index += 1) {
         if (LiveMappings[Index] != NULL) {
             MmUnmapIoSpace(LiveMappings[Index], PAGE_SIZE);
@@ -178,11 +269,11 @@ static const struct {
     {"reserved-4096", 4096},
 };
 
-static VOID MeasureReserved(ULONG64 Overhead)
+static VOID MeasureReserved(VOID)
 {
     for (ULONG Row = 0; Row < ARRAYSIZE(ReservedRows); Row += 1) {
         const ULONG PageCount = ReservedRows[Row].PageCount;
-        if (!IsWanted(ReservedRows[Row].Name)) {
+        if (!KtIsBenchWanted(ReservedRows[Row].Name)) {
             continue;
         }
         RESERVED_WORK Work = {MmAllocateMappingAddress((SIZE_T)PageCount * PAGE_SIZE, KT_TAG),
@@ -191,7 +282,7 @@ static VOID MeasureReserved(ULONG64 Overhead)
             DbgPrint("%s: too little memory\n", ReservedRows[Row].Name);
             return;
         }
-        PrintResult(ReservedRows[Row].Name, MeasureMedian(MapAndUnmapReserved, &Work), Overhead);
+        KtBench(ReservedRows[Row].Name, MapAndUnmapReserved, &Work);
         MmFreeMappingAddress(Work.Base, KT_TAG);
         KtFreePages(Work.Mdl);
     }
@@ -211,11 +302,11 @@ static VOID MapAndUnmapMdl(PVOID Context)
     }
 }
 
-static VOID MeasureMdl(ULONG64 Overhead)
+static VOID MeasureMdl(VOID)
 {
-    PMDL Mdl = IsWanted("mdl-1") ? KtAllocatePages(1) : NULL;
+    PMDL Mdl = KtIsBenchWanted("mdl-1") ? KtAllocatePages(1) : NULL;
     if (Mdl != NULL) {
-        PrintResult("mdl-1", MeasureMedian(MapAndUnmapMdl, Mdl), Overhead);
+        KtBench("mdl-1", MapAndUnmapMdl, Mdl);
         KtFreePages(Mdl);
     }
 }
@@ -257,21 +348,22 @@ static VOID SendRequest(PVOID Context)
     IoFreeIrp(Irp);
 }
 
-static VOID MeasureRequest(ULONG64 Overhead)
+static VOID MeasureRequest(VOID)
 {
     static KT_DRIVER Upper = KT_DRIVER_INITIALIZER(.MajorFunction[IRP_MJ_READ] = PassOn);
     static KT_DRIVER Lower = KT_DRIVER_INITIALIZER(.MajorFunction[IRP_MJ_READ] = Complete);
     PDEVICE_OBJECT Bottom;
     PDEVICE_OBJECT Top;
-    if (!IsWanted("irp-2") || !NT_SUCCESS(IoCreateDevice(&Lower.Object, 0, NULL,
-                                                         FILE_DEVICE_UNKNOWN, 0, FALSE, &Bottom))) {
+    if (!KtIsBenchWanted("irp-2") ||
+        !NT_SUCCESS(
+            IoCreateDevice(&Lower.Object, 0, NULL, FILE_DEVICE_UNKNOWN, 0, FALSE, &Bottom))) {
         return;
     }
     Bottom->Flags &= ~(ULONG)DO_DEVICE_INITIALIZING;
     if (NT_SUCCESS(IoCreateDevice(&Upper.Object, sizeof(PDEVICE_OBJECT), NULL, FILE_DEVICE_UNKNOWN,
                                   0, FALSE, &Top))) {
         *(PDEVICE_OBJECT *)Top->DeviceExtension = IoAttachDeviceToDeviceStack(Top, Bottom);
-        PrintResult("irp-2", MeasureMedian(SendRequest, Top), Overhead);
+        KtBench("irp-2", SendRequest, Top);
         IoDetachDevice(Bottom);
         IoDeleteDevice(Top);
     }
@@ -302,10 +394,10 @@ static VOID Interrupt(PVOID Context)
     KeArchRequestInterrupt(*(const ULONG *)Context);
 }
 
-static VOID MeasureInterrupt(ULONG64 Overhead)
+static VOID MeasureInterrupt(VOID)
 {
     static KI_INTERRUPT_SOURCE Source = {.Mode = Latched};
-    ULONG Vector = IsWanted("interrupt-dpc") ? KiReserveVectors(KiVectorsForMessages, 1) : 0;
+    ULONG Vector = KtIsBenchWanted("interrupt-dpc") ? KiReserveVectors(KiVectorsForMessages, 1) : 0;
     if (Vector == 0) {
         return;
     }
@@ -316,9 +408,9 @@ static VOID MeasureInterrupt(ULONG64 Overhead)
     KiSetVectorSource(Vector, &Source);
     if (NT_SUCCESS(IoConnectInterrupt(&Object, QueueDpc, &Dpc, NULL, Vector, KiIrqlOfVector(Vector),
                                       KiIrqlOfVector(Vector), Latched, FALSE, 1, FALSE))) {
-        const ULONG64 Cycles = MeasureMedian(Interrupt, &Vector);
-        if (DpcCount == WARM_UP_ROUNDS + ROUND_COUNT) {
-            PrintResult("interrupt-dpc", Cycles, Overhead);
+        const ULONG64 Cycles = KtMeasureMedian(Interrupt, &Vector);
+        if (DpcCount == KT_WARM_UP_ROUNDS + KT_ROUND_COUNT) {
+            PrintMeasured("interrupt-dpc", Cycles);
         }
         IoDisconnectInterrupt(Object);
     }
@@ -366,17 +458,17 @@ static VOID Yield(PVOID Context)
     KeDelayExecutionThread(KernelMode, FALSE, &Zero);
 }
 
-static VOID MeasureWithPartner(PCSTR Name, PKSTART_ROUTINE Partner, KT_WORK *Work, ULONG64 Overhead)
+static VOID MeasureWithPartner(PCSTR Name, PKSTART_ROUTINE Partner, KT_WORK *Work)
 {
     PING_PONG Game = {.IsOver = FALSE};
-    if (!IsWanted(Name)) {
+    if (!KtIsBenchWanted(Name)) {
         return;
     }
     KeInitializeEvent(&Game.Ping, SynchronizationEvent, FALSE);
     KeInitializeEvent(&Game.Pong, SynchronizationEvent, FALSE);
     const PKTHREAD Thread =
         KtStartThread(Partner, &Game, KeQueryPriorityThread(KeGetCurrentThread()));
-    PrintResult(Name, MeasureMedian(Work, &Game), Overhead);
+    KtBench(Name, Work, &Game);
     Game.IsOver = TRUE;
     KeSetEvent(&Game.Ping, IO_NO_INCREMENT, FALSE);
     KtJoin(Thread);
@@ -393,21 +485,17 @@ static VOID QueueOneDpc(PVOID Context)
     KeInsertQueueDpc(Context, NULL, NULL);
 }
 
-static VOID MeasureDispatcher(ULONG64 Overhead)
+static VOID MeasureDispatcher(VOID)
 {
     KEVENT Event;
     KDPC Dpc;
     ULONG DpcCount = 0;
     KeInitializeEvent(&Event, SynchronizationEvent, FALSE);
     KeInitializeDpc(&Dpc, CountDpc, &DpcCount);
-    MeasureWithPartner("ping-pong", AnswerPings, Ping, Overhead);
-    MeasureWithPartner("yield", YieldForEver, Yield, Overhead);
-    if (IsWanted("event")) {
-        PrintResult("event", MeasureMedian(SetAndTake, &Event), Overhead);
-    }
-    if (IsWanted("dpc")) {
-        PrintResult("dpc", MeasureMedian(QueueOneDpc, &Dpc), Overhead);
-    }
+    MeasureWithPartner("ping-pong", AnswerPings, Ping);
+    MeasureWithPartner("yield", YieldForEver, Yield);
+    KtBench("event", SetAndTake, &Event);
+    KtBench("dpc", QueueOneDpc, &Dpc);
 }
 
 //
@@ -429,8 +517,8 @@ static VOID CopyFile(PVOID Context)
 // The median of loading alone; unloading lies between the rounds. 0: it was refused.
 static ULONG64 MeasureLoads(const LOAD_WORK *Work)
 {
-    ULONG64 Cycles[ROUND_COUNT];
-    for (ULONG Round = 0; Round < ROUND_COUNT; Round += 1) {
+    ULONG64 Cycles[KT_ROUND_COUNT];
+    for (ULONG Round = 0; Round < KT_ROUND_COUNT; Round += 1) {
         PLDR_IMAGE Image;
         const ULONG64 Start = KeReadCycles();
         if (!NT_SUCCESS(LdrLoadImage(Work->File, Work->ByteCount, "ldrlarge.sys", &Image))) {
@@ -439,42 +527,43 @@ static ULONG64 MeasureLoads(const LOAD_WORK *Work)
         Cycles[Round] = KeReadCycles() - Start;
         LdrUnloadImage(Image);
     }
-    SortCycles(Cycles);
-    return Cycles[ROUND_COUNT / 2];
+    return KtTakeMedian(Cycles, KT_ROUND_COUNT);
 }
 
-static VOID MeasureLoad(ULONG64 Overhead)
+static VOID MeasureLoad(VOID)
 {
     LOAD_WORK Work = {0};
     Work.File = LdrFindModule("ldrlarge.sys", &Work.ByteCount);
-    if (Work.File == NULL || !IsWanted("load-100K")) {
+    if (Work.File == NULL || !KtIsBenchWanted("load-100K")) {
         return;
     }
     Work.Copy = ExAllocatePool2(POOL_FLAG_NON_PAGED, Work.ByteCount, KT_TAG);
-    const ULONG64 Copying = Work.Copy != NULL ? MeasureMedian(CopyFile, &Work) - Overhead : 0;
-    PrintResult("load-100K", MeasureLoads(&Work) - Copying, Overhead);
-    PrintResult("load-100K-copies", Copying, 0);
+    const ULONG64 Copying =
+        Work.Copy != NULL ? KtMeasureMedian(CopyFile, &Work) - KtBenchOverhead : 0;
+    PrintMeasured("load-100K", MeasureLoads(&Work) - Copying);
+    KtPrintBench("load-100K-copies", Copying);
     ExFreePoolWithTag(Work.Copy, KT_TAG);
 }
 
 VOID KiRunBenchmarks(VOID)
 {
-    const ULONG64 Overhead = MeasureMedian(DoNothing, NULL);
     const ULONG64 Gap = KtFindGap(KT_GIB, KT_GIB);
-    DbgPrint("# calibration %llu\n", Overhead);
+    KtBenchOverhead = KtMeasureMedian(DoNothing, NULL);
+    DbgPrint("# calibration %llu\n", KtBenchOverhead);
     if (Gap == 0) {
         DbgPrint("there is no free I/O space to map\n");
         return;
     }
-    MeasureIo(Gap, Overhead);
-    MeasureWalk("map-4K-walk", Gap, 4 * KT_KIB, Overhead);
-    MeasureWalk("map-2M-walk", Gap, 2 * KT_MIB, Overhead);
-    MeasureAmongOthers("map-4K-others", Gap, PAGE_SIZE, Overhead);
-    MeasureAmongOthers("map-4K-same", Gap, 0, Overhead);
-    MeasureReserved(Overhead);
-    MeasureMdl(Overhead);
-    MeasureInterrupt(Overhead);
-    MeasureRequest(Overhead);
-    MeasureDispatcher(Overhead);
-    MeasureLoad(Overhead);
+    MeasureIo(Gap);
+    MeasureWalk("map-4K-walk", Gap, 4 * KT_KIB);
+    MeasureWalk("map-2M-walk", Gap, 2 * KT_MIB);
+    MeasureAmongOthers("map-4K-others", Gap, PAGE_SIZE);
+    MeasureAmongOthers("map-4K-same", Gap, 0);
+    MeasureReserved();
+    MeasureMdl();
+    MeasureInterrupt();
+    MeasureRequest();
+    MeasureDispatcher();
+    MeasureLoad();
+    KtBenchNvme();
 }

@@ -1,118 +1,194 @@
 #!/usr/bin/env python3
-"""`make bench`: instructions of one map and unmap, beside Linux's on the same emulated machine.
+"""`make bench`: instructions of the kernel's services and of its drivers, beside Linux's for the same
+work on the same emulated machine.
 
-The guest prints `# bench <name> <instructions>` under -icount, where one tick of the time-stamp
-counter is one instruction, so the figures are exact and the same on every host. Ends with status 0
-when every row keeps its budget, and none grows with the number of live mappings.
+The guest prints `# bench <name> <value>` under -icount, where one tick of the time-stamp counter is
+one instruction, so the figures are exact and (devices that work in parallel aside) the same on every
+host. Ends with status 0 when every row that was asked for keeps its budget, and none grows with the
+number of live mappings.
+
+    make bench                the whole table
+    make bench FILTER=nvme    only the rows whose name contains it
 """
 
 import argparse
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import guest
 from images import DEMAND, make_cd, module_of, own_drivers
 from machines import Machine
 
-MACHINE = Machine("bench", ram="2G", arguments=("-icount", "shift=0,sleep=off"), timeout=300)
 BENCH_LINE = re.compile(r"^# bench (\S+) (\d+)")
+COUNTED = ("-icount", "shift=0,sleep=off")
 
-# (name, work, instructions of a pair in Linux, budget or None)
+# What answers reads and writes at once, and keeps nothing.
+NULL_DISK = ("-blockdev", "driver=null-co,node-name=disk,size=8589934592,read-zeroes=on",
+             "-device", "nvme,drive=disk,serial=SCRATCH0001")
+# QEMU says each access to a controller's registers, and each command of a disk.
+REGISTER_TRACE = ("-trace", "pci_nvme_mmio_read", "-trace", "pci_nvme_mmio_write",
+                  "-trace", "pci_nvme_io_cmd")
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    work: str
+    budget: int = None  # None: shown only
+    linux: int = None  # instructions in Linux; None: there is no such work
+    unflushed: int = None  # the same without a flush: not the same promise, shown for orientation
+    flat: str = None  # the row that this one must not exceed by more than FLAT_LIMIT
+
+
+FLAT_LIMIT = 1.10
+
 # Linux: Debian 12, Linux 6.1.0-56-amd64 in QEMU 7.2 (q35, -cpu max, 1 GiB), medians of a module that
 # calls the same work in a loop:
 #   map-*       ioremap + iounmap, lazy purge's share included
 #   reserved-*  vmap_pages_range into an existing area + vunmap_range, flushed before reuse
 #   mdl-1       vm_map_ram + vm_unmap_ram
-ROWS = (
-    ("map-4K", "4 KiB, uncached", 4812, 300),
-    ("map-4K-others", "  with 10,000 other pages mapped", 5900, 300),
-    ("map-4K-same", "  with 10,000 mappings of the page", 393000, 300),
-    ("map-4K-walk", "  another page each time", 4812, None),
-    ("map-64K", "64 KiB", 7125, None),
-    ("map-2M", "2 MiB, aligned", 6223, 350),
-    ("map-2M-walk", "  another range each time", 6223, None),
-    ("map-16M", "16 MiB", 10911, None),
-    ("map-256M", "256 MiB", 51883, 2000),
-    ("map-1G", "1 GiB", 11458, 400),
-    ("reserved-1", "1 page, reserved", 829, 150),
-    ("reserved-16", "16 pages, reserved", 2465, 400),
-    ("reserved-256", "256 pages, reserved", 22116, 3600),
-    ("reserved-4096", "4096 pages, reserved", 341821, 54000),
-    ("mdl-1", "MDL of 1 page", 903, 350),
+#   nvme-*      submit_bio to bi_end_io, busy instructions
+KERNEL_ROWS = (
+    Row("map-4K", "4 KiB, uncached", 300, 4812),
+    Row("map-4K-others", "  with 10,000 other pages mapped", 300, 5900, flat="map-4K"),
+    Row("map-4K-same", "  with 10,000 mappings of the page", 300, 393000, flat="map-4K"),
+    Row("map-4K-walk", "  another page each time", None, 4812),
+    Row("map-64K", "64 KiB", None, 7125),
+    Row("map-2M", "2 MiB, aligned", 350, 6223),
+    Row("map-2M-walk", "  another range each time", None, 6223),
+    Row("map-16M", "16 MiB", None, 10911),
+    Row("map-256M", "256 MiB", 2000, 51883),
+    Row("map-1G", "1 GiB", 400, 11458),
+    Row("reserved-1", "1 page, reserved", 150, 829, 646),
+    Row("reserved-16", "16 pages, reserved", 400, 2465, 1892),
+    Row("reserved-256", "256 pages, reserved", 3600, 22116, 21922),
+    Row("reserved-4096", "4096 pages, reserved", 54000, 341821, 341525),
+    Row("mdl-1", "MDL of 1 page", 350, 903),
+    Row("interrupt-dpc", "interrupt to DPC, and back", 600),
+    Row("irp-2", "request through two devices and back", 400),
+    Row("ping-pong", "event there and back, 2 switches", 900),
+    Row("yield", "another thread and back, 2 switches", 350),
+    Row("event", "event set and taken", 250),
+    Row("dpc", "DPC queued to DPC run, and back", 320),
+    Row("load-100K", "driver of 105 KiB, loaded and linked", 200000),
+    Row("load-100K-copies", "  copying its sections, not included", 120000),
 )
-# What has nothing to be compared with: (name, work, budget).
-OWN_ROWS = (
-    ("interrupt-dpc", "interrupt to DPC, and back", 600),
-    ("irp-2", "request through two devices and back", 400),
-    ("ping-pong", "event there and back, 2 switches", 900),
-    ("yield", "another thread and back, 2 switches", 350),
-    ("event", "event set and taken", 250),
-    ("dpc", "DPC queued to DPC run, and back", 320),
-    ("load-100K", "driver of 105 KiB, loaded and linked", 200000),
-    ("load-100K-copies", "  copying its sections, not included", 120000),
+NVME_ROWS = (
+    Row("nvme-4k-qd32-irp", "4 KiB read by IRP, depth 32", 600, 2996),
+    Row("nvme-4k-qd1-irp", "4 KiB read by IRP, depth 1", None, 8159),
+    Row("nvme-128k-seq-irp", "128 KiB in sequence by IRP, depth 32", 700, 18132),
+    Row("nvme-mmio-writes", "register writes per 1,000 I/O, depth 32", 62),
+    Row("nvme-mmio-reads", "register reads per 1,000 I/O, depth 32", 0),
 )
-# Rows that must not be slower by more than this than the row they belong to.
-FLAT = {"map-4K-others": "map-4K", "map-4K-same": "map-4K"}
-FLAT_LIMIT = 1.10
-# The same without any flush: not the same promise, shown for orientation.
-LINUX_NOT_FLUSHED = {
-    "reserved-1": 646, "reserved-16": 1892, "reserved-256": 21922, "reserved-4096": 341525}
 
 
-def run_guest(build):
-    image = build / "bench.cd"
+@dataclass(frozen=True)
+class Subject:
+    """One boot: its machine, its rows, and whether the test drivers come along."""
+    machine: Machine
+    title: str
+    rows: tuple
+
+
+SUBJECTS = (
+    Subject(Machine("bench", ram="2G", devices=(), arguments=COUNTED, timeout=300),
+            "instructions of map + unmap", KERNEL_ROWS),
+    Subject(Machine("bench-nvme", ram="2G", devices=NULL_DISK, arguments=COUNTED, timeout=300),
+            "NVMe: instructions per I/O, waiting excluded", NVME_ROWS),
+)
+
+
+def boot(build, machine, options, arguments=()):
+    """The outcome of one boot that passed."""
+    image = build / f"{machine.name}.cd"
     large = module_of(build / "testdrivers" / "ldrlarge.sys", (DEMAND,))
-    make_cd(build / "iospace", image, "mode=bench", (*own_drivers(build / "iospace"), large))
-    command = guest.qemu_command(MACHINE, (MACHINE.door, image), [])
-    outcome = guest.run_qemu(command, MACHINE.timeout, build / "bench.log")
+    make_cd(build / "iospace", image, f"mode=bench {options}".strip(),
+            (*own_drivers(build / "iospace"), large))
+    command = guest.qemu_command(machine, (machine.door, image), list(machine.devices))
+    outcome = guest.run_qemu(command + list(arguments), machine.timeout,
+                             build / f"{machine.name}.log")
     if outcome.status != guest.PASSED:
         print("\n".join(outcome.lines[-20:]), file=sys.stderr)
-        sys.exit(f"the guest ended with status {outcome.status}; {outcome.errors}")
+        sys.exit(f"{machine.name}: the guest ended with status {outcome.status}; {outcome.errors}")
+    return outcome
+
+
+def figures_of(outcome):
     return {match[1]: int(match[2]) for match in map(BENCH_LINE.match, outcome.lines) if match}
 
 
-def complaint(name, measured, budget):
+def count_register_accesses(build, machine):
+    """{row: accesses per 1,000 commands}, as QEMU sees them between the first command of the measured
+    work and the last one. The kernel reads little of the disk before: a few commands among thousands."""
+    outcome = boot(build, machine, "filter=nvme-4k-qd32", REGISTER_TRACE)
+    events = [line.split()[0] for line in outcome.device_log if line.startswith("pci_nvme_")]
+    commands = [place for place, event in enumerate(events) if event == "pci_nvme_io_cmd"]
+    if not commands:
+        return {}
+    during = events[commands[0]:commands[-1]]
+    return {f"nvme-mmio-{kind}s": round(1000 * during.count(f"pci_nvme_mmio_{kind}") / len(commands))
+            for kind in ("read", "write")}
+
+
+def measure(build, subject, text):
+    """{row: value} of the subject's rows whose name contains text."""
+    wanted = {row.name for row in subject.rows if text in row.name}
+    counted = {name for name in wanted if name.startswith("nvme-mmio")}
+    measured = {}
+    if wanted - counted:
+        outcome = boot(build, subject.machine, f"filter={text}" if text else "")
+        measured = {name: value for name, value in figures_of(outcome).items() if name in wanted}
+    if counted:
+        measured |= count_register_accesses(build, subject.machine)
+    return measured
+
+
+def complaint(row, measured):
     """Why a row is not good enough, or None."""
-    ours = measured.get(name)
+    ours = measured.get(row.name)
     if ours is None:
-        return f"{name} is missing"
-    if budget is not None and ours > budget:
-        return f"{name} is over its budget: {ours:,} instead of {budget:,}"
-    base = measured.get(FLAT.get(name))
+        return f"{row.name} is missing"
+    if row.budget is not None and ours > row.budget:
+        return f"{row.name} is over its budget: {ours:,} instead of {row.budget:,}"
+    base = measured.get(row.flat)
     if base is not None and ours > base * FLAT_LIMIT:
-        return f"{name} is not flat: {ours:,} instead of about {base:,}"
+        return f"{row.name} is not flat: {ours:,} instead of about {base:,}"
     return None
 
 
-def print_row(name, work, ours, linux, budget):
-    figures = f"{'missing':>10}" if ours is None else f"{ours:>10,}"
-    ratio = "" if ours is None else f"{ours / linux:.2f}"
-    limit = "" if budget is None else f"{budget:,}"
-    unflushed = f"{LINUX_NOT_FLUSHED[name]:,}" if name in LINUX_NOT_FLUSHED else ""
-    print(f"{work:<36} {figures} {limit:>8} {linux:>10,} {ratio:>6}   {unflushed:>18}".rstrip())
+def number(value):
+    return "" if value is None else f"{value:,}"
 
 
-def print_table(measured):
+def print_row(row, ours):
+    figures = "missing" if ours is None else number(ours)
+    ratio = f"{ours / row.linux:.2f}" if ours is not None and row.linux else ""
+    print(f"{row.work:<40} {figures:>10} {number(row.budget):>8} {number(row.linux):>10} "
+          f"{ratio:>6} {number(row.unflushed):>19}".rstrip())
+
+
+def print_table(subject, measured, text):
     """Returns what is wrong with the figures, a sentence per row."""
-    print(f"{'instructions of map + unmap':<36} {'IoSpace':>10} {'budget':>8} {'Linux 6.1':>10} "
-          f"{'ratio':>6}   Linux, not flushed")
-    for name, work, linux, budget in ROWS:
-        print_row(name, work, measured.get(name), linux, budget)
-    for name, work, budget in OWN_ROWS:
-        ours = measured.get(name)
-        print(f"{work:<36} {'missing' if ours is None else format(ours, ',') :>10} {budget:>8,}")
-    known = {row[0] for row in ROWS + OWN_ROWS}
-    for name in sorted(set(measured) - known):
-        print(f"{name:<36} {measured[name]:>10,}")
-    complaints = (complaint(row[0], measured, row[-1]) for row in ROWS + OWN_ROWS)
-    return [text for text in complaints if text]
+    rows = [row for row in subject.rows if text in row.name]
+    print(f"{subject.title:<40} {'IoSpace':>10} {'budget':>8} {'Linux 6.1':>10} {'ratio':>6}"
+          + (" Linux, not flushed" if any(row.unflushed for row in rows) else ""))
+    for row in rows:
+        print_row(row, measured.get(row.name))
+    return [text for text in (complaint(row, measured) for row in rows) if text]
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", default="build/free")
-    bad = print_table(run_guest(Path(parser.parse_args().build)))
+    parser.add_argument("--filter", default="", help="only the rows whose name contains it")
+    arguments = parser.parse_args()
+    bad = []
+    for subject in SUBJECTS:
+        if any(arguments.filter in row.name for row in subject.rows):
+            measured = measure(Path(arguments.build), subject, arguments.filter)
+            bad += print_table(subject, measured, arguments.filter)
     if bad:
         sys.exit("\n".join(bad))
 

@@ -1,0 +1,51 @@
+// What the benchmarks share: measuring, waiting, and saying what it cost.
+//
+// Under -icount one cycle is one instruction, and figures are exact. What is measured is what the
+// processor is busy with: a round's own calls, and whatever interrupts it while it waits; never the
+// waiting.
+#pragma once
+
+#include <wdm.h>
+
+#include "tests/kernel/tests.h"
+
+#define KT_WARM_UP_ROUNDS 8
+#define KT_ROUND_COUNT 65 // odd: the median is one of them
+
+typedef VOID KT_WORK(PVOID Context);
+
+// Boot option `filter`: only the rows whose name contains it. Boot option `row`: only this one.
+BOOLEAN KtIsBenchWanted(PCSTR Name);
+
+// The median cycles of one call of Work, the call itself included.
+ULONG64 KtMeasureMedian(KT_WORK *Work, PVOID Context);
+
+// What KtMeasureMedian finds for work that does nothing.
+extern ULONG64 KtBenchOverhead;
+
+// Prints a row: # bench NAME VALUE.
+VOID KtPrintBench(PCSTR Name, ULONG64 Value);
+
+// KtMeasureMedian less its overhead, printed, if the row is wanted.
+VOID KtBench(PCSTR Name, KT_WORK *Work, PVOID Context);
+
+// Sorts the values. Count is odd.
+ULONG64 KtTakeMedian(PULONG64 Values, ULONG Count);
+
+// One round of work with a device. Returns the cycles that it kept the processor busy, which it sums up
+// from its own calls and from KtAwait.
+typedef ULONG64 KT_ROUND(PVOID Context);
+
+// Prints the median round's cycles, for each of its UnitCount operations.
+VOID KtBenchRounds(PCSTR Name, KT_ROUND *Round, PVOID Context, ULONG UnitCount);
+
+// Waits, busy, until *Counter is at least Target. Returns the cycles that others took from the waiting
+// thread meanwhile: interrupts, DPCs, threads of higher priority. Gives up after seconds; *HasFailed is
+// set then, and never cleared.
+ULONG64 KtAwait(const volatile ULONG *Counter, ULONG Target, PBOOLEAN HasFailed);
+
+// Tells where the image of a driver is, for a profile (tests/qemu/profile.py).
+VOID KtPrintImage(const DRIVER_OBJECT *Driver);
+
+// The subjects.
+VOID KtBenchNvme(VOID);

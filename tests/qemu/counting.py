@@ -1,0 +1,38 @@
+"""The plugin that counts a guest's instructions (count.c): its building, its argument, its output."""
+
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SOURCE = Path(__file__).with_name("count.c")
+
+
+@dataclass
+class Counts:
+    regions: list = field(default_factory=list)  # instructions of each, in the order of their ends
+    blocks: list = field(default_factory=list)  # (address, instructions, how often)
+
+
+def plugin(folder):
+    """The plugin, built if it is older than its source."""
+    library = folder / "count.so"
+    if not library.exists() or library.stat().st_mtime < SOURCE.stat().st_mtime:
+        subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC",
+                        "-fvisibility=hidden", "-o", str(library), str(SOURCE)], check=True)
+    return library
+
+
+def arguments(folder, output):
+    """More of QEMU's command line. The counts go to the file `output`."""
+    return ("-plugin", f"{plugin(folder).resolve()},out={Path(output).resolve()}")
+
+
+def read(output):
+    counts = Counts()
+    for line in Path(output).read_text().splitlines():
+        kind, *words = line.split()
+        if kind == "region":
+            counts.regions.append(int(words[0]))
+        else:
+            counts.blocks.append((int(words[0], 16), int(words[1]), int(words[2])))
+    return counts
