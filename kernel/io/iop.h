@@ -223,11 +223,29 @@ VOID IopAssignBars(VOID);
 // before it have moved.
 NTSTATUS IopMoveBars(_Inout_ PIO_PCI_FUNCTION Function);
 
+// Writes to the function's registers where they are, after it has forgotten; ports too.
+VOID IopRestoreBars(_In_ const IO_PCI_FUNCTION *Function);
+
 //
 // pcidevice.c: the bus driver's half of each PCI device.
 //
 
 _Must_inspect_result_ PDRIVER_OBJECT IopCreatePciDriver(VOID);
+
+//
+// pcireset.c
+//
+
+// Whether the function is what it was when it was found: FALSE when its slot is empty, or has another.
+BOOLEAN IopIsFunctionPresent(_In_ const IO_PCI_FUNCTION *Function);
+
+BOOLEAN IopCanResetFunction(_In_ const IO_PCI_FUNCTION *Function);
+
+// A function-level reset of a started function: afterwards it decodes and masters as before, and its
+// messages are programmed. Whatever it was doing is over. PASSIVE_LEVEL; takes 100 milliseconds.
+// STATUS_NOT_SUPPORTED: it has no such reset. STATUS_DEVICE_NOT_CONNECTED: there is none any more, or it
+// does not come back.
+NTSTATUS IopResetFunction(_Inout_ PIO_PCI_FUNCTION Function);
 
 //
 // line.c: interrupt lines.
@@ -275,6 +293,14 @@ _Must_inspect_result_ NTSTATUS IopEnableMessages(_Inout_ PIO_PCI_FUNCTION Functi
 
 // The function sends no messages any more, not even those that firmware has turned on.
 VOID IopDisableMessages(_Inout_ PIO_PCI_FUNCTION Function);
+
+// Which messages are masked, bit by bit; and the programming again, after the function was reset, with
+// all but these unmasked. Nobody may connect or disconnect meanwhile.
+ULONG64 IopSaveMessageMasks(_In_ const IO_PCI_FUNCTION *Function);
+NTSTATUS IopRestoreMessages(_Inout_ PIO_PCI_FUNCTION Function, _In_ ULONG64 Masked);
+
+// The offset of the function's first capability with this Id; 0: none.
+ULONG IopFindCapability(_In_ const IO_PCI_FUNCTION *Function, _In_ UCHAR Id);
 
 //
 // interrupt.c

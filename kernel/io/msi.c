@@ -56,8 +56,7 @@ C_ASSERT(sizeof(IOP_MSIX_ENTRY) == 16);
 // Capabilities.
 //
 
-// The offset of the function's first capability with this Id; 0: none.
-static ULONG IopFindCapability(const IO_PCI_FUNCTION *Function, UCHAR Id)
+ULONG IopFindCapability(const IO_PCI_FUNCTION *Function, UCHAR Id)
 {
     const USHORT Status =
         IopReadPciUshort(Function, (ULONG)FIELD_OFFSET(PCI_COMMON_HEADER, Status));
@@ -291,4 +290,40 @@ NTSTATUS IopEnableMessages(PIO_PCI_FUNCTION Function)
     }
     IopEnableMsi(Function);
     return STATUS_SUCCESS;
+}
+
+//
+// Across a reset of the function, which clears everything that was programmed, and masks all.
+//
+
+C_ASSERT(IOP_MAXIMUM_MESSAGES <= 64);
+
+ULONG64 IopSaveMessageMasks(const IO_PCI_FUNCTION *Function)
+{
+    const PIOP_MESSAGES Messages = Function->Messages;
+    ULONG64 Masked = MAXULONG64;
+    if (Messages == NULL || (Messages->Kind == IopMsix && Messages->Table == NULL)) {
+        return Masked;
+    }
+    if (Messages->Kind == IopMsi) {
+        return Messages->MaskBits;
+    }
+    for (ULONG Entry = 0; Entry < Messages->Count; Entry += 1) {
+        if ((READ_REGISTER_ULONG(&Messages->Table[Entry].Control) & MSIX_ENTRY_MASKED) == 0) {
+            Masked &= ~(1ull << Entry);
+        }
+    }
+    return Masked;
+}
+
+NTSTATUS IopRestoreMessages(PIO_PCI_FUNCTION Function, ULONG64 Masked)
+{
+    const NTSTATUS Status = IopEnableMessages(Function);
+    for (ULONG Number = 0; NT_SUCCESS(Status) && Number < Function->Messages->Count; Number += 1) {
+        const KI_INTERRUPT_SOURCE *Source = &Function->Messages->Sources[Number];
+        if (Source->SetMasked != NULL && (Masked & 1ull << Number) == 0) {
+            Source->SetMasked(Source, FALSE);
+        }
+    }
+    return Status;
 }

@@ -6,6 +6,7 @@
 #define INITGUID
 #include "kernel/io/pnp.h"
 
+#include <resetddk.h>
 #include <wdmguid.h>
 
 typedef struct _IOP_NOTIFICATION {

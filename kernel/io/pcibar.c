@@ -303,6 +303,15 @@ static VOID IopWriteBar(const IO_PCI_FUNCTION *Function, ULONG Index)
     IopResumeDecoding(Function, Command);
 }
 
+VOID IopRestoreBars(const IO_PCI_FUNCTION *Function)
+{
+    for (ULONG Index = 0; Index < ARRAYSIZE(Function->Bars); Index += 1) {
+        if (IopBarHasPlace(&Function->Bars[Index])) {
+            IopWriteBar(Function, Index);
+        }
+    }
+}
+
 static VOID IopPlaceBar(PIO_PCI_FUNCTION Function, ULONG Index)
 {
     PIO_PCI_BAR Bar = &Function->Bars[Index];

@@ -4,6 +4,7 @@
 // configuration space, and otherwise completes whatever reaches the bottom of the stack.
 #include "kernel/io/pnp.h"
 
+#include <resetddk.h>
 #include <wdmguid.h>
 
 static PIO_PCI_FUNCTION IopFunctionOf(PDEVICE_OBJECT Pdo)
@@ -46,9 +47,14 @@ static BOOLEAN IopHasHomelessMemory(const IO_PCI_FUNCTION *Function)
 
 static NTSTATUS IopStartFunction(PIO_PCI_FUNCTION Function)
 {
+    if (!IopIsFunctionPresent(Function)) {
+        return STATUS_NO_SUCH_DEVICE;
+    }
     if (IopHasHomelessMemory(Function)) {
         return STATUS_DEVICE_CONFIGURATION_ERROR;
     }
+    // One that was put in the slot of another of its kind knows no addresses yet.
+    IopRestoreBars(Function);
     for (const IO_PCI_FUNCTION *Bridge = Function->Bridge; Bridge != NULL;
          Bridge = Bridge->Bridge) {
         IopChangeCommand(Bridge, 0, IopNeededDecodes(Function) | PCI_ENABLE_BUS_MASTER);
@@ -66,7 +72,7 @@ static NTSTATUS IopStopFunction(PIO_PCI_FUNCTION Function)
 }
 
 //
-// The bus interface.
+// The interfaces: access to the device's configuration, and its reset.
 //
 
 // It counts nothing: the bus driver and its devices stay for ever.
@@ -110,19 +116,9 @@ static ULONG NTAPI IopSetFunctionData(PVOID Context, ULONG DataType, PVOID Buffe
                : 0;
 }
 
-static NTSTATUS IopQueryInterface(PIO_PCI_FUNCTION Function, const IO_STACK_LOCATION *Stack,
-                                  NTSTATUS Unhandled)
+static VOID IopGiveBusInterface(PIO_PCI_FUNCTION Function, PINTERFACE Place)
 {
-    if (!RtlEqualMemory(Stack->Parameters.QueryInterface.InterfaceType,
-                        &GUID_BUS_INTERFACE_STANDARD, sizeof(GUID)) ||
-        Stack->Parameters.QueryInterface.Version != PCI_BUS_INTERFACE_STANDARD_VERSION) {
-        return Unhandled;
-    }
-    if (Stack->Parameters.QueryInterface.Size < sizeof(BUS_INTERFACE_STANDARD)) {
-        return STATUS_INVALID_PARAMETER;
-    }
-    PBUS_INTERFACE_STANDARD Interface =
-        (PBUS_INTERFACE_STANDARD)Stack->Parameters.QueryInterface.Interface;
+    PBUS_INTERFACE_STANDARD Interface = (PBUS_INTERFACE_STANDARD)Place;
     *Interface = (BUS_INTERFACE_STANDARD){
         .Size = sizeof(*Interface),
         .Version = PCI_BUS_INTERFACE_STANDARD_VERSION,
@@ -134,7 +130,58 @@ static NTSTATUS IopQueryInterface(PIO_PCI_FUNCTION Function, const IO_STACK_LOCA
         .SetBusData = IopSetFunctionData,
         .GetBusData = IopGetFunctionData,
     };
-    return STATUS_SUCCESS;
+}
+
+static NTSTATUS NTAPI IopResetDevice(PVOID Context, DEVICE_RESET_TYPE Type, ULONG Flags,
+                                     PVOID Parameters)
+{
+    UNREFERENCED_PARAMETER(Flags);
+    UNREFERENCED_PARAMETER(Parameters);
+    return Type == FunctionLevelDeviceReset ? IopResetFunction(Context) : STATUS_NOT_SUPPORTED;
+}
+
+static VOID IopGiveResetInterface(PIO_PCI_FUNCTION Function, PINTERFACE Place)
+{
+    PDEVICE_RESET_INTERFACE_STANDARD Interface = (PDEVICE_RESET_INTERFACE_STANDARD)Place;
+    *Interface = (DEVICE_RESET_INTERFACE_STANDARD){
+        .Size = sizeof(*Interface),
+        .Version = DEVICE_RESET_INTERFACE_VERSION_1,
+        .Context = Function,
+        .InterfaceReference = IopReferenceBusInterface,
+        .InterfaceDereference = IopReferenceBusInterface,
+        .DeviceReset = IopResetDevice,
+        .SupportedResetTypes = IopCanResetFunction(Function) ? 1u << FunctionLevelDeviceReset : 0,
+    };
+}
+
+static const struct {
+    const GUID *Type;
+    USHORT Version;
+    USHORT ByteCount;
+    VOID (*Give)(PIO_PCI_FUNCTION Function, PINTERFACE Place);
+} IopBusInterfaces[] = {
+    {&GUID_BUS_INTERFACE_STANDARD, PCI_BUS_INTERFACE_STANDARD_VERSION,
+     sizeof(BUS_INTERFACE_STANDARD), IopGiveBusInterface},
+    {&GUID_DEVICE_RESET_INTERFACE_STANDARD, DEVICE_RESET_INTERFACE_VERSION_1,
+     sizeof(DEVICE_RESET_INTERFACE_STANDARD), IopGiveResetInterface},
+};
+
+static NTSTATUS IopQueryInterface(PIO_PCI_FUNCTION Function, const IO_STACK_LOCATION *Stack,
+                                  NTSTATUS Unhandled)
+{
+    for (ULONG Row = 0; Row < ARRAYSIZE(IopBusInterfaces); Row += 1) {
+        if (!RtlEqualMemory(Stack->Parameters.QueryInterface.InterfaceType,
+                            IopBusInterfaces[Row].Type, sizeof(GUID)) ||
+            Stack->Parameters.QueryInterface.Version != IopBusInterfaces[Row].Version) {
+            continue;
+        }
+        if (Stack->Parameters.QueryInterface.Size < IopBusInterfaces[Row].ByteCount) {
+            return STATUS_INVALID_PARAMETER;
+        }
+        IopBusInterfaces[Row].Give(Function, Stack->Parameters.QueryInterface.Interface);
+        return STATUS_SUCCESS;
+    }
+    return Unhandled;
 }
 
 //
@@ -398,6 +445,10 @@ static NTSTATUS NTAPI IopDispatchPciPnp(PDEVICE_OBJECT Pdo, PIRP Irp)
     case IRP_MN_CANCEL_STOP_DEVICE:
     case IRP_MN_QUERY_REMOVE_DEVICE:
     case IRP_MN_CANCEL_REMOVE_DEVICE:
+        Status = STATUS_SUCCESS;
+        break;
+    case IRP_MN_QUERY_PNP_DEVICE_STATE:
+        Irp->IoStatus.Information |= IopIsFunctionPresent(Function) ? 0 : PNP_DEVICE_REMOVED;
         Status = STATUS_SUCCESS;
         break;
     case IRP_MN_QUERY_INTERFACE:

@@ -6,6 +6,7 @@
 #include "tests/drivers/stranger/stranger.h"
 #include "tests/kernel/tests.h"
 
+#include <resetddk.h>
 #include <wdmguid.h>
 
 #define NAME(Variable, Literal) UNICODE_STRING Variable = RTL_CONSTANT_STRING(Literal)
@@ -491,6 +492,79 @@ static VOID RestartMayBringOtherResources(VOID)
     KtKeepWhatIsHeld(); // the registers have other claims now
 }
 
+//
+// Function-level reset.
+//
+
+static const IO_PCI_FUNCTION *NvmeFunction(VOID)
+{
+    const IO_PCI_FUNCTION *Function = IoNextPciFunction(NULL);
+    while (Function != NULL && (Function->BaseClass != PCI_CLASS_MASS_STORAGE_CTLR ||
+                                Function->SubClass != PCI_SUBCLASS_MSC_NVM_CTLR)) {
+        Function = IoNextPciFunction(Function);
+    }
+    return Function;
+}
+
+static NTSTATUS QueryResetInterface(PDEVICE_OBJECT Pdo, USHORT Size,
+                                    PDEVICE_RESET_INTERFACE_STANDARD Interface)
+{
+    KEVENT Done;
+    IO_STATUS_BLOCK StatusBlock;
+    KeInitializeEvent(&Done, NotificationEvent, FALSE);
+    const PIRP Irp =
+        IoBuildSynchronousFsdRequest(IRP_MJ_PNP, Pdo, NULL, 0, NULL, &Done, &StatusBlock);
+    if (Irp == NULL) {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    const PIO_STACK_LOCATION Stack = IoGetNextIrpStackLocation(Irp);
+    Stack->MinorFunction = IRP_MN_QUERY_INTERFACE;
+    Stack->Parameters.QueryInterface.InterfaceType = &GUID_DEVICE_RESET_INTERFACE_STANDARD;
+    Stack->Parameters.QueryInterface.Size = Size;
+    Stack->Parameters.QueryInterface.Version = DEVICE_RESET_INTERFACE_VERSION_1;
+    Stack->Parameters.QueryInterface.Interface = (PINTERFACE)Interface;
+    Irp->IoStatus.Status = STATUS_NOT_SUPPORTED;
+    (VOID) IoCallDriver(Pdo, Irp);
+    (VOID) KeWaitForSingleObject(&Done, Executive, KernelMode, FALSE, NULL);
+    return StatusBlock.Status;
+}
+
+static VOID ReadHeader(const IO_PCI_FUNCTION *Function, PPCI_COMMON_HEADER Header)
+{
+    const PCI_SLOT_NUMBER Slot = {
+        .u.bits = {.DeviceNumber = Function->Device, .FunctionNumber = Function->Function}};
+    KT_EQUAL(HalGetBusDataByOffset(PCIConfiguration, (ULONG)Function->Segment << 8 | Function->Bus,
+                                   Slot.u.AsULONG, Header, 0, sizeof(*Header)),
+             sizeof(*Header));
+}
+
+// Stopped, so that its driver has nothing to lose. QEMU clears the addresses, as a device must.
+static VOID FunctionLevelResetLeavesDeviceWhereItWas(VOID)
+{
+    const IO_PCI_FUNCTION *Function = NvmeFunction();
+    if (Function == NULL || !NT_SUCCESS(Function->StartStatus)) {
+        KT_SKIP("this machine has no NVMe controller");
+    }
+    DEVICE_RESET_INTERFACE_STANDARD Reset;
+    PCI_COMMON_HEADER Before;
+    PCI_COMMON_HEADER After;
+    KT_EQUAL(QueryResetInterface(Function->Pdo, sizeof(Reset) - 1, &Reset),
+             STATUS_INVALID_PARAMETER);
+    KT_EQUAL(QueryResetInterface(Function->Pdo, sizeof(Reset), &Reset), STATUS_SUCCESS);
+    KT_EQUAL(Reset.SupportedResetTypes, 1u << FunctionLevelDeviceReset);
+    KT_EQUAL(Reset.DeviceReset(Reset.Context, PlatformLevelDeviceReset, 0, NULL),
+             STATUS_NOT_SUPPORTED);
+    KT_EQUAL(IoStopPdo(Function->Pdo), STATUS_SUCCESS);
+    ReadHeader(Function, &Before);
+    KT_CHECK((Before.Command & PCI_ENABLE_MEMORY_SPACE) != 0);
+    KT_EQUAL(Reset.DeviceReset(Reset.Context, FunctionLevelDeviceReset, 0, NULL), STATUS_SUCCESS);
+    ReadHeader(Function, &After);
+    KT_CHECK(RtlEqualMemory(&Before, &After, sizeof(Before)));
+    KT_EQUAL(IoRestartPdo(Function->Pdo), STATUS_SUCCESS);
+    Reset.InterfaceDereference(Reset.Context);
+    KtKeepWhatIsHeld(); // the driver has other memory now
+}
+
 static VOID PciFunctionsSayWhoTheyAre(VOID)
 {
     static const WCHAR Begin[] = u"PCI\\VEN_";
@@ -535,6 +609,8 @@ static const KT_TEST Tests[] = {
     {"raw devices start without a driver [11.4.11]", RawDevicesStartWithoutADriver},
     {"filters stand below and above the function driver [11.4.10]", FiltersStandBelowAndAbove},
     {"a restart may bring other resources [11.4.13]", RestartMayBringOtherResources},
+    {"a function-level reset leaves a device where it was [11.4.14]",
+     FunctionLevelResetLeavesDeviceWhereItWas},
     {"PCI functions say who they are [11.4.6]", PciFunctionsSayWhoTheyAre},
 };
 
