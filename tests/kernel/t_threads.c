@@ -47,7 +47,7 @@ static VOID The_highest_priority_runs_first(VOID)
         Runners[Index] = (RUNNER){&Order, Index};
         Threads[Index] = KtStartThread(RunInOrder, &Runners[Index], Priorities[Index]);
     }
-    KtSleep(5);
+    KtSettle();
     KeRaiseIrql(DISPATCH_LEVEL, &OldIrql);
     KeSetEvent(&Order.Go, IO_NO_INCREMENT, FALSE);
     KT_EQUAL(Order.Next, 0);
@@ -74,7 +74,7 @@ static VOID A_waiter_of_higher_priority_preempts_the_signaller(VOID)
     ORDER Order = {.Next = 0};
     KeInitializeEvent(&Order.Go, SynchronizationEvent, FALSE);
     const PKTHREAD Thread = KtStartThread(WaitTwice, &Order, HIGHER);
-    KtSleep(2);
+    KtSettle();
     KeSetEvent(&Order.Go, IO_NO_INCREMENT, FALSE);
     KT_EQUAL(Order.Next, 1);
     KeSetEvent(&Order.Go, IO_NO_INCREMENT, FALSE);
@@ -87,10 +87,10 @@ static VOID A_waiter_of_lower_priority_does_not(VOID)
     ORDER Order = {.Next = 0};
     KeInitializeEvent(&Order.Go, SynchronizationEvent, FALSE);
     const PKTHREAD Thread = KtStartThread(WaitTwice, &Order, LOWER);
-    KtSleep(2);
+    KtSettle();
     KeSetEvent(&Order.Go, IO_NO_INCREMENT, FALSE);
     KT_EQUAL(Order.Next, 0);
-    KtSleep(2);
+    KtSettle();
     KT_EQUAL(Order.Next, 1);
     KeSetEvent(&Order.Go, IO_NO_INCREMENT, FALSE);
     KtJoin(Thread);
@@ -101,7 +101,7 @@ static VOID A_boost_lifts_a_waiter_over_the_signaller(VOID)
     ORDER Order = {.Next = 0};
     KeInitializeEvent(&Order.Go, SynchronizationEvent, FALSE);
     const PKTHREAD Thread = KtStartThread(WaitTwice, &Order, LOWER);
-    KtSleep(2);
+    KtSettle();
     KeSetEvent(&Order.Go, IO_SOUND_INCREMENT, FALSE);
     KT_EQUAL(Order.Next, 1);
     KT_EQUAL(KeQueryPriorityThread(Thread), LOWER + IO_SOUND_INCREMENT);
@@ -428,7 +428,7 @@ static VOID A_DPC_lets_a_better_thread_go_at_once(VOID)
     KDPC Dpc;
     KeInitializeEvent(&Order.Go, SynchronizationEvent, FALSE);
     const PKTHREAD Thread = KtStartThread(WaitTwice, &Order, HIGHER);
-    KtSleep(2);
+    KtSettle();
     KeInitializeDpc(&Dpc, SetTheEvent, &Order.Go);
     KeInsertQueueDpc(&Dpc, NULL, NULL);
     KT_EQUAL(Order.Next, 1);

@@ -226,9 +226,16 @@ BOOLEAN KtRunIoViolation(PCSTR Name);
 // Threads (t_dispatcher.c).
 //
 
+// What takes longer than this many milliseconds never happens: nothing shorter can be told from a
+// machine that is busy with others.
+#define KT_LATEST_MS 20000
+
 // As a time-out, from now on.
 LARGE_INTEGER KtMilliseconds(LONG Milliseconds);
 VOID KtSleep(LONG Milliseconds);
+
+// Returns when all other threads have gone as far as they can: they wait.
+VOID KtSettle(VOID);
 
 // A system thread, referenced until KtJoin, which waits for its end. Priority 0: the usual one.
 PKTHREAD KtStartThread(PKSTART_ROUTINE Routine, PVOID Context, KPRIORITY Priority);
