@@ -2,6 +2,8 @@
 // of tests/qemu/scenarios. Each test has a machine of its own, whose `filter=` picks it by the number
 // at its start; on all others it is skipped.
 #include "kernel/inc/io.h"
+#include "kernel/inc/rtl.h"
+#include "tests/kernel/disks.h"
 #include "tests/kernel/tests.h"
 
 #define NVME_CLASS 0x01
@@ -43,6 +45,166 @@ static VOID MistakesAreLogged(VOID)
     KT_CHECK(KtHostNumber() >= 1);
 }
 
+//
+// F1: reads of one sector fail for good.
+//
+
+#define BAD_SECTOR 2048 // as tests/qemu/scenarios/storage.py has it
+
+static VOID CheckReadAround(const KT_DISK *Disk, PVOID Va, ULONG64 FirstBlock, ULONG BlockCount,
+                            NTSTATUS Expected)
+{
+    KtSetContext("%u blocks at %llu", BlockCount, FirstBlock);
+    KT_EQUAL(KtTransferDisk(Disk, IRP_MJ_READ, Va, FirstBlock * Disk->BlockBytes,
+                            BlockCount * Disk->BlockBytes),
+             Expected);
+}
+
+static VOID OneBadBlockFailsAlone(VOID)
+{
+    KT_DISK Disk;
+    KT_BUFFER Buffer;
+    if (!KtAskHost("mark")) {
+        return;
+    }
+    KT_REQUIRE(KtOpenScratchDisk(&Disk) && Disk.BlockBytes == 512);
+    const ULONG CommandBlocks = Disk.CommandBytes / Disk.BlockBytes;
+    KT_REQUIRE(KtAllocateBuffer(&Buffer, 3 * Disk.CommandBytes));
+    for (ULONG Round = 0; Round < 3; Round += 1) {
+        CheckReadAround(&Disk, Buffer.Va, BAD_SECTOR, 1, STATUS_DEVICE_DATA_ERROR);
+        CheckReadAround(&Disk, Buffer.Va, BAD_SECTOR - 1, 1, STATUS_SUCCESS);
+        CheckReadAround(&Disk, Buffer.Va, BAD_SECTOR + 1, 64, STATUS_SUCCESS);
+        CheckReadAround(&Disk, Buffer.Va, BAD_SECTOR - 8, 16, STATUS_DEVICE_DATA_ERROR);
+        // Of a request that is split, one command fails.
+        CheckReadAround(&Disk, Buffer.Va, BAD_SECTOR - CommandBlocks / 2, 3 * CommandBlocks,
+                        STATUS_DEVICE_DATA_ERROR);
+        CheckReadAround(&Disk, Buffer.Va, BAD_SECTOR + 1, 3 * CommandBlocks, STATUS_SUCCESS);
+    }
+    KtFreeBuffer(&Buffer);
+}
+
+//
+// F2: one write and one flush fail, once each.
+//
+
+#define WRITE_SECTOR 4096 // as tests/qemu/scenarios/storage.py has it
+
+static VOID AnErrorThatHappensOnceIsReportedOnce(VOID)
+{
+    KT_DISK Disk;
+    KT_BUFFER Buffer;
+    if (!KtAskHost("mark")) {
+        return;
+    }
+    KT_REQUIRE(KtOpenScratchDisk(&Disk) && Disk.BlockBytes == 512);
+    KT_REQUIRE(KtAllocateBuffer(&Buffer, 2 * PAGE_SIZE));
+    const ULONG64 Offset = WRITE_SECTOR * 512;
+    RtlFillMemory(Buffer.Va, PAGE_SIZE, 0x5A);
+    KT_EQUAL(KtTransferDisk(&Disk, IRP_MJ_WRITE, Buffer.Va, Offset, PAGE_SIZE),
+             STATUS_DEVICE_DATA_ERROR);
+    KT_EQUAL(KtTransferDisk(&Disk, IRP_MJ_WRITE, Buffer.Va, Offset, PAGE_SIZE), STATUS_SUCCESS);
+    KT_EQUAL(KtFlushDisk(&Disk), STATUS_DEVICE_DATA_ERROR);
+    KT_EQUAL(KtFlushDisk(&Disk), STATUS_SUCCESS);
+    KT_EQUAL(KtTransferDisk(&Disk, IRP_MJ_READ, Buffer.Va + PAGE_SIZE, Offset, PAGE_SIZE),
+             STATUS_SUCCESS);
+    KT_CHECK(RtlEqualMemory(Buffer.Va, Buffer.Va + PAGE_SIZE, PAGE_SIZE));
+    KtFreeBuffer(&Buffer);
+}
+
+//
+// F5: the disk becomes slow, and quick again.
+//
+
+#define SLOW_REQUESTS 24
+#define SLOW_PER_SECOND 20
+#define QUICK_MILLISECONDS 400
+
+static KT_TRANSFER SlowTransfers[SLOW_REQUESTS];
+
+// Reads so many blocks at once; returns the milliseconds.
+static ULONG64 ReadAtOnce(const KT_DISK *Disk, const KT_BUFFER *Buffer)
+{
+    const ULONG64 Start = KeQueryInterruptTime();
+    ULONG StartedCount = 0;
+    while (StartedCount < SLOW_REQUESTS &&
+           KT_CHECK(KtStartTransfer(&SlowTransfers[StartedCount], Disk, IRP_MJ_READ,
+                                    Buffer->Va + StartedCount * PAGE_SIZE,
+                                    StartedCount * 16 * PAGE_SIZE, PAGE_SIZE))) {
+        StartedCount += 1;
+    }
+    for (ULONG Index = 0; Index < StartedCount; Index += 1) {
+        KT_EQUAL(KtWaitForTransfer(&SlowTransfers[Index]), STATUS_SUCCESS);
+    }
+    return (KeQueryInterruptTime() - Start) / 10000;
+}
+
+static VOID CheckSpeeds(const KT_DISK *Disk, const KT_BUFFER *Buffer)
+{
+    const ULONG64 Before = ReadAtOnce(Disk, Buffer);
+    KT_REQUIRE(KtAskHost("limit %u", SLOW_PER_SECOND));
+    const ULONG64 Limited = ReadAtOnce(Disk, Buffer);
+    KT_REQUIRE(KtAskHost("limit 0"));
+    const ULONG64 After = ReadAtOnce(Disk, Buffer);
+    DbgPrint("    # %u reads at once took %llu ms, limited %llu ms, then %llu ms\n", SLOW_REQUESTS,
+             Before, Limited, After);
+    KT_CHECK(Before < QUICK_MILLISECONDS);
+    KT_CHECK(Limited >= 1000ull * (SLOW_REQUESTS - 4) / SLOW_PER_SECOND);
+    KT_CHECK(After < QUICK_MILLISECONDS);
+}
+
+static VOID ASlowDiskIsWaitedFor(VOID)
+{
+    KT_DISK Disk;
+    KT_BUFFER Buffer;
+    if (!KtAskHost("mark")) {
+        return;
+    }
+    KT_REQUIRE(KtOpenScratchDisk(&Disk));
+    KT_REQUIRE(KtAllocateBuffer(&Buffer, SLOW_REQUESTS * PAGE_SIZE));
+    CheckSpeeds(&Disk, &Buffer);
+    KT_REQUIRE(KtAskHost("count ^pci_nvme_(mmio_stopped|abort) "));
+    KT_EQUAL(KtHostNumber(), 0);
+    KtFreeBuffer(&Buffer);
+}
+
+//
+// F6: in which order data reach the medium, as the log of blklogwrites has it. A write is `w` with block
+// and count, a flush mark is `f`.
+//
+
+static VOID WriteBlock(const KT_DISK *Disk, PVOID Va, ULONG64 Block)
+{
+    KT_EQUAL(KtTransferDisk(Disk, IRP_MJ_WRITE, Va, Block * Disk->BlockBytes, Disk->BlockBytes),
+             STATUS_SUCCESS);
+}
+
+static BOOLEAN HostSays(PCSTR Text)
+{
+    const SIZE_T Length = RtlStringLength(Text);
+    return RtlStringLength(KtHostResult()) == Length &&
+           RtlEqualMemory(KtHostResult(), Text, Length);
+}
+
+static VOID AFlushComesAfterTheData(VOID)
+{
+    KT_DISK Disk;
+    KT_BUFFER Buffer;
+    if (!KtAskHost("forget")) {
+        return;
+    }
+    KT_REQUIRE(KtOpenScratchDisk(&Disk));
+    KT_REQUIRE(KtAllocateBuffer(&Buffer, PAGE_SIZE));
+    WriteBlock(&Disk, Buffer.Va, 100);
+    WriteBlock(&Disk, Buffer.Va, 7);
+    KT_EQUAL(KtFlushDisk(&Disk), STATUS_SUCCESS);
+    WriteBlock(&Disk, Buffer.Va, 300);
+    KT_EQUAL(KtFlushDisk(&Disk), STATUS_SUCCESS);
+    KtFreeBuffer(&Buffer);
+    KT_REQUIRE(KtAskHost("written"));
+    DbgPrint("    # %s\n", KtHostResult());
+    KT_CHECK(HostSays("w100+1 w7+1 f w300+1 f"));
+}
+
 // The runner itself: what it does later, and what QEMU tells of.
 static VOID TheHostActsLaterAndWaits(VOID)
 {
@@ -55,6 +217,10 @@ static VOID TheHostActsLaterAndWaits(VOID)
 }
 
 static const KT_TEST Tests[] = {
+    {"F1: a block that cannot be read fails alone, as often as it is read", OneBadBlockFailsAlone},
+    {"F2: an error that happens once is reported once", AnErrorThatHappensOnceIsReportedOnce},
+    {"F5: a disk that becomes slow is waited for", ASlowDiskIsWaitedFor},
+    {"F6: a flush reaches the medium, after the data before it", AFlushComesAfterTheData},
     {"F22: the host acts later, and waits for what the emulator tells of",
      TheHostActsLaterAndWaits},
     {"F22: the doorbell of a queue that does not exist is a mistake that the host sees",

@@ -16,7 +16,8 @@ What can be asked for:
   count PATTERN              how many lines QEMU has logged since: traces, guest errors
 
 A scenario that needs more derives a class from Host: each method `do_VERB(arguments)` is a verb;
-what it returns is the result, what it raises is the error. """
+what it returns is the result, what it raises is the error.
+"""
 
 import heapq
 import json

@@ -1,6 +1,7 @@
 """The catalogue: the ways to break or hinder the devices from outside, or to watch them. An entry
 is proved by the rows whose names begin with its number (`f01-` for F1). docs/scenarios.md is made
-of it (`make docs`). """
+of it (`make docs`).
+"""
 
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ CATALOGUE = (
     Entry(1, "media error at one block", "`blkdebug`: every read of a sector fails",
           "reads with that block fail with `STATUS_DEVICE_DATA_ERROR`; all others succeed"),
     Entry(2, "an error that happens once", "`blkdebug`: one write, later one flush, fails",
-          "the request fails with `STATUS_IO_DEVICE_ERROR`; the same again succeeds"),
+          "the request fails with `STATUS_DEVICE_DATA_ERROR`; the same again succeeds"),
     Entry(3, "a command that hangs", "`qemu-io`: `break` before a read, `resume` much later",
           "the request ends by a time-out; the late completion hits nothing"),
     Entry(4, "a slow device", "`null-co` with a latency", "time-outs end by recovery, in order"),
