@@ -369,9 +369,10 @@ def judge(item, number, ours, mingw):
 
 
 def add_programs(items, mingw, build):
-    """mingw-w64 has exceptions in its headers for programs, which exclude those for drivers: what
-    sehddk.h declares and <ntddk.h> lacks is taken from there."""
-    declared = set(re.findall(r"\w+", (DDK / "sehddk.h").read_text()))
+    """mingw-w64 has exceptions, and requests of NVMe, in its headers for programs, which exclude
+    those for drivers: what these headers declare and <ntddk.h> lacks is taken from there."""
+    declared = set(re.findall(r"\w+", (DDK / "sehddk.h").read_text() +
+                              (DDK / "ntddstor.h").read_text()))
     missing = [number for number in mingw[1]
                if set(re.findall(r"\w+", items[number].name)) & declared - {"sizeof"}]
     compiler = ["x86_64-w64-mingw32-gcc"]
