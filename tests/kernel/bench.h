@@ -36,7 +36,10 @@ ULONG64 KtTakeMedian(PULONG64 Values, ULONG Count);
 // from its own calls and from KtAwait.
 typedef ULONG64 KT_ROUND(PVOID Context);
 
-// Prints the median round's cycles, for each of its UnitCount operations.
+// The median round's cycles. UnitCount: operations in a round.
+ULONG64 KtMeasureRounds(PCSTR Name, KT_ROUND *Round, PVOID Context, ULONG UnitCount);
+
+// The same printed, for each operation, if the row is wanted.
 VOID KtBenchRounds(PCSTR Name, KT_ROUND *Round, PVOID Context, ULONG UnitCount);
 
 // Waits, busy, until *Counter is at least Target. Returns the cycles that others took from the waiting
@@ -49,3 +52,4 @@ VOID KtPrintImage(const DRIVER_OBJECT *Driver);
 
 // The subjects.
 VOID KtBenchNvme(VOID);
+VOID KtBenchNet(VOID);

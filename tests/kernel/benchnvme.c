@@ -1,139 +1,337 @@
-// What the NVMe driver costs per I/O, on the first disk. Its content is not looked at: the runner puts
-// a disk there that answers at once and keeps nothing.
+// What the NVMe driver costs per I/O, on the first disk: through IRPs, and through a queue of one's own
+// (ntddnvme.h). The disk's content is not looked at: the runner puts a disk there that answers at once
+// and keeps nothing.
 //
-// A round is a batch: as many requests as the row's depth, sent one after the other; it is over when all
-// are completed.
+// A round is a batch: as many reads as the row's depth are sent, by one call where there is one for
+// many; it is over when all are completed. A polled queue is polled until then; polls that found nothing
+// are waiting, and are not counted.
 #include "tests/kernel/bench.h"
+
+#include <ntddnvme.h>
 
 #include "kernel/inc/io.h"
 #include "kernel/inc/ke.h"
 
 #define MAXIMUM_DEPTH 32u
+#define WRAP (KT_GIB - 1) // transfers stay below it
+#define EMPTY_POLLS 20000000u
 
-typedef struct _REQUEST {
-    PIRP Irp;
-    PMDL Mdl;
-    ULONG64 ByteOffset; // where the next transfer begins
-} REQUEST;
+typedef enum _METHOD {
+    ByIrp,
+    ByQueue,  // its completions come by interrupt
+    ByPolling // its completions are polled for
+} METHOD;
 
-typedef struct _NVME_BENCH {
-    PDEVICE_OBJECT Disk;
+typedef struct _ROW {
+    PCSTR Name;
+    METHOD Method;
     ULONG Depth;
     ULONG ByteCount; // of one transfer
     ULONG64 Step;    // bytes from one transfer of a request to the next
+} ROW;
+
+#define SMALL 4 * KT_KIB, 7919 * 4 * KT_KIB // here and there
+#define LARGE 128 * KT_KIB, 32 * 128 * KT_KIB
+
+static const ROW Rows[] = {
+    {"nvme-4k-qd32-queue", ByPolling, 32, SMALL},  {"nvme-4k-qd32-interrupt", ByQueue, 32, SMALL},
+    {"nvme-4k-qd32-irp", ByIrp, 32, SMALL},        {"nvme-4k-qd1-polled", ByPolling, 1, SMALL},
+    {"nvme-4k-qd1-interrupt", ByQueue, 1, SMALL},  {"nvme-4k-qd1-irp", ByIrp, 1, SMALL},
+    {"nvme-128k-seq-queue", ByPolling, 32, LARGE}, {"nvme-128k-seq-irp", ByIrp, 32, LARGE},
+};
+
+typedef struct _REQUEST {
+    PMDL Mdl;
+    ULONG64 ByteOffset;        // where the next transfer begins
+    PIRP Irp;                  // ByIrp
+    NVME_IO Io;                // otherwise
+    PSCATTER_GATHER_LIST List; // otherwise: the MDL, mapped for the controller all the time
+} REQUEST;
+
+typedef struct _NVME_BENCH {
+    const ROW *Row;
+    PDEVICE_OBJECT Disk;
+    NVME_QUEUE_INTERFACE Interface; // Context NULL: there is none
+    NVME_NAMESPACE_INFORMATION Namespace;
+    PNVME_QUEUE Queue; // NULL: not open
+    PDMA_ADAPTER Adapter;
     REQUEST Requests[MAXIMUM_DEPTH];
-    volatile ULONG DoneCount; // of all rounds; wraps around
+    PNVME_IO Ios[MAXIMUM_DEPTH]; // of the requests
+    volatile ULONG DoneCount;    // of all rounds; wraps around
     ULONG FailureCount;
     BOOLEAN HasTimedOut;
 } NVME_BENCH;
 
-static const struct {
-    PCSTR Name;
-    ULONG Depth;
-    ULONG ByteCount;
-    ULONG64 Step;
-} Rows[] = {
-    {"nvme-4k-qd32-irp", 32, 4 * KT_KIB, 7919 * 4 * KT_KIB}, // here and there
-    {"nvme-4k-qd1-irp", 1, 4 * KT_KIB, 7919 * 4 * KT_KIB},
-    {"nvme-128k-seq-irp", 32, 128 * KT_KIB, 32 * 128 * KT_KIB},
-};
-#define WRAP (KT_GIB - 1) // offsets stay below it
+// It stays, should the driver not give a request back.
+static NVME_BENCH Bench;
 
-static NTSTATUS NTAPI CountDone(PDEVICE_OBJECT DeviceObject, PIRP Irp, PVOID Context)
+// Where the request's next transfer begins.
+static ULONG64 NextOffset(REQUEST *Request)
 {
-    NVME_BENCH *const Bench = Context;
-    UNREFERENCED_PARAMETER(DeviceObject);
-    if (!NT_SUCCESS(Irp->IoStatus.Status)) {
-        Bench->FailureCount += 1;
+    const ULONG64 ByteOffset = Request->ByteOffset;
+    Request->ByteOffset = (ByteOffset + Bench.Row->Step) & WRAP;
+    return ByteOffset;
+}
+
+static VOID CountDone(NTSTATUS Status)
+{
+    if (!NT_SUCCESS(Status)) {
+        Bench.FailureCount += 1;
     }
-    Bench->DoneCount += 1;
+    Bench.DoneCount += 1;
+}
+
+//
+// By IRP. The requests are used again and again, as who has 250 instructions to lose does it.
+//
+
+static NTSTATUS NTAPI IrpIsDone(PDEVICE_OBJECT DeviceObject, PIRP Irp, PVOID Context)
+{
+    UNREFERENCED_PARAMETER(DeviceObject);
+    UNREFERENCED_PARAMETER(Context);
+    CountDone(Irp->IoStatus.Status);
     return STATUS_MORE_PROCESSING_REQUIRED;
 }
 
-static VOID SendRead(NVME_BENCH *Bench, REQUEST *Request)
+static VOID SendIrp(REQUEST *Request)
 {
-    IoReuseIrp(Request->Irp, STATUS_NOT_SUPPORTED);
-    Request->Irp->MdlAddress = Request->Mdl;
-    const PIO_STACK_LOCATION Stack = IoGetNextIrpStackLocation(Request->Irp);
+    const PIRP Irp = Request->Irp;
+    IoReuseIrp(Irp, STATUS_NOT_SUPPORTED);
+    Irp->MdlAddress = Request->Mdl;
+    const PIO_STACK_LOCATION Stack = IoGetNextIrpStackLocation(Irp);
     Stack->MajorFunction = IRP_MJ_READ;
-    Stack->Parameters.Read.Length = Bench->ByteCount;
-    Stack->Parameters.Read.ByteOffset.QuadPart = (LONG64)Request->ByteOffset;
-    IoSetCompletionRoutine(Request->Irp, CountDone, Bench, TRUE, TRUE, TRUE);
-    Request->ByteOffset = (Request->ByteOffset + Bench->Step) & WRAP;
-    (VOID) IoCallDriver(Bench->Disk, Request->Irp);
+    Stack->Parameters.Read.Length = Bench.Row->ByteCount;
+    Stack->Parameters.Read.ByteOffset.QuadPart = (LONG64)NextOffset(Request);
+    IoSetCompletionRoutine(Irp, IrpIsDone, NULL, TRUE, TRUE, TRUE);
+    (VOID) IoCallDriver(Bench.Disk, Irp);
 }
 
-static ULONG64 ReadBatch(PVOID Context)
+static VOID SendIrps(VOID)
 {
-    NVME_BENCH *const Bench = Context;
-    const ULONG Target = Bench->DoneCount + Bench->Depth;
+    for (ULONG Index = 0; Index < Bench.Row->Depth; Index += 1) {
+        SendIrp(&Bench.Requests[Index]);
+    }
+}
+
+//
+// By a queue of our own.
+//
+
+static VOID NTAPI IoIsDone(PNVME_IO Io)
+{
+    CountDone(Io->Status);
+}
+
+static VOID SubmitIos(VOID)
+{
+    for (ULONG Index = 0; Index < Bench.Row->Depth; Index += 1) {
+        Bench.Requests[Index].Io.FirstBlock =
+            NextOffset(&Bench.Requests[Index]) / Bench.Namespace.BlockBytes;
+    }
+    const ULONG Accepted = Bench.Interface.Submit(Bench.Queue, Bench.Ios, Bench.Row->Depth);
+    Bench.DoneCount += Bench.Row->Depth - Accepted;
+    Bench.FailureCount += Bench.Row->Depth - Accepted;
+}
+
+// Polls until DoneCount is Target. Returns the cycles of the polls that found something.
+static ULONG64 Poll(ULONG Target)
+{
+    ULONG64 Busy = 0;
+    for (ULONG Left = EMPTY_POLLS; Bench.DoneCount != Target; Left -= 1) {
+        if (Left == 0) {
+            Bench.HasTimedOut = TRUE;
+            break;
+        }
+        const ULONG64 Start = KeReadCycles();
+        const ULONG Found = Bench.Interface.Poll(Bench.Queue);
+        const ULONG64 Cycles = KeReadCycles() - Start;
+        Busy += Found != 0 ? Cycles - KtBenchOverhead : 0;
+    }
+    return Busy;
+}
+
+static ULONG64 RunBatch(PVOID Context)
+{
+    UNREFERENCED_PARAMETER(Context);
+    const ULONG Target = Bench.DoneCount + Bench.Row->Depth;
     const ULONG64 Start = KeReadCycles();
-    for (ULONG Index = 0; Index < Bench->Depth; Index += 1) {
-        SendRead(Bench, &Bench->Requests[Index]);
+    if (Bench.Row->Method == ByIrp) {
+        SendIrps();
+    } else {
+        SubmitIos();
     }
     const ULONG64 Sending = KeReadCycles() - Start - KtBenchOverhead;
-    return Sending + KtAwait(&Bench->DoneCount, Target, &Bench->HasTimedOut);
+    return Sending + (Bench.Row->Method == ByPolling
+                          ? Poll(Target)
+                          : KtAwait(&Bench.DoneCount, Target, &Bench.HasTimedOut));
 }
 
-static BOOLEAN AllocateRequests(NVME_BENCH *Bench)
+//
+// What a row needs.
+//
+
+static VOID NTAPI TakeList(PDEVICE_OBJECT DeviceObject, PIRP Irp, PSCATTER_GATHER_LIST List,
+                           PVOID Context)
 {
-    for (ULONG Index = 0; Index < Bench->Depth; Index += 1) {
-        Bench->Requests[Index] = (REQUEST){
-            .Irp = IoAllocateIrp(Bench->Disk->StackSize, FALSE),
-            .Mdl = KtAllocatePages(Bench->ByteCount / PAGE_SIZE),
-            .ByteOffset = (ULONG64)Index * Bench->ByteCount,
-        };
-        if (Bench->Requests[Index].Irp == NULL || Bench->Requests[Index].Mdl == NULL) {
+    UNREFERENCED_PARAMETER(DeviceObject);
+    UNREFERENCED_PARAMETER(Irp);
+    *(PSCATTER_GATHER_LIST *)Context = List;
+}
+
+// Maps the request's MDL for the controller.
+static BOOLEAN MapForQueue(REQUEST *Request)
+{
+    const KIRQL OldIrql = KeRaiseIrqlToDpcLevel();
+    const NTSTATUS Status = Bench.Adapter->DmaOperations->GetScatterGatherList(
+        Bench.Adapter, Bench.Disk, Request->Mdl, MmGetMdlVirtualAddress(Request->Mdl),
+        Bench.Row->ByteCount, TakeList, &Request->List, FALSE);
+    KeLowerIrql(OldIrql);
+    return NT_SUCCESS(Status) && Request->List != NULL;
+}
+
+static VOID UnmapForQueue(const REQUEST *Request)
+{
+    const KIRQL OldIrql = KeRaiseIrqlToDpcLevel();
+    Bench.Adapter->DmaOperations->PutScatterGatherList(Bench.Adapter, Request->List, FALSE);
+    KeLowerIrql(OldIrql);
+}
+
+static BOOLEAN PrepareRequest(ULONG Index)
+{
+    REQUEST *const Request = &Bench.Requests[Index];
+    *Request = (REQUEST){.Mdl = KtAllocatePages(Bench.Row->ByteCount / PAGE_SIZE),
+                         .ByteOffset = (ULONG64)Index * Bench.Row->ByteCount};
+    if (Bench.Row->Method == ByIrp) {
+        Request->Irp = IoAllocateIrp(Bench.Disk->StackSize, FALSE);
+        return Request->Irp != NULL && Request->Mdl != NULL;
+    }
+    if (Request->Mdl == NULL || !MapForQueue(Request)) {
+        return FALSE;
+    }
+    Request->Io = (NVME_IO){.Opcode = NvmeIoRead,
+                            .NamespaceId = Bench.Namespace.NamespaceId,
+                            .BlockCount = Bench.Row->ByteCount / Bench.Namespace.BlockBytes,
+                            .List = Request->List,
+                            .Done = IoIsDone};
+    Bench.Ios[Index] = &Request->Io;
+    return TRUE;
+}
+
+static VOID FreeRequest(const REQUEST *Request)
+{
+    if (Request->List != NULL) {
+        UnmapForQueue(Request);
+    }
+    if (Request->Irp != NULL) {
+        IoFreeIrp(Request->Irp);
+    }
+    if (Request->Mdl != NULL) {
+        KtFreePages(Request->Mdl);
+    }
+}
+
+static BOOLEAN PrepareRow(VOID)
+{
+    if (Bench.Row->Method != ByIrp) {
+        const NVME_QUEUE_OPTIONS Options = {.Depth = MAXIMUM_DEPTH,
+                                            .IsPolled = Bench.Row->Method == ByPolling};
+        if (Bench.Interface.Context == NULL ||
+            !NT_SUCCESS(
+                Bench.Interface.OpenQueue(Bench.Interface.Context, &Options, &Bench.Queue))) {
+            return FALSE;
+        }
+        Bench.Adapter = Bench.Interface.GetAdapter(Bench.Queue);
+    }
+    for (ULONG Index = 0; Index < Bench.Row->Depth; Index += 1) {
+        if (!PrepareRequest(Index)) {
             return FALSE;
         }
     }
     return TRUE;
 }
 
-static VOID FreeRequests(const NVME_BENCH *Bench)
+static VOID CleanUpRow(VOID)
 {
-    for (ULONG Index = 0; Index < Bench->Depth; Index += 1) {
-        if (Bench->Requests[Index].Irp != NULL) {
-            IoFreeIrp(Bench->Requests[Index].Irp);
-        }
-        if (Bench->Requests[Index].Mdl != NULL) {
-            KtFreePages(Bench->Requests[Index].Mdl);
-        }
+    for (ULONG Index = 0; Index < Bench.Row->Depth; Index += 1) {
+        FreeRequest(&Bench.Requests[Index]);
+    }
+    if (Bench.Queue != NULL) {
+        Bench.Interface.CloseQueue(Bench.Queue);
     }
 }
 
-// FALSE: requests did not come back, and nothing may be measured any more.
-static BOOLEAN BenchReads(PDEVICE_OBJECT Disk, ULONG Row)
+static VOID BenchRow(const ROW *Row)
 {
-    static NVME_BENCH Bench; // it stays, should the driver not give its requests back
-    Bench = (NVME_BENCH){.Disk = Disk,
-                         .Depth = Rows[Row].Depth,
-                         .ByteCount = Rows[Row].ByteCount,
-                         .Step = Rows[Row].Step};
-    if (AllocateRequests(&Bench)) {
-        KtBenchRounds(Rows[Row].Name, ReadBatch, &Bench, Bench.Depth);
+    RtlZeroMemory(Bench.Requests, sizeof(Bench.Requests));
+    Bench.Row = Row;
+    Bench.Queue = NULL;
+    Bench.FailureCount = 0;
+    if (PrepareRow()) {
+        KtBenchRounds(Row->Name, RunBatch, NULL, Row->Depth);
+    } else {
+        DbgPrint("%s: not to be had\n", Row->Name);
     }
     if (Bench.FailureCount != 0) {
-        DbgPrint("%s: %u requests failed\n", Rows[Row].Name, Bench.FailureCount);
+        DbgPrint("%s: %u requests failed\n", Row->Name, Bench.FailureCount);
     }
     if (Bench.HasTimedOut) {
-        DbgPrint("%s: requests did not come back\n", Rows[Row].Name);
-        return FALSE;
+        DbgPrint("%s: requests did not come back\n", Row->Name);
+    } else {
+        CleanUpRow();
     }
-    FreeRequests(&Bench);
-    return TRUE;
+}
+
+//
+// The driver.
+//
+
+static NTSTATUS NTAPI KeepIrp(PDEVICE_OBJECT DeviceObject, PIRP Irp, PVOID Context)
+{
+    UNREFERENCED_PARAMETER(DeviceObject);
+    UNREFERENCED_PARAMETER(Irp);
+    UNREFERENCED_PARAMETER(Context);
+    return STATUS_MORE_PROCESSING_REQUIRED;
+}
+
+// Asks the controller's device for its interface. Drivers answer at once.
+static VOID QueryInterface(VOID)
+{
+    const PDEVICE_OBJECT Controller = IoFindDevice(FILE_DEVICE_CONTROLLER, 0);
+    const PIRP Irp = Controller != NULL ? IoAllocateIrp(Controller->StackSize, FALSE) : NULL;
+    if (Irp == NULL) {
+        return;
+    }
+    const PIO_STACK_LOCATION Stack = IoGetNextIrpStackLocation(Irp);
+    Stack->MajorFunction = IRP_MJ_PNP;
+    Stack->MinorFunction = IRP_MN_QUERY_INTERFACE;
+    Stack->Parameters.QueryInterface.InterfaceType = &GUID_NVME_QUEUE_INTERFACE;
+    Stack->Parameters.QueryInterface.Size = sizeof(Bench.Interface);
+    Stack->Parameters.QueryInterface.Version = NVME_QUEUE_INTERFACE_VERSION;
+    Stack->Parameters.QueryInterface.Interface = (PINTERFACE)&Bench.Interface;
+    Irp->IoStatus.Status = STATUS_NOT_SUPPORTED;
+    IoSetCompletionRoutine(Irp, KeepIrp, NULL, TRUE, TRUE, TRUE);
+    const NTSTATUS Status = IoCallDriver(Controller, Irp);
+    IoFreeIrp(Irp);
+    if (!NT_SUCCESS(Status) ||
+        !NT_SUCCESS(Bench.Interface.QueryNamespace(Bench.Interface.Context, 1, &Bench.Namespace))) {
+        Bench.Interface.Context = NULL;
+    }
 }
 
 VOID KtBenchNvme(VOID)
 {
-    const PDEVICE_OBJECT Disk = IoFindDevice(FILE_DEVICE_DISK, 0);
-    if (Disk == NULL) {
+    Bench.Disk = IoFindDevice(FILE_DEVICE_DISK, 0);
+    if (Bench.Disk == NULL) {
         return;
     }
-    KtPrintImage(Disk->DriverObject);
-    for (ULONG Row = 0; Row < ARRAYSIZE(Rows); Row += 1) {
-        if (KtIsBenchWanted(Rows[Row].Name) && !BenchReads(Disk, Row)) {
-            return;
+    KtPrintImage(Bench.Disk->DriverObject);
+    QueryInterface();
+    for (ULONG Row = 0; Row < ARRAYSIZE(Rows) && !Bench.HasTimedOut; Row += 1) {
+        if (KtIsBenchWanted(Rows[Row].Name)) {
+            BenchRow(&Rows[Row]);
         }
+    }
+    if (Bench.Interface.Context != NULL && !Bench.HasTimedOut) {
+        Bench.Interface.InterfaceDereference(Bench.Interface.Context);
     }
 }

@@ -32,6 +32,14 @@ REGISTER_TRACE = ("-trace", "pci_nvme_mmio_read", "-trace", "pci_nvme_mmio_write
                   "-trace", "pci_nvme_io_cmd")
 
 
+# Two cards on one cable.
+TWO_CARDS = tuple(argument for index in (0, 1) for argument in (
+    "-netdev", f"hubport,id=port{index},hubid=0",
+    "-device", f"e1000,netdev=port{index},mac=52:54:00:00:00:0{index + 1}"))
+# Drivers that would take the cards for themselves.
+NOT_STARTED = ("inet.sys",)
+
+
 @dataclass(frozen=True)
 class Row:
     name: str
@@ -49,7 +57,8 @@ FLAT_LIMIT = 1.10
 #   map-*       ioremap + iounmap, lazy purge's share included
 #   reserved-*  vmap_pages_range into an existing area + vunmap_range, flushed before reuse
 #   mdl-1       vm_map_ram + vm_unmap_ram
-#   nvme-*      submit_bio to bi_end_io, busy instructions
+#   nvme-*      submit_bio to bi_end_io, with one interrupt vector; busy instructions
+#   net-*       pktgen's bursts of 32, one buffer again and again; frames of a flood that nobody wants
 KERNEL_ROWS = (
     Row("map-4K", "4 KiB, uncached", 300, 4812),
     Row("map-4K-others", "  with 10,000 other pages mapped", 300, 5900, flat="map-4K"),
@@ -76,17 +85,31 @@ KERNEL_ROWS = (
     Row("load-100K-copies", "  copying its sections, not included", 120000),
 )
 NVME_ROWS = (
-    Row("nvme-4k-qd32-irp", "4 KiB read by IRP, depth 32", 600, 2996),
-    Row("nvme-4k-qd1-irp", "4 KiB read by IRP, depth 1", None, 8159),
-    Row("nvme-128k-seq-irp", "128 KiB in sequence by IRP, depth 32", 700, 18132),
-    Row("nvme-mmio-writes", "register writes per 1,000 I/O, depth 32", 62),
-    Row("nvme-mmio-reads", "register reads per 1,000 I/O, depth 32", 0),
+    Row("nvme-4k-qd32-queue", "4 KiB read, depth 32, polled queue", 250, 2996),
+    Row("nvme-4k-qd32-interrupt", "  queue with interrupts", 250, 2996),
+    Row("nvme-4k-qd32-irp", "  by IRP", 600, 2996),
+    Row("nvme-4k-qd1-polled", "4 KiB read, depth 1, polled queue", 500, 8159),
+    Row("nvme-4k-qd1-interrupt", "  queue with interrupts", None, 8159),
+    Row("nvme-4k-qd1-irp", "  by IRP", None, 8159),
+    Row("nvme-128k-seq-queue", "128 KiB in sequence, depth 32, polled", 700, 18132),
+    Row("nvme-128k-seq-irp", "  by IRP", 700, 18132),
+    Row("nvme-mmio-writes", "register writes per 1,000 I/O by IRP", 62),
+    Row("nvme-mmio-writes-queue", "  polled queue", 62),
+    Row("nvme-mmio-reads", "register reads per 1,000 I/O by IRP", 0),
+    Row("nvme-mmio-reads-queue", "  polled queue", 0),
+)
+# These are counted by QEMU, while another row is measured, both at depth 32.
+REGISTER_ROWS = {"": "nvme-4k-qd32-irp", "-queue": "nvme-4k-qd32-queue"}
+
+NET_ROWS = (
+    Row("net-send-64", "64-byte frame sent, lists of 32", 150, 737),
+    Row("net-receive-64", "64-byte frame received, lists of 32", 300, 3270),
 )
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One boot: its machine, its rows, and whether the test drivers come along."""
+    """What one machine is for."""
     machine: Machine
     title: str
     rows: tuple
@@ -96,7 +119,9 @@ SUBJECTS = (
     Subject(Machine("bench", ram="2G", devices=(), arguments=COUNTED, timeout=300),
             "instructions of map + unmap", KERNEL_ROWS),
     Subject(Machine("bench-nvme", ram="2G", devices=NULL_DISK, arguments=COUNTED, timeout=300),
-            "NVMe: instructions per I/O, waiting excluded", NVME_ROWS),
+            "NVMe: instructions per I/O, no waiting", NVME_ROWS),
+    Subject(Machine("bench-net", ram="2G", devices=TWO_CARDS, arguments=COUNTED, timeout=300),
+            "e1000: instructions per frame, no waiting", NET_ROWS),
 )
 
 
@@ -104,8 +129,8 @@ def boot(build, machine, options, arguments=()):
     """The outcome of one boot that passed."""
     image = build / f"{machine.name}.cd"
     large = module_of(build / "testdrivers" / "ldrlarge.sys", (DEMAND,))
-    make_cd(build / "iospace", image, f"mode=bench {options}".strip(),
-            (*own_drivers(build / "iospace"), large))
+    drivers = (driver for driver in own_drivers(build / "iospace") if driver.name not in NOT_STARTED)
+    make_cd(build / "iospace", image, f"mode=bench {options}".strip(), (*drivers, large))
     command = guest.qemu_command(machine, (machine.door, image), list(machine.devices))
     outcome = guest.run_qemu(command + list(arguments), machine.timeout,
                              build / f"{machine.name}.log")
@@ -119,30 +144,30 @@ def figures_of(outcome):
     return {match[1]: int(match[2]) for match in map(BENCH_LINE.match, outcome.lines) if match}
 
 
-def count_register_accesses(build, machine):
+def count_register_accesses(build, machine, place):
     """{row: accesses per 1,000 commands}, as QEMU sees them between the first command of the measured
     work and the last one. The kernel reads little of the disk before: a few commands among thousands."""
-    outcome = boot(build, machine, "filter=nvme-4k-qd32", REGISTER_TRACE)
+    outcome = boot(build, machine, f"row={REGISTER_ROWS[place]}", REGISTER_TRACE)
     events = [line.split()[0] for line in outcome.device_log if line.startswith("pci_nvme_")]
-    commands = [place for place, event in enumerate(events) if event == "pci_nvme_io_cmd"]
-    if not commands:
+    commands = [index for index, event in enumerate(events) if event == "pci_nvme_io_cmd"]
+    if REGISTER_ROWS[place] not in figures_of(outcome) or not commands:
         return {}
     during = events[commands[0]:commands[-1]]
-    return {f"nvme-mmio-{kind}s": round(1000 * during.count(f"pci_nvme_mmio_{kind}") / len(commands))
+    return {f"nvme-mmio-{kind}s{place}":
+            round(1000 * during.count(f"pci_nvme_mmio_{kind}") / len(commands))
             for kind in ("read", "write")}
 
 
 def measure(build, subject, text):
     """{row: value} of the subject's rows whose name contains text."""
     wanted = {row.name for row in subject.rows if text in row.name}
-    counted = {name for name in wanted if name.startswith("nvme-mmio")}
     measured = {}
-    if wanted - counted:
-        outcome = boot(build, subject.machine, f"filter={text}" if text else "")
-        measured = {name: value for name, value in figures_of(outcome).items() if name in wanted}
-    if counted:
-        measured |= count_register_accesses(build, subject.machine)
-    return measured
+    if any("mmio" not in name for name in wanted):
+        measured |= figures_of(boot(build, subject.machine, f"filter={text}" if text else ""))
+    for place in REGISTER_ROWS:
+        if wanted & {f"nvme-mmio-reads{place}", f"nvme-mmio-writes{place}"}:
+            measured |= count_register_accesses(build, subject.machine, place)
+    return {name: value for name, value in measured.items() if name in wanted}
 
 
 def complaint(row, measured):
@@ -165,14 +190,14 @@ def number(value):
 def print_row(row, ours):
     figures = "missing" if ours is None else number(ours)
     ratio = f"{ours / row.linux:.2f}" if ours is not None and row.linux else ""
-    print(f"{row.work:<40} {figures:>10} {number(row.budget):>8} {number(row.linux):>10} "
+    print(f"{row.work:<42} {figures:>10} {number(row.budget):>8} {number(row.linux):>10} "
           f"{ratio:>6} {number(row.unflushed):>19}".rstrip())
 
 
 def print_table(subject, measured, text):
     """Returns what is wrong with the figures, a sentence per row."""
     rows = [row for row in subject.rows if text in row.name]
-    print(f"{subject.title:<40} {'IoSpace':>10} {'budget':>8} {'Linux 6.1':>10} {'ratio':>6}"
+    print(f"{subject.title:<42} {'IoSpace':>10} {'budget':>8} {'Linux 6.1':>10} {'ratio':>6}"
           + (" Linux, not flushed" if any(row.unflushed for row in rows) else ""))
     for row in rows:
         print_row(row, measured.get(row.name))
