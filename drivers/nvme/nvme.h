@@ -52,7 +52,7 @@
 #define NVME_MAXIMUM_QUEUE_ENTRIES 1024
 #define NVME_MAXIMUM_QUEUES 65 // queue pairs, the admin queue among them
 #define NVME_MAXIMUM_PROCESSORS 64
-#define NVME_ADMIN_PAGES 8 // common-buffer pages for the data of admin commands
+#define NVME_ADMIN_PAGES 16 // common-buffer pages for the data of admin commands
 
 #define NVME_PRP_LIST_ENTRIES (PAGE_SIZE / sizeof(ULONG64))
 
@@ -113,7 +113,9 @@ typedef struct DECLSPEC_ALIGN(64) _NVME_TRACKER {
     USHORT NextFree;   // index of the next one on the free stack
     UCHAR State;       // NVME_TRACKER_STATE
     BOOLEAN WriteToDevice;
-    ULONG StartTime; // NVME_CONTROLLER.Clock when it was submitted
+    ULONG StartTime;   // NVME_CONTROLLER.Clock when it was submitted
+    ULONG TimeLimit;   // in units of Clock; 0: CommandTimeout; MAXULONG: none. 0 again at its end
+    USHORT StatusField; // of a completion that told of an error, as it came
     USHORT RetryCount;
     USHORT IsAborting;  // recover.c's: an Abort command was sent for it
     NTSTATUS EndStatus; // not 0: NvmeResubmit ends it with this
@@ -215,7 +217,7 @@ typedef struct _NVME_NAMESPACE {
     BOOLEAN IsPresent; // reported to the PnP manager
     BOOLEAN IsStarted;
     BOOLEAN IsReadOnly;                // NSATTR, as of the last Identify
-    BOOLEAN HasWriteZeroes;            // as ONCS says; ioctl.c's
+    NTSTATUS Refusal; // not 0: requests are refused with it, as while it is formatted; ioctl.c's
     NVME_IDENTIFY_NAMESPACE_DATA Data; // as last identified
 } NVME_NAMESPACE;
 
@@ -324,6 +326,9 @@ typedef struct _NVME_CONTROLLER {
     ULONG64 CmbAddress; // logical
     SIZE_T CmbByteCount;
     SIZE_T CmbUsedByteCount;
+
+    struct _NVME_PMR *Pmr;       // the child that stands for persistent memory: pmr.c; NULL: none
+    struct _NVME_EVENTS *Events; // event.c; NULL: not started
 } NVME_CONTROLLER;
 
 // -------------------------------------------------------------------------------------------------
@@ -533,6 +538,23 @@ NTSTATUS NvmeQueryInterface(PNVME_CONTROLLER Controller, const IO_STACK_LOCATION
 // STATUS_DEVICE_DOES_NOT_EXIST: the admin queue is closed.
 NTSTATUS NvmeRunAdmin(PNVME_CONTROLLER Controller, const NVME_COMMAND *Command, PULONG Result);
 
+// What came of a command, in the controller's words, too.
+typedef struct _NVME_OUTCOME {
+    NTSTATUS Status;
+    USHORT StatusField; // as it came; 0: success, or the controller did not answer
+    ULONG Result;
+} NVME_OUTCOME, *PNVME_OUTCOME;
+
+// The same, for at most so long.
+NTSTATUS NvmeRunAdminFor(PNVME_CONTROLLER Controller, const NVME_COMMAND *Command,
+                         ULONG Milliseconds, PNVME_OUTCOME Outcome);
+
+// Runs one NVM command for the namespace on a queue of the current processor and waits for its end,
+// which the recovery guarantees. Mdl (optional): ByteCount bytes of data, which the caller has checked
+// against what the command moves. PASSIVE_LEVEL, with the namespace's remove lock.
+NTSTATUS NvmeRunNvm(PNVME_NAMESPACE Namespace, const NVME_COMMAND *Command, PMDL Mdl,
+                    ULONG ByteCount, BOOLEAN WriteToDevice, PNVME_OUTCOME Outcome);
+
 // A zeroed page for the data of an admin command. NULL: all are taken. Return: Status is that of
 // the command; after STATUS_IO_TIMEOUT the page is lost until NvmeForgetLostPages. IRQL <=
 // DISPATCH_LEVEL.
@@ -589,3 +611,8 @@ VOID NvmeUnmapPmr(PNVME_CONTROLLER Controller);
 // The child that stands for it; NULL: none. Referenced by BusRelations only (namespace.c).
 PDEVICE_OBJECT NvmePmrDevice(PNVME_CONTROLLER Controller);
 NTSTATUS NvmePmrPnp(PNVME_DEVICE Device, PIRP Irp);
+
+// Requests to that child (IRP_MJ_READ and WRITE, FLUSH_BUFFERS, DEVICE_CONTROL).
+NTSTATUS NvmePmrReadWrite(PNVME_DEVICE Device, PIRP Irp);
+NTSTATUS NvmePmrFlush(PNVME_DEVICE Device, PIRP Irp);
+NTSTATUS NvmePmrControl(PNVME_DEVICE Device, PIRP Irp);
