@@ -69,6 +69,7 @@ static const KT_SUITE *const KtSuites[] = {
     &KtExamplesSuite,
     &KtQueueSuite,
     &KtScenarioSuite,
+    &KtIntegritySuite,
     &KtOracleSuite,
 };
 // clang-format on

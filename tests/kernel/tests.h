@@ -87,6 +87,7 @@ extern const KT_SUITE KtQueueSuite;
 extern const KT_SUITE KtStrangerSuite;
 extern const KT_SUITE KtExamplesSuite;
 extern const KT_SUITE KtScenarioSuite;
+extern const KT_SUITE KtIntegritySuite;
 extern const KT_SUITE KtOracleSuite;
 
 //

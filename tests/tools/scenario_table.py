@@ -44,8 +44,8 @@ def complaints():
     numbers = {entry.number for entry in CATALOGUE}
     for row in SCENARIOS:
         match = NUMBER.match(row.name)
-        if not match or int(match[1]) not in numbers:
-            yield f"{row.name}: its name begins with no number of the catalogue"
+        if match is not None and int(match[1]) not in numbers:
+            yield f"{row.name}: the catalogue has no such number"
     for entry in CATALOGUE:
         if entry.why_not and rows_of(entry):
             yield f"F{entry.number} of the catalogue can't be done, but has rows"

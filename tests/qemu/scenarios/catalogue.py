@@ -57,6 +57,6 @@ CATALOGUE = (
           "`guest_errors` and `pci_nvme_ub_*`, of every row of all tables",
           "a row with a mistake that it did not allow fails"),
     Entry(23, "snapshot and restore", "`savevm`", "",
-          why_not="QEMU 7.2 can't migrate its NVMe controller, so it saves no snapshot of a machine "
-                  "with one"),
+          why_not="QEMU 7.2 can't migrate its NVMe controller, so it saves no snapshot of a "
+                  "machine with one"),
 )

@@ -71,8 +71,8 @@ THROTTLED = ("-object", "throttle-group,id=tg0", *BLANK,
 
 
 class WriteLog(DiskHost):
-    """Reads the log of blklogwrites: a superblock and, for each entry, a header of one sector and its
-    data."""
+    """Reads the log of blklogwrites: a superblock and, for each entry, a header of one sector and
+    its data."""
 
     MAGIC = 0x6A736677736872
     SUPERBLOCK = struct.Struct("<QQQI")

@@ -1,0 +1,452 @@
+// Random writes, reads, flushes, trims and writes of zeros on all disks that the host marked, many at a
+// time, from places in memory that are in no order, as long as the boot option `seconds` says. Every
+// read is compared with the model (integrity.h); at the end the host gets the model, and compares the
+// images byte for byte.
+//
+// Invariants of the workload:
+//   I1  A block that a request in flight writes is in no other request: what a read may find is known.
+//   I2  A request that fails has done any part of what it should, block by block, and nothing else.
+//   I3  Nothing fails but a request with a block that the host has made fail.
+#include "kernel/inc/io.h"
+#include "kernel/inc/ke.h"
+#include "kernel/inc/rtl.h"
+#include "tests/kernel/integrity.h"
+
+#define DISK_LIMIT 8
+#define SLOT_LIMIT 48
+#define SLOT_MINIMUM 4
+#define LONGEST_BYTES (1280 * 1024) // more than twice what a command of QEMU's controller moves
+#define DEFAULT_SECONDS 5
+#define HANG_MILLISECONDS 60000
+#define ATTEMPTS 8 // to find blocks that nobody uses
+#define HOT_BLOCKS 512
+#define LEAST_REQUESTS 500
+
+typedef enum _IT_OPERATION { ItRead, ItWrite, ItFlush, ItOperationCount } IT_OPERATION;
+
+// How often, of 100.
+static const UCHAR Shares[ItOperationCount] = {[ItRead] = 45, [ItWrite] = 50, [ItFlush] = 5};
+static const PCSTR Names[ItOperationCount] = {
+    [ItRead] = "read", [ItWrite] = "write", [ItFlush] = "flush"};
+C_ASSERT(ARRAYSIZE(Shares) == ItOperationCount && ARRAYSIZE(Names) == ItOperationCount);
+
+// A request in flight, or room for one.
+typedef struct _IT_SLOT {
+    LIST_ENTRY Link; // of those that are done
+    PIT_DISK Disk;   // NULL: free
+    IT_OPERATION Operation;
+    ULONG First;
+    ULONG Count; // of blocks
+    ULONG Generation;
+    KT_BUFFER Memory;
+    PUCHAR Va; // of the data, in it
+    PIRP Irp;
+    IO_STATUS_BLOCK Result;
+} IT_SLOT, *PIT_SLOT;
+
+static struct {
+    IT_DISK Disks[DISK_LIMIT];
+    ULONG DiskCount;
+    IT_SLOT Slots[SLOT_LIMIT];
+    ULONG SlotCount;
+    ULONG InFlight;
+    ULONG Depth; // how many may be
+    LIST_ENTRY Done;
+    KSPIN_LOCK DoneLock;
+    KSEMAPHORE DoneCount;
+    ULONG64 Random;
+    BOOLEAN HasFaults; // the host makes some blocks fail
+    ULONG64 Requests[ItOperationCount];
+    ULONG64 Failures[ItOperationCount];
+    ULONG64 Bytes[ItOperationCount];
+} It;
+
+// ------------------------------------------------------------------------------------------------
+// Chance.
+
+// Below Limit, which is not 0 (xorshift).
+static ULONG Random(ULONG Limit)
+{
+    It.Random ^= It.Random << 13;
+    It.Random ^= It.Random >> 7;
+    It.Random ^= It.Random << 17;
+    return (ULONG)(It.Random >> 32) % Limit;
+}
+
+static IT_OPERATION RandomOperation(VOID)
+{
+    ULONG Draw = Random(100);
+    for (ULONG Operation = 0; Operation < ItOperationCount - 1; Operation += 1) {
+        if (Draw < Shares[Operation]) {
+            return (IT_OPERATION)Operation;
+        }
+        Draw -= Shares[Operation];
+    }
+    return (IT_OPERATION)(ItOperationCount - 1);
+}
+
+// Small ones are more frequent, and every power of two is as frequent as another.
+static ULONG RandomCount(ULONG Limit)
+{
+    ULONG Bound = 1;
+    while (Bound < Limit && Random(3) != 0) {
+        Bound *= 2;
+    }
+    return 1 + Random(Bound < Limit ? Bound : Limit);
+}
+
+// ------------------------------------------------------------------------------------------------
+// What may be in flight together (I1).
+
+static BOOLEAN Conflicts(const IT_SLOT *One, const IT_SLOT *Other)
+{
+    return One->Disk == Other->Disk && One->First < Other->First + Other->Count &&
+           Other->First < One->First + One->Count &&
+           !(One->Operation == ItRead && Other->Operation == ItRead);
+}
+
+static BOOLEAN ConflictsWithAny(const IT_SLOT *New)
+{
+    for (ULONG Index = 0; Index < It.SlotCount; Index += 1) {
+        const IT_SLOT *const Slot = &It.Slots[Index];
+        if (Slot != New && Slot->Disk != NULL && Conflicts(New, Slot)) {
+            return TRUE;
+        }
+    }
+    return FALSE;
+}
+
+// The blocks of a new request; FALSE: those that were drawn are busy.
+static BOOLEAN DrawBlocks(PIT_SLOT Slot)
+{
+    const IT_DISK *const Disk = Slot->Disk;
+    const ULONG Range = Random(4) == 0 ? HOT_BLOCKS : Disk->BlockCount;
+    for (ULONG Attempt = 0; Attempt < ATTEMPTS; Attempt += 1) {
+        Slot->First = Random(Range);
+        const ULONG Longest = LONGEST_BYTES / Disk->Disk.BlockBytes;
+        const ULONG Left = Disk->BlockCount - Slot->First;
+        Slot->Count = RandomCount(Left < Longest ? Left : Longest);
+        if (!ConflictsWithAny(Slot)) {
+            return TRUE;
+        }
+    }
+    return FALSE;
+}
+
+// ------------------------------------------------------------------------------------------------
+// The way there.
+
+static NTSTATUS NTAPI RequestIsDone(PDEVICE_OBJECT DeviceObject, PIRP Irp, PVOID Context)
+{
+    UNREFERENCED_PARAMETER(DeviceObject);
+    const PIT_SLOT Slot = Context;
+    Slot->Result = Irp->IoStatus;
+    ExInterlockedInsertTailList(&It.Done, &Slot->Link, &It.DoneLock);
+    KeReleaseSemaphore(&It.DoneCount, IO_NO_INCREMENT, 1, FALSE);
+    return STATUS_MORE_PROCESSING_REQUIRED;
+}
+
+static ULONG ByteCountOf(const IT_SLOT *Slot)
+{
+    return Slot->Count * Slot->Disk->Disk.BlockBytes;
+}
+
+// With an MDL of our own, or one that the I/O manager makes and locks.
+static PIRP BuildTransfer(PIT_SLOT Slot, UCHAR MajorFunction)
+{
+    LARGE_INTEGER Offset = {.QuadPart = (LONG64)Slot->First * Slot->Disk->Disk.BlockBytes};
+    const PDEVICE_OBJECT Device = Slot->Disk->Disk.Device;
+    if (Random(2) == 0) {
+        return IoBuildAsynchronousFsdRequest(MajorFunction, Device, Slot->Va, ByteCountOf(Slot),
+                                             &Offset, NULL);
+    }
+    const PIRP Irp = IoAllocateIrp(Device->StackSize, FALSE);
+    const PMDL Mdl = KtDescribe(Slot->Va, ByteCountOf(Slot));
+    if (Irp == NULL || Mdl == NULL) {
+        if (Irp != NULL) {
+            IoFreeIrp(Irp);
+        }
+        if (Mdl != NULL) {
+            IoFreeMdl(Mdl);
+        }
+        return NULL;
+    }
+    const PIO_STACK_LOCATION Stack = IoGetNextIrpStackLocation(Irp);
+    Irp->MdlAddress = Mdl;
+    Stack->MajorFunction = MajorFunction;
+    Stack->Parameters.Write.Length = ByteCountOf(Slot); // Parameters.Read has the same layout
+    Stack->Parameters.Write.ByteOffset = Offset;
+    return Irp;
+}
+
+static PIRP BuildRead(PIT_SLOT Slot)
+{
+    RtlFillMemory(Slot->Va, ByteCountOf(Slot), 0xA5);
+    return BuildTransfer(Slot, IRP_MJ_READ);
+}
+
+static PIRP BuildWrite(PIT_SLOT Slot)
+{
+    for (ULONG Index = 0; Index < Slot->Count; Index += 1) {
+        ItFillBlock(Slot->Disk, Slot->First + Index, Slot->Generation,
+                    Slot->Va + (SIZE_T)Index * Slot->Disk->Disk.BlockBytes);
+    }
+    return BuildTransfer(Slot, IRP_MJ_WRITE);
+}
+
+static PIRP BuildFlush(PIT_SLOT Slot)
+{
+    const PIRP Irp = IoAllocateIrp(Slot->Disk->Disk.Device->StackSize, FALSE);
+    if (Irp != NULL) {
+        IoGetNextIrpStackLocation(Irp)->MajorFunction = IRP_MJ_FLUSH_BUFFERS;
+    }
+    return Irp;
+}
+
+static PIRP (*const Builders[ItOperationCount])(PIT_SLOT Slot) = {
+    [ItRead] = BuildRead, [ItWrite] = BuildWrite, [ItFlush] = BuildFlush};
+
+// A request that is drawn by chance. FALSE: not now.
+static BOOLEAN StartRequest(PIT_SLOT Slot)
+{
+    Slot->Disk = &It.Disks[Random(It.DiskCount)];
+    Slot->Operation = RandomOperation();
+    Slot->First = Slot->Count = 0;
+    Slot->Irp = NULL;
+    if (Slot->Operation == ItFlush || DrawBlocks(Slot)) {
+        if (!ItHaveRoom(Slot->Disk, Slot->First, Slot->Count)) {
+            Slot->Operation = ItRead; // decides
+        }
+        Slot->Generation = Slot->Disk->Generation += 1;
+        // Devices want addresses that 4 divides, and no more.
+        Slot->Va = Slot->Memory.Va + sizeof(ULONG) * Random(PAGE_SIZE / sizeof(ULONG));
+        Slot->Irp = Builders[Slot->Operation](Slot);
+        KT_CHECK(Slot->Irp != NULL);
+    }
+    if (Slot->Irp == NULL) {
+        Slot->Disk = NULL;
+        return FALSE;
+    }
+    It.InFlight += 1;
+    IoSetCompletionRoutine(Slot->Irp, RequestIsDone, Slot, TRUE, TRUE, TRUE);
+    (VOID) IoCallDriver(Slot->Disk->Disk.Device, Slot->Irp);
+    return TRUE;
+}
+
+// ------------------------------------------------------------------------------------------------
+// The way back.
+
+// Which sectors of 512 bytes the host makes fail, of the disk with this tag: as
+// tests/qemu/scenarios/integrity.py has it.
+#define FAULTY_TAG 1
+
+static const struct {
+    IT_OPERATION Operation;
+    ULONG First;
+    ULONG Distance;
+    ULONG Count;
+} Faults[] = {
+    {ItRead, 1000, 3000, 4},  // always
+    {ItWrite, 2000, 500, 40}, // once
+};
+
+static BOOLEAN IsMeantToFail(const IT_SLOT *Slot)
+{
+    const ULONG Sectors = Slot->Disk->Disk.BlockBytes / 512;
+    const ULONG64 First = (ULONG64)Slot->First * Sectors;
+    const ULONG64 End = First + (ULONG64)Slot->Count * Sectors;
+    for (ULONG Row = 0; Row < ARRAYSIZE(Faults); Row += 1) {
+        for (ULONG Index = 0; Index < Faults[Row].Count; Index += 1) {
+            const ULONG Sector = Faults[Row].First + Index * Faults[Row].Distance;
+            if (Faults[Row].Operation == Slot->Operation && First <= Sector && Sector < End) {
+                return It.HasFaults && Slot->Disk->Tag == FAULTY_TAG;
+            }
+        }
+    }
+    return FALSE;
+}
+
+static VOID CheckFailure(const IT_SLOT *Slot) // I3
+{
+    It.Failures[Slot->Operation] += 1;
+    KT_EQUAL(Slot->Result.Information, 0);
+    if (!IsMeantToFail(Slot)) {
+        KT_EQUAL(Slot->Result.Status, STATUS_SUCCESS);
+    } else {
+        KT_EQUAL(Slot->Result.Status, STATUS_DEVICE_DATA_ERROR);
+    }
+}
+
+static VOID UpdateModel(const IT_SLOT *Slot)
+{
+    const BOOLEAN HasFailed = !NT_SUCCESS(Slot->Result.Status);
+    if (Slot->Operation == ItWrite && !HasFailed) {
+        ItSetBlocks(Slot->Disk, Slot->First, Slot->Count, Slot->Generation);
+    } else if (Slot->Operation == ItWrite) {
+        ItAddToBlocks(Slot->Disk, Slot->First, Slot->Count, Slot->Generation); // I2
+    } else if (Slot->Operation == ItRead && !HasFailed) {
+        KT_EQUAL(ItCheckBlocks(Slot->Disk, Slot->First, Slot->Count, Slot->Va), 0);
+    }
+}
+
+static VOID FreeIrp(PIRP Irp)
+{
+    if (Irp->MdlAddress != NULL) {
+        if ((Irp->MdlAddress->MdlFlags & MDL_PAGES_LOCKED) != 0) {
+            MmUnlockPages(Irp->MdlAddress);
+        }
+        IoFreeMdl(Irp->MdlAddress);
+    }
+    IoFreeIrp(Irp);
+}
+
+static VOID FinishRequest(PIT_SLOT Slot)
+{
+    KtSetContext("%s of %u blocks at %u of disk %u", Names[Slot->Operation], Slot->Count,
+                 Slot->First, Slot->Disk->Tag);
+    It.Requests[Slot->Operation] += 1;
+    if (NT_SUCCESS(Slot->Result.Status)) {
+        KT_EQUAL(Slot->Result.Information, ByteCountOf(Slot));
+        It.Bytes[Slot->Operation] += ByteCountOf(Slot);
+    } else {
+        CheckFailure(Slot);
+    }
+    UpdateModel(Slot);
+    FreeIrp(Slot->Irp);
+    Slot->Disk = NULL;
+    It.InFlight -= 1;
+}
+
+// FALSE: none came; requests are lost, and their memory with them.
+static BOOLEAN FinishOne(VOID)
+{
+    LARGE_INTEGER Timeout = KtMilliseconds(HANG_MILLISECONDS);
+    if (KeWaitForSingleObject(&It.DoneCount, Executive, KernelMode, FALSE, &Timeout) !=
+        STATUS_SUCCESS) {
+        KtSetContext("%u requests in flight", It.InFlight);
+        return KT_CHECK(!"a request ends");
+    }
+    const PLIST_ENTRY Link = ExInterlockedRemoveHeadList(&It.Done, &It.DoneLock);
+    FinishRequest(CONTAINING_RECORD(Link, IT_SLOT, Link));
+    return TRUE;
+}
+
+// ------------------------------------------------------------------------------------------------
+// The workload.
+
+static VOID FillSlots(VOID)
+{
+    for (ULONG Index = 0; Index < It.SlotCount && It.InFlight < It.Depth; Index += 1) {
+        if (It.Slots[Index].Disk == NULL) {
+            (VOID) StartRequest(&It.Slots[Index]);
+        }
+    }
+}
+
+static BOOLEAN RunFor(ULONG Seconds)
+{
+    const ULONG64 End = KeQueryInterruptTime() + Seconds * 10000000ull; // of 100 ns
+    BOOLEAN IsAlive = TRUE;
+    while (IsAlive && KeQueryInterruptTime() < End) {
+        if (Random(64) == 0) {
+            It.Depth = 1 + Random(It.SlotCount);
+        }
+        FillSlots();
+        IsAlive = It.InFlight == 0 || FinishOne();
+    }
+    while (IsAlive && It.InFlight > 0) {
+        IsAlive = FinishOne();
+    }
+    return IsAlive;
+}
+
+static BOOLEAN Prepare(VOID)
+{
+    RtlZeroMemory(&It, sizeof(It));
+    InitializeListHead(&It.Done);
+    KeInitializeSpinLock(&It.DoneLock);
+    KeInitializeSemaphore(&It.DoneCount, 0, SLOT_LIMIT);
+    while (It.DiskCount < DISK_LIMIT && ItOpenDisk(It.DiskCount, &It.Disks[It.DiskCount])) {
+        It.DiskCount += 1;
+    }
+    while (It.SlotCount < SLOT_LIMIT &&
+           KtAllocateBuffer(&It.Slots[It.SlotCount].Memory, LONGEST_BYTES + PAGE_SIZE)) {
+        It.SlotCount += 1;
+    }
+    It.Depth = It.SlotCount;
+    return KT_CHECK(It.DiskCount > 0) && KT_CHECK(It.SlotCount >= SLOT_MINIMUM);
+}
+
+static VOID CleanUp(VOID)
+{
+    for (ULONG Index = 0; Index < It.SlotCount; Index += 1) {
+        KtFreeBuffer(&It.Slots[Index].Memory);
+    }
+    for (ULONG Index = 0; Index < It.DiskCount; Index += 1) {
+        ItCloseDisk(&It.Disks[Index]);
+    }
+}
+
+static VOID Report(VOID)
+{
+    ULONG64 Sum = 0;
+    KtSetContext("all");
+    for (ULONG Operation = 0; Operation < ItOperationCount; Operation += 1) {
+        DbgPrint("    # %llu %ss, %llu MiB, %llu failed\n", It.Requests[Operation],
+                 Names[Operation], It.Bytes[Operation] / KT_MIB, It.Failures[Operation]);
+        KT_CHECK(It.Requests[Operation] > 0);
+        Sum += It.Requests[Operation];
+    }
+    KT_CHECK(Sum >= LEAST_REQUESTS);
+}
+
+static ULONG64 NumberOption(PCSTR Name, ULONG64 Default)
+{
+    CHAR Text[24];
+    ULONG64 Value = 0;
+    if (!KeGetBootOption(Name, Text, sizeof(Text))) {
+        return Default;
+    }
+    for (PCSTR Digit = Text; *Digit >= '0' && *Digit <= '9'; Digit += 1) {
+        Value = 10 * Value + (ULONG64)(*Digit - '0');
+    }
+    return Value;
+}
+
+// The requests that end before the host is asked are all that count: a flush makes them last.
+static VOID RunAndCompare(VOID)
+{
+    It.Random = NumberOption("seed", __builtin_ia32_rdtsc() | 1);
+    DbgPrint("    # seed=%llu, %u disks, up to %u requests of up to %u bytes\n", It.Random,
+             It.DiskCount, It.SlotCount, LONGEST_BYTES);
+    KT_REQUIRE(RunFor((ULONG)NumberOption("seconds", DEFAULT_SECONDS)));
+    Report();
+    for (ULONG Index = 0; Index < It.DiskCount; Index += 1) {
+        KT_EQUAL(KtFlushDisk(&It.Disks[Index].Disk), STATUS_SUCCESS);
+    }
+    KT_CHECK(ItTellHost(It.Disks, It.DiskCount));
+}
+
+static VOID WhatIsWrittenIsThere(VOID)
+{
+    if (!KtAskHost("faults")) {
+        return;
+    }
+    const BOOLEAN HasFaults = KtHostNumber() != 0;
+    if (Prepare()) {
+        It.HasFaults = HasFaults;
+        RunAndCompare();
+    }
+    if (It.InFlight > 0) {
+        KtKeepWhatIsHeld(); // the devices may still write to it
+    } else {
+        CleanUp();
+    }
+}
+
+static const KT_TEST Tests[] = {
+    {"integrity: what random requests wrote is what reads, and then the host, find",
+     WhatIsWrittenIsThere},
+};
+
+const KT_SUITE KtIntegritySuite = {"integrity", KtNeedsDevices, Tests, ARRAYSIZE(Tests)};
