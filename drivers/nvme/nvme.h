@@ -42,6 +42,7 @@
 #include <ntdddisk.h>
 #include <ntddnvme.h>
 #include <ntddstor.h>
+#include <resetddk.h>
 
 #include "nvmespec.h"
 
@@ -135,6 +136,16 @@ typedef enum _NVME_QUEUE_STATE {
     NvmeQueueOpen,
 } NVME_QUEUE_STATE;
 
+// What the watchdog saw of a queue when it looked last.
+typedef struct _NVME_WATCH {
+    ULONG64 Completions; // counters
+    ULONG64 Interrupts;
+    ULONG QuietTicks;      // so long nothing was completed though something was under way
+    ULONG Misses;          // interrupts missed since the last one that came
+    BOOLEAN HadCompletion; // that nobody had consumed
+    BOOLEAN IsPolled;      // its interrupts do not come: the watchdog reaps
+} NVME_WATCH, *PNVME_WATCH;
+
 // One queue pair. Trackers, and the lists of their transfers, lie behind it in the same block of pool.
 typedef struct DECLSPEC_ALIGN(64) _NVME_QUEUE {
     KSPIN_LOCK Lock;
@@ -183,6 +194,7 @@ typedef struct DECLSPEC_ALIGN(64) _NVME_QUEUE {
     ULONG64 SubmissionAddress; // logical
     ULONG64 CompletionAddress;
 
+    NVME_WATCH Watch; // the watchdog's
     NVME_QUEUE_COUNTERS Counters;
 } NVME_QUEUE;
 
@@ -260,6 +272,20 @@ typedef struct _NVME_PARAMETERS {
     ULONG CommandTimeout; // milliseconds until a command is late. 5000
 } NVME_PARAMETERS, *PNVME_PARAMETERS;
 
+typedef struct _NVME_RECOVERY {
+    KTIMER Timer;
+    KDPC TimerDpc;
+    ULONG Period;  // of the timer, milliseconds
+    ULONG Elapsed; // of the current tick of Clock, milliseconds
+    ULONG IdleTicks;
+    ULONG64 Commands;     // of all queues, when the watchdog looked last
+    PVOID Thread;         // its object; NULL: there is none
+    KEVENT Work;          // the thread shall look at Reason and IsEnding
+    volatile LONG Reason; // NVME_REASON, the weightiest since the thread looked
+    volatile BOOLEAN IsEnding;
+    NVME_RECOVERY_COUNTERS Counters;
+} NVME_RECOVERY, *PNVME_RECOVERY;
+
 typedef struct _NVME_CONTROLLER {
     NVME_DEVICE Device;
     PDEVICE_OBJECT Lower;
@@ -277,6 +303,7 @@ typedef struct _NVME_CONTROLLER {
     ULONG Version;
     const CM_RESOURCE_LIST *Resources; // as translated, a copy of our own; for the CMB and the PMR
     BUS_INTERFACE_STANDARD Bus; // the PDO's, for configuration space; Context NULL: there is none
+    DEVICE_RESET_INTERFACE_STANDARD BusReset; // the same, for a function-level reset
 
     // What it said of itself: admin.c.
     NVME_IDENTIFY_CONTROLLER_DATA *Data; // NULL: not identified
@@ -320,6 +347,7 @@ typedef struct _NVME_CONTROLLER {
     volatile ULONG Clock;  // of 100 ms each, since the start
     ULONG64 RegisterReads; // counted where registers are read
     ULONG64 Resets;
+    NVME_RECOVERY Recovery;
 
     // Controller memory buffer: cmb.c.
     PUCHAR Cmb;         // NULL: none, or not used
@@ -358,6 +386,21 @@ VOID NvmeStopController(PNVME_CONTROLLER Controller, NTSTATUS Reason);
 // STATUS_IO_TIMEOUT: it may still touch memory.
 NTSTATUS NvmeDisableController(PNVME_CONTROLLER Controller);
 
+// Makes certain that the controller touches no memory any more, by the gentlest means that works: CC.EN,
+// unless Least asks for more; a function-level reset; the end of its bus mastering.
+// STATUS_DEVICE_DOES_NOT_EXIST: it is gone. STATUS_DEVICE_HARDWARE_ERROR: it is cut off from the bus, and
+// of no use until it is started again. STATUS_IO_TIMEOUT: nothing helped, it is Unstoppable.
+NTSTATUS NvmeHaltController(PNVME_CONTROLLER Controller, NVME_RESET_KIND Least);
+
+// Whether the bus still knows the device. FALSE, too, when nobody can say.
+BOOLEAN NvmeIsOnBus(const NVME_CONTROLLER *Controller);
+
+// Asserts that the one state may follow the other.
+VOID NvmeSetState(PNVME_CONTROLLER Controller, NVME_STATE State);
+
+// Opens the I/O queues, and submits again what was under way.
+NTSTATUS NvmeOpenIoQueues(PNVME_CONTROLLER Controller);
+
 // From disabled to ready again with the queues that there are: admin queue, Set Features, I/O queues.
 // Trackers keep their commands. For the recovery.
 NTSTATUS NvmeReenableController(PNVME_CONTROLLER Controller);
@@ -381,6 +424,17 @@ VOID NvmeStopWatchdog(PNVME_CONTROLLER Controller);
 
 // Has the controller looked at soon, by the recovery thread. IRQL <= DISPATCH_LEVEL, queue lock or not.
 VOID NvmeRequestRecovery(PNVME_CONTROLLER Controller, NVME_REASON Reason);
+
+// Resets the controller now; commands that are under way are given to it once more.
+// STATUS_DEVICE_NOT_READY: it is not started. STATUS_DEVICE_DOES_NOT_EXIST,
+// STATUS_DEVICE_HARDWARE_ERROR: it did not come back. PASSIVE_LEVEL, without ConfigurationMutex.
+NTSTATUS NvmeResetByRequest(PNVME_CONTROLLER Controller, NVME_RESET_KIND Kind);
+
+// Under ConfigurationMutex, for every queue that there is. ReapAll: polled queues, too. EndAll: as
+// NvmeFailQueue, but of an Unstoppable controller only what it was not given ends.
+VOID NvmeForEachQueue(PNVME_CONTROLLER Controller, VOID (*Routine)(PNVME_QUEUE Queue));
+VOID NvmeReapAll(PNVME_CONTROLLER Controller);
+VOID NvmeEndAll(PNVME_CONTROLLER Controller, NTSTATUS Status);
 
 // -------------------------------------------------------------------------------------------------
 // memory.c. PASSIVE_LEVEL.

@@ -33,6 +33,50 @@ typedef struct _NVME_QUEUE_COUNTERS {
 } NVME_QUEUE_COUNTERS, *PNVME_QUEUE_COUNTERS;
 
 // -------------------------------------------------------------------------------------------------
+// Recovery. Requests to a controller's device, or to one of its disks.
+
+typedef enum _NVME_RESET_KIND {
+    NvmeControllerReset = 1, // CC.EN; what follows if that is not obeyed
+    NvmeFunctionReset = 2,   // of the PCI function
+} NVME_RESET_KIND;
+
+// Resets the controller; commands that are under way are given to it once more. Input: NVME_RESET.
+// STATUS_DEVICE_NOT_READY: it is not started. STATUS_DEVICE_DOES_NOT_EXIST, STATUS_DEVICE_HARDWARE_ERROR:
+// it did not come back.
+#define IOCTL_NVME_RESET                                                                           \
+    CTL_CODE(FILE_DEVICE_CONTROLLER, 0x0A00, METHOD_BUFFERED, FILE_READ_ACCESS | FILE_WRITE_ACCESS)
+
+// How long a command may take: it is aborted then, and after as much again the controller is reset.
+// Input: NVME_TIMEOUT. STATUS_INVALID_PARAMETER: not from 100 to 600,000 milliseconds.
+#define IOCTL_NVME_SET_TIMEOUT                                                                     \
+    CTL_CODE(FILE_DEVICE_CONTROLLER, 0x0A01, METHOD_BUFFERED, FILE_READ_ACCESS | FILE_WRITE_ACCESS)
+
+// Output: NVME_RECOVERY_COUNTERS.
+#define IOCTL_NVME_QUERY_RECOVERY                                                                  \
+    CTL_CODE(FILE_DEVICE_CONTROLLER, 0x0A02, METHOD_BUFFERED, FILE_ANY_ACCESS)
+
+typedef struct _NVME_RESET {
+    ULONG Kind; // NVME_RESET_KIND
+} NVME_RESET, *PNVME_RESET;
+
+typedef struct _NVME_TIMEOUT {
+    ULONG Milliseconds;
+} NVME_TIMEOUT, *PNVME_TIMEOUT;
+
+// Since the device was started.
+typedef struct _NVME_RECOVERY_COUNTERS {
+    ULONG64 Resets;          // after which the controller worked again
+    ULONG64 FunctionResets;  // tried
+    ULONG64 Aborts;          // Abort commands
+    ULONG64 AbortedCommands; // ... that the controller carried out
+    ULONG64 FatalErrors;     // CSTS.CFS
+    ULONG64 ProtocolErrors;  // completions of nothing, and such
+    ULONG64
+        LostCommands; // that never end, because the controller cannot be stopped: their memory is lost
+    ULONG64 LostPages; // of admin commands that were not answered: until the next reset
+} NVME_RECOVERY_COUNTERS, *PNVME_RECOVERY_COUNTERS;
+
+// -------------------------------------------------------------------------------------------------
 // Commands.
 
 typedef enum _NVME_IO_OPCODE { // as NVMe numbers them
