@@ -31,7 +31,9 @@ static BOOLEAN KiRunTestMode(const LOADER_BLOCK *LoaderBlock)
 static BOOLEAN KiRunBenchMode(const LOADER_BLOCK *LoaderBlock)
 {
     UNREFERENCED_PARAMETER(LoaderBlock);
-    KeStopClock(); // so that the counts repeat
+    if (!KeGetBootOption("rates", NULL, 0)) {
+        KeStopClock(); // so that the counts repeat
+    }
     KiRunBenchmarks();
     return TRUE;
 }

@@ -41,13 +41,11 @@ ULONG64 KtMeasureMedian(KT_WORK *Work, PVOID Context)
     for (ULONG Round = 0; Round < KT_WARM_UP_ROUNDS; Round += 1) {
         Work(Context);
     }
-    MARK(MARK_BEGIN);
     for (ULONG Round = 0; Round < KT_ROUND_COUNT; Round += 1) {
         const ULONG64 Start = KeReadCycles();
         Work(Context);
         Cycles[Round] = KeReadCycles() - Start;
     }
-    MARK(MARK_END);
     return KtTakeMedian(Cycles, KT_ROUND_COUNT);
 }
 
@@ -75,16 +73,52 @@ static VOID PrintMeasured(PCSTR Name, ULONG64 Cycles)
     KtPrintBench(Name, Cycles > KtBenchOverhead ? Cycles - KtBenchOverhead : 0);
 }
 
+BOOLEAN KtIsRating(VOID)
+{
+    return KeGetBootOption("rates", NULL, 0);
+}
+
+VOID KtPrintRate(PCSTR Name, ULONG64 Count, ULONG64 Cycles)
+{
+    DbgPrint("# rate %s %llu %llu\n", Name, Count, Cycles);
+}
+
+BOOLEAN KtIsOver(ULONG64 Start)
+{
+    return KeReadCycles() - Start >= KeGetCyclesPerSecond();
+}
+
+static VOID RateWork(PCSTR Name, KT_WORK *Work, PVOID Context)
+{
+    const ULONG64 Start = KeReadCycles();
+    ULONG64 Count = 0;
+    for (; !KtIsOver(Start); Count += KT_WARM_UP_ROUNDS) {
+        for (ULONG Round = 0; Round < KT_WARM_UP_ROUNDS; Round += 1) {
+            Work(Context);
+        }
+    }
+    KtPrintRate(Name, Count, KeReadCycles() - Start);
+}
+
 VOID KtBench(PCSTR Name, KT_WORK *Work, PVOID Context)
 {
-    if (KtIsBenchWanted(Name)) {
-        PrintMeasured(Name, KtMeasureMedian(Work, Context));
-        DbgPrint("# units %s %u\n", Name, KT_ROUND_COUNT);
+    if (!KtIsBenchWanted(Name)) {
+        return;
     }
+    if (KtIsRating()) {
+        RateWork(Name, Work, Context);
+        return;
+    }
+    MARK(MARK_BEGIN);
+    const ULONG64 Cycles = KtMeasureMedian(Work, Context);
+    MARK(MARK_END);
+    PrintMeasured(Name, Cycles);
+    DbgPrint("# units %s %u\n", Name, KT_WARM_UP_ROUNDS + KT_ROUND_COUNT);
 }
 
 //
-// Work with a device: who waits does so at the lowest priority, and knows what a turn of his loop costs.
+// Work with a device: whoever else has work has priority over the rounds, so that it counts; and the cost
+// of a turn of the loop that waits is known, so that waiting does not.
 //
 
 #define AWAIT_TURNS 200000000u // some seconds
@@ -100,28 +134,29 @@ static DECLSPEC_NOINLINE ULONG AwaitTurns(const volatile ULONG *Counter, ULONG T
     return Turns;
 }
 
-// The cycles of Turns turns, and of the call.
-static ULONG64 MeasureTurns(ULONG Turns)
+static ULONG64 CallCycles; // of no turn
+static ULONG64 TurnCycles; // of CALIBRATION_TURNS turns
+
+static VOID TurnFor(PVOID Context)
 {
     const volatile ULONG Counter = 0;
-    const ULONG64 Start = KeReadCycles();
-    AwaitTurns(&Counter, 1, Turns);
-    return KeReadCycles() - Start;
+    AwaitTurns(&Counter, 1, *(const ULONG *)Context);
+}
+
+// Before any device works: it would be measured, too.
+static VOID CalibrateWaiting(VOID)
+{
+    ULONG Turns = 0;
+    CallCycles = KtMeasureMedian(TurnFor, &Turns);
+    Turns = CALIBRATION_TURNS;
+    TurnCycles = KtMeasureMedian(TurnFor, &Turns) - CallCycles;
 }
 
 ULONG64 KtAwait(const volatile ULONG *Counter, ULONG Target, PBOOLEAN HasFailed)
 {
-    static ULONG64 CallCycles;
-    static ULONG64 TurnCycles; // of CALIBRATION_TURNS turns
-    if (TurnCycles == 0) {
-        CallCycles = MeasureTurns(0);
-        TurnCycles = MeasureTurns(CALIBRATION_TURNS) - CallCycles;
-    }
-    const KPRIORITY Priority = KeSetPriorityThread(KeGetCurrentThread(), LOW_PRIORITY + 1);
     const ULONG64 Start = KeReadCycles();
     const ULONG Left = AwaitTurns(Counter, Target, AWAIT_TURNS);
     const ULONG64 Elapsed = KeReadCycles() - Start;
-    KeSetPriorityThread(KeGetCurrentThread(), Priority);
     const ULONG64 Waiting =
         CallCycles + (ULONG64)(AWAIT_TURNS - Left) * TurnCycles / CALIBRATION_TURNS;
     *HasFailed = *HasFailed || Left == 0;
@@ -132,6 +167,7 @@ ULONG64 KtMeasureRounds(PCSTR Name, KT_ROUND *Round, PVOID Context, ULONG UnitCo
 {
     ULONG64 Cycles[KT_ROUND_COUNT];
     const BOOLEAN IsWanted = KtIsBenchWanted(Name); // else another row needs the figure
+    const KPRIORITY Priority = KeSetPriorityThread(KeGetCurrentThread(), LOW_PRIORITY + 1);
     for (ULONG Index = 0; Index < KT_WARM_UP_ROUNDS; Index += 1) {
         Round(Context);
     }
@@ -144,6 +180,7 @@ ULONG64 KtMeasureRounds(PCSTR Name, KT_ROUND *Round, PVOID Context, ULONG UnitCo
     if (IsWanted) {
         MARK(MARK_END);
     }
+    KeSetPriorityThread(KeGetCurrentThread(), Priority);
     DbgPrint("# units %s %u\n", Name, KT_ROUND_COUNT * UnitCount);
     return KtTakeMedian(Cycles, KT_ROUND_COUNT);
 }
@@ -418,9 +455,9 @@ static VOID MeasureInterrupt(VOID)
     KiSetVectorSource(Vector, &Source);
     if (NT_SUCCESS(IoConnectInterrupt(&Object, QueueDpc, &Dpc, NULL, Vector, KiIrqlOfVector(Vector),
                                       KiIrqlOfVector(Vector), Latched, FALSE, 1, FALSE))) {
-        const ULONG64 Cycles = KtMeasureMedian(Interrupt, &Vector);
-        if (DpcCount == KT_WARM_UP_ROUNDS + KT_ROUND_COUNT) {
-            PrintMeasured("interrupt-dpc", Cycles);
+        KtBench("interrupt-dpc", Interrupt, &Vector);
+        if (DpcCount != KT_WARM_UP_ROUNDS + KT_ROUND_COUNT) {
+            DbgPrint("interrupt-dpc: %u DPCs ran\n", DpcCount);
         }
         IoDisconnectInterrupt(Object);
     }
@@ -555,26 +592,39 @@ static VOID MeasureLoad(VOID)
     ExFreePoolWithTag(Work.Copy, KT_TAG);
 }
 
-VOID KiRunBenchmarks(VOID)
+// What only this kernel has, or nobody compares by its rate.
+static VOID MeasureKernel(ULONG64 Gap)
 {
-    const ULONG64 Gap = KtFindGap(KT_GIB, KT_GIB);
-    KtBenchOverhead = KtMeasureMedian(DoNothing, NULL);
-    DbgPrint("# calibration %llu\n", KtBenchOverhead);
-    if (Gap == 0) {
-        DbgPrint("there is no free I/O space to map\n");
-        return;
-    }
-    MeasureIo(Gap);
     MeasureWalk("map-4K-walk", Gap, 4 * KT_KIB);
     MeasureWalk("map-2M-walk", Gap, 2 * KT_MIB);
     MeasureAmongOthers("map-4K-others", Gap, PAGE_SIZE);
     MeasureAmongOthers("map-4K-same", Gap, 0);
-    MeasureReserved();
     MeasureMdl();
     MeasureInterrupt();
     MeasureRequest();
     MeasureDispatcher();
     MeasureLoad();
+}
+
+VOID KiRunBenchmarks(VOID)
+{
+    const ULONG64 Gap = KtFindGap(KT_GIB, KT_GIB);
+    MARK(MARK_END); // of a region that began where the kernel was entered
+    ULONG64 Cycles;
+    DbgPrint("# boot %llu\n", KeQueryInterruptTimePrecise(&Cycles) * 100);
+    DbgPrint("# clock %llu\n", KeGetCyclesPerSecond());
+    KtBenchOverhead = KtMeasureMedian(DoNothing, NULL);
+    DbgPrint("# calibration %llu\n", KtBenchOverhead);
+    CalibrateWaiting();
+    if (Gap == 0) {
+        DbgPrint("there is no free I/O space to map\n");
+        return;
+    }
+    MeasureIo(Gap);
+    MeasureReserved();
+    if (!KtIsRating()) {
+        MeasureKernel(Gap);
+    }
     KtBenchNvme();
     KtBenchNet();
 }

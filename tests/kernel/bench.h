@@ -26,7 +26,7 @@ extern ULONG64 KtBenchOverhead;
 // Prints a row: # bench NAME VALUE.
 VOID KtPrintBench(PCSTR Name, ULONG64 Value);
 
-// KtMeasureMedian less its overhead, printed, if the row is wanted.
+// KtMeasureMedian less its overhead, printed, if the row is wanted. With KtIsRating: the rate.
 VOID KtBench(PCSTR Name, KT_WORK *Work, PVOID Context);
 
 // Sorts the values. Count is odd.
@@ -46,6 +46,15 @@ VOID KtBenchRounds(PCSTR Name, KT_ROUND *Round, PVOID Context, ULONG UnitCount);
 // thread meanwhile: interrupts, DPCs, threads of higher priority. Gives up after seconds; *HasFailed is
 // set then, and never cleared.
 ULONG64 KtAwait(const volatile ULONG *Counter, ULONG Target, PBOOLEAN HasFailed);
+
+// Boot option `rates`: not what an operation costs, but how many go in a second, waiting included:
+//   # rate NAME OPERATIONS CYCLES
+// The clock ticks then.
+BOOLEAN KtIsRating(VOID);
+VOID KtPrintRate(PCSTR Name, ULONG64 Count, ULONG64 Cycles);
+
+// Whether a second has passed since Start (KeReadCycles).
+BOOLEAN KtIsOver(ULONG64 Start);
 
 // Tells where the image of a driver is, for a profile (tests/qemu/profile.py).
 VOID KtPrintImage(const DRIVER_OBJECT *Driver);

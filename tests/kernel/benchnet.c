@@ -1,12 +1,13 @@
-// What the network card's driver costs per frame, in lists of 32 of the shortest frames. Two cards on one
-// cable: the first sends, the second receives.
+// What the network card's driver costs per frame, in lists of 32 of the shortest frames. Two cards: the
+// first sends, the second receives.
 //
-//   net-send-64      IOCTL_NET_SEND of a list, to nobody: the second card does not take the frames
+//   net-send-64      IOCTL_NET_SEND of a list, to nobody: no card takes the frames
 //   net-receive-64   the second card takes them, IOCTL_NET_RECEIVE hands them out in lists and takes them
 //                    back: what the same round costs more than one of net-send-64
 //
 // Everything that keeps the processor busy from the first call to the last completion routine counts,
-// interrupts included; waiting does not.
+// interrupts included; waiting does not. For the rates several lists are under way, and the frames that
+// are received come from the host, which sends as many as it can once it reads "# flood".
 #include "tests/kernel/bench.h"
 
 #include <ntddnet.h>
@@ -15,27 +16,34 @@
 #include "kernel/inc/ke.h"
 
 #define BATCH 32u
-#define FRAME_BYTES 60u // 64 with the check sequence, which the card appends
+#define LIST_COUNT 4u      // under way at a time, for a rate
+#define FRAME_BYTES 60u    // 64 with the check sequence, which the card appends
+#define FIRST_FRAMES 1000u // of a flood, which only tell that it has come
 #define SEND_ROW "net-send-64"
 #define RECEIVE_ROW "net-receive-64"
 
-typedef struct _CARD {
+typedef struct _REQUEST {
     PDEVICE_OBJECT Device;
-    UCHAR Address[NET_ETHERNET_ADDRESS_BYTES];
-    PIRP Irp;                 // what is asked of it
-    volatile ULONG DoneCount; // completions of it; wraps around
-} CARD;
+    PIRP Irp;
+    ULONG AskedCount;
+    volatile ULONG DoneCount; // both wrap around; equal: the IRP is ours
+} REQUEST;
+
+typedef struct _FRAME_LIST {
+    REQUEST Request;
+    NET_FRAME Frames[BATCH];
+} FRAME_LIST;
 
 typedef struct _NET_BENCH {
-    CARD Sender;
-    CARD Receiver;
-    PUCHAR Page; // the frames' bytes: BATCH times FRAME_BYTES
-    NET_FRAME Frames[BATCH];
+    PUCHAR Page; // the frames' bytes: BATCH times FRAME_BYTES, the same in each list
+    FRAME_LIST Lists[LIST_COUNT];
+    REQUEST Receiver;
     NET_RECEIVE Receive;
-    ULONG AsksCount;     // of the receiver, by now
     ULONG ReceivedCount; // frames, of all rounds; wraps around
     ULONG FailureCount;
     BOOLEAN HasTimedOut;
+    KEVENT SomeAreDone; // set for who measures a rate
+    BOOLEAN IsRating;
 } NET_BENCH;
 
 C_ASSERT(BATCH *FRAME_BYTES <= PAGE_SIZE);
@@ -45,24 +53,38 @@ static NET_BENCH Bench;
 
 static NTSTATUS NTAPI IsDone(PDEVICE_OBJECT DeviceObject, PIRP Irp, PVOID Context)
 {
-    CARD *const Card = Context;
+    REQUEST *const Request = Context;
     UNREFERENCED_PARAMETER(DeviceObject);
     if (!NT_SUCCESS(Irp->IoStatus.Status)) {
         Bench.FailureCount += 1;
     }
-    Card->DoneCount += 1;
+    Request->DoneCount += 1;
+    if (Bench.IsRating) {
+        KeSetEvent(&Bench.SomeAreDone, IO_NO_INCREMENT, FALSE);
+    }
     return STATUS_MORE_PROCESSING_REQUIRED;
 }
 
-static VOID Ask(CARD *Card, ULONG IoControlCode, PVOID Input)
+static VOID Ask(REQUEST *Request, ULONG IoControlCode, PVOID Input)
 {
-    IoReuseIrp(Card->Irp, STATUS_NOT_SUPPORTED);
-    const PIO_STACK_LOCATION Stack = IoGetNextIrpStackLocation(Card->Irp);
+    Request->AskedCount += 1;
+    IoReuseIrp(Request->Irp, STATUS_NOT_SUPPORTED);
+    const PIO_STACK_LOCATION Stack = IoGetNextIrpStackLocation(Request->Irp);
     Stack->MajorFunction = IRP_MJ_INTERNAL_DEVICE_CONTROL;
     Stack->Parameters.DeviceIoControl.IoControlCode = IoControlCode;
     Stack->Parameters.DeviceIoControl.Type3InputBuffer = Input;
-    IoSetCompletionRoutine(Card->Irp, IsDone, Card, TRUE, TRUE, TRUE);
-    (VOID) IoCallDriver(Card->Device, Card->Irp);
+    IoSetCompletionRoutine(Request->Irp, IsDone, Request, TRUE, TRUE, TRUE);
+    (VOID) IoCallDriver(Request->Device, Request->Irp);
+}
+
+static ULONG64 Await(const REQUEST *Request)
+{
+    return KtAwait(&Request->DoneCount, Request->AskedCount, &Bench.HasTimedOut);
+}
+
+static VOID SendList(FRAME_LIST *List)
+{
+    Ask(&List->Request, IOCTL_NET_SEND, &List->Frames[0]);
 }
 
 // Gives back what was received, and asks for more.
@@ -70,18 +92,20 @@ static VOID AskForFrames(VOID)
 {
     Bench.Receive.Returned = Bench.Receive.Received;
     Bench.Receive.Received = NULL;
-    Bench.AsksCount += 1;
     Ask(&Bench.Receiver, IOCTL_NET_RECEIVE, &Bench.Receive);
 }
+
+//
+// Counts.
+//
 
 static ULONG64 SendBatch(PVOID Context)
 {
     UNREFERENCED_PARAMETER(Context);
-    const ULONG Target = Bench.Sender.DoneCount + 1;
     const ULONG64 Start = KeReadCycles();
-    Ask(&Bench.Sender, IOCTL_NET_SEND, &Bench.Frames[0]);
+    SendList(&Bench.Lists[0]);
     const ULONG64 Sending = KeReadCycles() - Start - KtBenchOverhead;
-    return Sending + KtAwait(&Bench.Sender.DoneCount, Target, &Bench.HasTimedOut);
+    return Sending + Await(&Bench.Lists[0].Request);
 }
 
 // The round of both cards: ends when all frames have come, and are returned.
@@ -90,7 +114,7 @@ static ULONG64 SendAndReceiveBatch(PVOID Context)
     ULONG64 Busy = SendBatch(Context);
     const ULONG Target = Bench.ReceivedCount + BATCH;
     while (Bench.ReceivedCount != Target && !Bench.HasTimedOut && Bench.FailureCount == 0) {
-        Busy += KtAwait(&Bench.Receiver.DoneCount, Bench.AsksCount, &Bench.HasTimedOut);
+        Busy += Await(&Bench.Receiver);
         const ULONG64 Start = KeReadCycles();
         Bench.ReceivedCount += Bench.Receive.Count;
         AskForFrames();
@@ -99,114 +123,205 @@ static ULONG64 SendAndReceiveBatch(PVOID Context)
     return Busy;
 }
 
-// Frames from the sender to Address, of a type that no protocol has.
-static VOID FillFrames(const UCHAR *Address)
+// Both rows; the second one needs the figure of the first.
+static VOID CountBoth(ULONG64 Sending)
+{
+    AskForFrames();
+    const ULONG64 Both = KtMeasureRounds(RECEIVE_ROW, SendAndReceiveBatch, NULL, BATCH);
+    if (Bench.FailureCount == 0 && !Bench.HasTimedOut) {
+        KtPrintBench(SEND_ROW, Sending / BATCH);
+        KtPrintBench(RECEIVE_ROW, Both > Sending ? (Both - Sending) / BATCH : 0);
+    }
+}
+
+//
+// Rates.
+//
+
+static VOID WaitForSome(VOID)
+{
+    KeWaitForSingleObject(&Bench.SomeAreDone, Executive, KernelMode, FALSE, NULL);
+}
+
+// Sends the lists that are ours; returns how many are not.
+static ULONG SendFreeLists(BOOLEAN IsOver)
+{
+    ULONG BusyCount = 0;
+    for (ULONG Index = 0; Index < LIST_COUNT; Index += 1) {
+        FRAME_LIST *const List = &Bench.Lists[Index];
+        const BOOLEAN IsFree = List->Request.DoneCount == List->Request.AskedCount;
+        if (IsFree && !IsOver) {
+            SendList(List);
+        }
+        BusyCount += IsFree && IsOver ? 0 : 1;
+    }
+    return BusyCount;
+}
+
+static ULONG SentListCount(VOID)
+{
+    ULONG Count = 0;
+    for (ULONG Index = 0; Index < LIST_COUNT; Index += 1) {
+        Count += Bench.Lists[Index].Request.AskedCount;
+    }
+    return Count;
+}
+
+static VOID RateSending(VOID)
+{
+    const ULONG64 Start = KeReadCycles();
+    const ULONG FirstCount = SentListCount();
+    while (SendFreeLists(KtIsOver(Start)) != 0) {
+        WaitForSome();
+    }
+    KtPrintRate(SEND_ROW, (ULONG64)(SentListCount() - FirstCount) * BATCH, KeReadCycles() - Start);
+}
+
+// The next frames of the flood; gives back those before.
+static VOID ReceiveSome(VOID)
+{
+    AskForFrames();
+    while (Bench.Receiver.DoneCount != Bench.Receiver.AskedCount) {
+        WaitForSome();
+    }
+    Bench.ReceivedCount += Bench.Receive.Count;
+}
+
+static VOID RateReceiving(VOID)
+{
+    DbgPrint("# flood\n");
+    while (Bench.ReceivedCount < FIRST_FRAMES && Bench.FailureCount == 0) {
+        ReceiveSome();
+    }
+    const ULONG FirstCount = Bench.ReceivedCount;
+    const ULONG64 Start = KeReadCycles();
+    while (!KtIsOver(Start) && Bench.FailureCount == 0) {
+        ReceiveSome();
+    }
+    KtPrintRate(RECEIVE_ROW, Bench.ReceivedCount - FirstCount, KeReadCycles() - Start);
+    AskForFrames(); // gives the last ones back
+}
+
+//
+// The cards and the frames.
+//
+
+// The card's address; FALSE: there is no such card.
+static BOOLEAN OpenCard(REQUEST *Request, ULONG Index, PUCHAR Address)
+{
+    NET_ADAPTER_INFORMATION Information;
+    ULONG_PTR ByteCount;
+    Request->Device = IoFindDevice(FILE_DEVICE_PHYSICAL_NETCARD, Index);
+    if (Request->Device == NULL ||
+        !NT_SUCCESS(IoControlSynchronously(Request->Device, IOCTL_NET_QUERY_ADAPTER, NULL, 0,
+                                           &Information, sizeof(Information), &ByteCount))) {
+        return FALSE;
+    }
+    RtlCopyMemory(Address, Information.EthernetAddress, NET_ETHERNET_ADDRESS_BYTES);
+    Request->Irp = IoAllocateIrp(Request->Device->StackSize, FALSE);
+    return Request->Irp != NULL;
+}
+
+// Frames of a type that no protocol has.
+static VOID FillFrames(const UCHAR *Destination, const UCHAR *Source)
 {
     for (ULONG Index = 0; Index < BATCH; Index += 1) {
         const PUCHAR Bytes = Bench.Page + (SIZE_T)Index * FRAME_BYTES;
-        RtlCopyMemory(Bytes, Address, NET_ETHERNET_ADDRESS_BYTES);
-        RtlCopyMemory(Bytes + 6, Bench.Sender.Address, NET_ETHERNET_ADDRESS_BYTES);
+        RtlCopyMemory(Bytes, Destination, NET_ETHERNET_ADDRESS_BYTES);
+        RtlCopyMemory(Bytes + 6, Source, NET_ETHERNET_ADDRESS_BYTES);
         Bytes[12] = 0x88;
         Bytes[13] = 0xB5; // for local experiments
     }
 }
 
-static BOOLEAN AllocateFrames(VOID)
+static BOOLEAN BuildList(FRAME_LIST *List)
 {
-    Bench.Page = ExAllocatePool2(POOL_FLAG_NON_PAGED, PAGE_SIZE, KT_TAG);
-    for (ULONG Index = 0; Bench.Page != NULL && Index < BATCH; Index += 1) {
-        const PUCHAR Bytes = Bench.Page + (SIZE_T)Index * FRAME_BYTES;
-        NET_FRAME *const Frame = &Bench.Frames[Index];
+    for (ULONG Index = 0; Index < BATCH; Index += 1) {
+        NET_FRAME *const Frame = &List->Frames[Index];
         Frame->Next = Index + 1 < BATCH ? Frame + 1 : NULL;
         Frame->ByteCount = FRAME_BYTES;
-        Frame->Mdl = IoAllocateMdl(Bytes, FRAME_BYTES, FALSE, FALSE, NULL);
+        Frame->Mdl = IoAllocateMdl(Bench.Page + (SIZE_T)Index * FRAME_BYTES, FRAME_BYTES, FALSE,
+                                   FALSE, NULL);
         if (Frame->Mdl == NULL) {
             return FALSE;
         }
         MmBuildMdlForNonPagedPool(Frame->Mdl);
     }
-    return Bench.Page != NULL;
+    return TRUE;
 }
 
-static VOID FreeFrames(VOID)
+static VOID FreeList(const FRAME_LIST *List)
 {
     for (ULONG Index = 0; Index < BATCH; Index += 1) {
-        if (Bench.Frames[Index].Mdl != NULL) {
-            IoFreeMdl(Bench.Frames[Index].Mdl);
+        if (List->Frames[Index].Mdl != NULL) {
+            IoFreeMdl(List->Frames[Index].Mdl);
         }
+    }
+    if (List->Request.Irp != NULL) {
+        IoFreeIrp(List->Request.Irp);
+    }
+}
+
+static BOOLEAN Prepare(PUCHAR Sender, PUCHAR Receiver)
+{
+    Bench.IsRating = KtIsRating();
+    KeInitializeEvent(&Bench.SomeAreDone, SynchronizationEvent, FALSE);
+    Bench.Page = ExAllocatePool2(POOL_FLAG_NON_PAGED, PAGE_SIZE, KT_TAG);
+    for (ULONG Index = 0; Index < LIST_COUNT; Index += 1) {
+        FRAME_LIST *const List = &Bench.Lists[Index];
+        if (Bench.Page == NULL || !OpenCard(&List->Request, 0, Sender) || !BuildList(List)) {
+            return FALSE;
+        }
+    }
+    return OpenCard(&Bench.Receiver, 1, Receiver);
+}
+
+static VOID CleanUp(VOID)
+{
+    for (ULONG Index = 0; Index < LIST_COUNT; Index += 1) {
+        FreeList(&Bench.Lists[Index]);
+    }
+    if (Bench.Receiver.Irp != NULL) {
+        IoFreeIrp(Bench.Receiver.Irp);
     }
     if (Bench.Page != NULL) {
         ExFreePoolWithTag(Bench.Page, KT_TAG);
     }
 }
 
-static BOOLEAN OpenCard(CARD *Card, ULONG Index)
-{
-    NET_ADAPTER_INFORMATION Information;
-    ULONG_PTR ByteCount;
-    Card->Device = IoFindDevice(FILE_DEVICE_PHYSICAL_NETCARD, Index);
-    if (Card->Device == NULL ||
-        !NT_SUCCESS(IoControlSynchronously(Card->Device, IOCTL_NET_QUERY_ADAPTER, NULL, 0,
-                                           &Information, sizeof(Information), &ByteCount))) {
-        return FALSE;
-    }
-    RtlCopyMemory(Card->Address, Information.EthernetAddress, sizeof(Card->Address));
-    Card->Irp = IoAllocateIrp(Card->Device->StackSize, FALSE);
-    return Card->Irp != NULL;
-}
-
-static VOID CloseCard(const CARD *Card)
-{
-    if (Card->Irp != NULL) {
-        IoFreeIrp(Card->Irp);
-    }
-}
-
-// The median of BATCH frames' rounds, for one frame.
-static ULONG64 MeasureRounds(PCSTR Name, KT_ROUND *Round)
-{
-    return KtMeasureRounds(Name, Round, NULL, BATCH) / BATCH;
-}
-
-// Both rows; the second one needs the figure of the first.
-static VOID BenchCards(VOID)
+static VOID MeasureCards(const UCHAR *Sender, const UCHAR *Receiver)
 {
     static const UCHAR Nobody[NET_ETHERNET_ADDRESS_BYTES] = {0x02, 0, 0, 0, 0, 1};
-    FillFrames(Nobody);
-    const ULONG64 Sending = MeasureRounds(SEND_ROW, SendBatch);
-    FillFrames(Bench.Receiver.Address);
-    AskForFrames();
-    const ULONG64 Both = MeasureRounds(RECEIVE_ROW, SendAndReceiveBatch);
+    FillFrames(Nobody, Sender);
+    if (Bench.IsRating) {
+        RateSending();
+        RateReceiving();
+    } else {
+        const ULONG64 Sending = KtMeasureRounds(SEND_ROW, SendBatch, NULL, BATCH);
+        FillFrames(Receiver, Sender);
+        CountBoth(Sending);
+    }
     if (Bench.FailureCount != 0 || Bench.HasTimedOut) {
         DbgPrint("net: %u requests failed%s\n", Bench.FailureCount,
                  Bench.HasTimedOut ? ", and not all came back" : "");
-        return;
     }
-    KtPrintBench(SEND_ROW, Sending);
-    KtPrintBench(RECEIVE_ROW, Both > Sending ? Both - Sending : 0);
-}
-
-// The request that still waits for frames.
-static VOID StopReceiving(VOID)
-{
-    (VOID) IoCancelIrp(Bench.Receiver.Irp);
-    KtAwait(&Bench.Receiver.DoneCount, Bench.AsksCount, &Bench.HasTimedOut);
+    (VOID) IoCancelIrp(Bench.Receiver.Irp); // it waits for more frames
+    Await(&Bench.Receiver);
 }
 
 VOID KtBenchNet(VOID)
 {
+    UCHAR Sender[NET_ETHERNET_ADDRESS_BYTES];
+    UCHAR Receiver[NET_ETHERNET_ADDRESS_BYTES];
     if ((!KtIsBenchWanted(SEND_ROW) && !KtIsBenchWanted(RECEIVE_ROW)) ||
         IoFindDevice(FILE_DEVICE_PHYSICAL_NETCARD, 1) == NULL) {
         return;
     }
-    if (OpenCard(&Bench.Sender, 0) && OpenCard(&Bench.Receiver, 1) && AllocateFrames()) {
-        KtPrintImage(Bench.Sender.Device->DriverObject);
-        BenchCards();
-        StopReceiving();
+    if (Prepare(Sender, Receiver)) {
+        KtPrintImage(Bench.Receiver.Device->DriverObject);
+        MeasureCards(Sender, Receiver);
     }
     if (!Bench.HasTimedOut) {
-        CloseCard(&Bench.Sender);
-        CloseCard(&Bench.Receiver);
-        FreeFrames();
+        CleanUp();
     }
 }

@@ -4,7 +4,8 @@
 //
 // A round is a batch: as many reads as the row's depth are sent, by one call where there is one for
 // many; it is over when all are completed. A polled queue is polled until then; polls that found nothing
-// are waiting, and are not counted.
+// are waiting, and are not counted. For a rate there are no rounds: what is completed is sent again at
+// once, and who waits sleeps.
 #include "tests/kernel/bench.h"
 
 #include <ntddnvme.h>
@@ -43,6 +44,7 @@ static const ROW Rows[] = {
 typedef struct _REQUEST {
     PMDL Mdl;
     ULONG64 ByteOffset;        // where the next transfer begins
+    volatile BOOLEAN IsFree;   // not under way
     PIRP Irp;                  // ByIrp
     NVME_IO Io;                // otherwise
     PSCATTER_GATHER_LIST List; // otherwise: the MDL, mapped for the controller all the time
@@ -58,6 +60,8 @@ typedef struct _NVME_BENCH {
     REQUEST Requests[MAXIMUM_DEPTH];
     PNVME_IO Ios[MAXIMUM_DEPTH]; // of the requests
     volatile ULONG DoneCount;    // of all rounds; wraps around
+    KEVENT SomeAreDone;          // set for who measures a rate
+    BOOLEAN IsRating;
     ULONG FailureCount;
     BOOLEAN HasTimedOut;
 } NVME_BENCH;
@@ -73,12 +77,16 @@ static ULONG64 NextOffset(REQUEST *Request)
     return ByteOffset;
 }
 
-static VOID CountDone(NTSTATUS Status)
+static VOID CountDone(REQUEST *Request, NTSTATUS Status)
 {
     if (!NT_SUCCESS(Status)) {
         Bench.FailureCount += 1;
     }
+    Request->IsFree = TRUE;
     Bench.DoneCount += 1;
+    if (Bench.IsRating) {
+        KeSetEvent(&Bench.SomeAreDone, IO_NO_INCREMENT, FALSE);
+    }
 }
 
 //
@@ -88,8 +96,7 @@ static VOID CountDone(NTSTATUS Status)
 static NTSTATUS NTAPI IrpIsDone(PDEVICE_OBJECT DeviceObject, PIRP Irp, PVOID Context)
 {
     UNREFERENCED_PARAMETER(DeviceObject);
-    UNREFERENCED_PARAMETER(Context);
-    CountDone(Irp->IoStatus.Status);
+    CountDone(Context, Irp->IoStatus.Status);
     return STATUS_MORE_PROCESSING_REQUIRED;
 }
 
@@ -102,15 +109,23 @@ static VOID SendIrp(REQUEST *Request)
     Stack->MajorFunction = IRP_MJ_READ;
     Stack->Parameters.Read.Length = Bench.Row->ByteCount;
     Stack->Parameters.Read.ByteOffset.QuadPart = (LONG64)NextOffset(Request);
-    IoSetCompletionRoutine(Irp, IrpIsDone, NULL, TRUE, TRUE, TRUE);
+    IoSetCompletionRoutine(Irp, IrpIsDone, Request, TRUE, TRUE, TRUE);
     (VOID) IoCallDriver(Bench.Disk, Irp);
 }
 
-static VOID SendIrps(VOID)
+// Sends every request that is free. Returns how many.
+static ULONG SendIrps(VOID)
 {
+    ULONG Count = 0;
     for (ULONG Index = 0; Index < Bench.Row->Depth; Index += 1) {
-        SendIrp(&Bench.Requests[Index]);
+        REQUEST *const Request = &Bench.Requests[Index];
+        if (Request->IsFree) {
+            Request->IsFree = FALSE;
+            SendIrp(Request);
+            Count += 1;
+        }
     }
+    return Count;
 }
 
 //
@@ -119,18 +134,32 @@ static VOID SendIrps(VOID)
 
 static VOID NTAPI IoIsDone(PNVME_IO Io)
 {
-    CountDone(Io->Status);
+    CountDone(Io->Context, Io->Status);
 }
 
-static VOID SubmitIos(VOID)
+// The same by one call.
+static ULONG SubmitIos(VOID)
 {
+    ULONG Count = 0;
     for (ULONG Index = 0; Index < Bench.Row->Depth; Index += 1) {
-        Bench.Requests[Index].Io.FirstBlock =
-            NextOffset(&Bench.Requests[Index]) / Bench.Namespace.BlockBytes;
+        REQUEST *const Request = &Bench.Requests[Index];
+        if (Request->IsFree) {
+            Request->IsFree = FALSE;
+            Request->Io.FirstBlock = NextOffset(Request) / Bench.Namespace.BlockBytes;
+            Bench.Ios[Count] = &Request->Io;
+            Count += 1;
+        }
     }
-    const ULONG Accepted = Bench.Interface.Submit(Bench.Queue, Bench.Ios, Bench.Row->Depth);
-    Bench.DoneCount += Bench.Row->Depth - Accepted;
-    Bench.FailureCount += Bench.Row->Depth - Accepted;
+    for (ULONG Place = Count != 0 ? Bench.Interface.Submit(Bench.Queue, Bench.Ios, Count) : 0;
+         Place < Count; Place += 1) { // refused; there should be none
+        CountDone(Bench.Ios[Place]->Context, STATUS_DEVICE_BUSY);
+    }
+    return Count;
+}
+
+static ULONG SendFree(VOID)
+{
+    return Bench.Row->Method == ByIrp ? SendIrps() : SubmitIos();
 }
 
 // Polls until DoneCount is Target. Returns the cycles of the polls that found something.
@@ -155,15 +184,28 @@ static ULONG64 RunBatch(PVOID Context)
     UNREFERENCED_PARAMETER(Context);
     const ULONG Target = Bench.DoneCount + Bench.Row->Depth;
     const ULONG64 Start = KeReadCycles();
-    if (Bench.Row->Method == ByIrp) {
-        SendIrps();
-    } else {
-        SubmitIos();
-    }
+    SendFree();
     const ULONG64 Sending = KeReadCycles() - Start - KtBenchOverhead;
     return Sending + (Bench.Row->Method == ByPolling
                           ? Poll(Target)
                           : KtAwait(&Bench.DoneCount, Target, &Bench.HasTimedOut));
+}
+
+// Keeps the row's depth under way for a second.
+static VOID RateRow(VOID)
+{
+    const ULONG64 Start = KeReadCycles();
+    const ULONG FirstDone = Bench.DoneCount;
+    ULONG SentCount = FirstDone;
+    while (!KtIsOver(Start) || Bench.DoneCount != SentCount) {
+        SentCount += KtIsOver(Start) ? 0 : SendFree();
+        if (Bench.Row->Method == ByPolling) {
+            Bench.Interface.Poll(Bench.Queue);
+        } else {
+            KeWaitForSingleObject(&Bench.SomeAreDone, Executive, KernelMode, FALSE, NULL);
+        }
+    }
+    KtPrintRate(Bench.Row->Name, Bench.DoneCount - FirstDone, KeReadCycles() - Start);
 }
 
 //
@@ -200,6 +242,7 @@ static BOOLEAN PrepareRequest(ULONG Index)
 {
     REQUEST *const Request = &Bench.Requests[Index];
     *Request = (REQUEST){.Mdl = KtAllocatePages(Bench.Row->ByteCount / PAGE_SIZE),
+                         .IsFree = TRUE,
                          .ByteOffset = (ULONG64)Index * Bench.Row->ByteCount};
     if (Bench.Row->Method == ByIrp) {
         Request->Irp = IoAllocateIrp(Bench.Disk->StackSize, FALSE);
@@ -212,8 +255,8 @@ static BOOLEAN PrepareRequest(ULONG Index)
                             .NamespaceId = Bench.Namespace.NamespaceId,
                             .BlockCount = Bench.Row->ByteCount / Bench.Namespace.BlockBytes,
                             .List = Request->List,
-                            .Done = IoIsDone};
-    Bench.Ios[Index] = &Request->Io;
+                            .Done = IoIsDone,
+                            .Context = Request};
     return TRUE;
 }
 
@@ -266,10 +309,12 @@ static VOID BenchRow(const ROW *Row)
     Bench.Row = Row;
     Bench.Queue = NULL;
     Bench.FailureCount = 0;
-    if (PrepareRow()) {
-        KtBenchRounds(Row->Name, RunBatch, NULL, Row->Depth);
-    } else {
+    if (!PrepareRow()) {
         DbgPrint("%s: not to be had\n", Row->Name);
+    } else if (Bench.IsRating) {
+        RateRow();
+    } else {
+        KtBenchRounds(Row->Name, RunBatch, NULL, Row->Depth);
     }
     if (Bench.FailureCount != 0) {
         DbgPrint("%s: %u requests failed\n", Row->Name, Bench.FailureCount);
@@ -325,6 +370,8 @@ VOID KtBenchNvme(VOID)
         return;
     }
     KtPrintImage(Bench.Disk->DriverObject);
+    KeInitializeEvent(&Bench.SomeAreDone, SynchronizationEvent, FALSE);
+    Bench.IsRating = KtIsRating();
     QueryInterface();
     for (ULONG Row = 0; Row < ARRAYSIZE(Rows) && !Bench.HasTimedOut; Row += 1) {
         if (KtIsBenchWanted(Rows[Row].Name)) {

@@ -3,9 +3,10 @@
 // nothing.
 //
 // The guest marks what is to be counted by an instruction that does nothing but carry a number: the NOP
-// 0f 1f 84 00 and MARK_BEGIN or MARK_END. From begin to end is a region; several add up.
+// 0f 1f 84 00 and MARK_BEGIN or MARK_END. From begin to end is a region; several add up. With `from`, the
+// first region begins where the code at an address is entered for the first time: a kernel's entry.
 //
-//   -plugin count.so,out=FILE
+//   -plugin count.so,out=FILE[,from=ADDRESS]
 //
 // FILE, written as it comes and at the end of the run:
 //   region INSTRUCTIONS                  one line for each, at its end
@@ -60,6 +61,7 @@ typedef struct BLOCK {
 static BLOCK *Table[1 << TABLE_BITS];
 static uint64_t RegionCount; // instructions since the region began
 static int InRegion;
+static uint64_t FromAddress; // 0: none, or entered
 static FILE *Output;
 
 static BLOCK *FindBlock(uint64_t Address, uint64_t InstructionCount)
@@ -104,9 +106,11 @@ static void EndRegion(unsigned Processor, void *Context)
 {
     (void)Processor;
     (void)Context;
-    InRegion = 0;
-    fprintf(Output, "region %lu\n", RegionCount);
-    fflush(Output);
+    if (InRegion) {
+        InRegion = 0;
+        fprintf(Output, "region %lu\n", RegionCount);
+        fflush(Output);
+    }
 }
 
 // The number that a marking NOP carries, or 0.
@@ -125,6 +129,10 @@ static void TranslateBlock(qemu_plugin_id_t Id, struct qemu_plugin_tb *Block)
 {
     const size_t Count = qemu_plugin_tb_n_insns(Block);
     (void)Id;
+    if (FromAddress != 0 && qemu_plugin_tb_vaddr(Block) == FromAddress) {
+        FromAddress = 0; // what is translated is executed next
+        BeginRegion(0, NULL);
+    }
     qemu_plugin_register_vcpu_tb_exec_cb(Block, EnterBlock, QEMU_PLUGIN_CB_NO_REGS,
                                          FindBlock(qemu_plugin_tb_vaddr(Block), Count));
     for (size_t Index = 0; Index < Count; Index += 1) {
@@ -156,13 +164,16 @@ static void PrintBlocks(qemu_plugin_id_t Id, void *Context)
 int qemu_plugin_install(qemu_plugin_id_t Id, const qemu_info_t *Info, int Count, char **Arguments)
 {
     (void)Info;
-    if (Count != 1 || strncmp(Arguments[0], "out=", 4) != 0) {
-        fprintf(stderr, "count: the only argument is out=FILE\n");
-        return -1;
+    for (int Index = 0; Index < Count; Index += 1) {
+        const char *const Argument = Arguments[Index];
+        if (strncmp(Argument, "out=", 4) == 0) {
+            Output = fopen(Argument + 4, "w");
+        } else if (strncmp(Argument, "from=", 5) == 0) {
+            FromAddress = strtoull(Argument + 5, NULL, 0);
+        }
     }
-    Output = fopen(Arguments[0] + 4, "w");
     if (!Output) {
-        perror(Arguments[0] + 4);
+        fprintf(stderr, "count: say out=FILE, a file that can be written\n");
         return -1;
     }
     qemu_plugin_register_vcpu_tb_trans_cb(Id, TranslateBlock);

@@ -22,9 +22,11 @@ def plugin(folder):
     return library
 
 
-def arguments(folder, output):
-    """More of QEMU's command line. The counts go to the file `output`."""
-    return ("-plugin", f"{plugin(folder).resolve()},out={Path(output).resolve()}")
+def arguments(folder, output, entry=None):
+    """More of QEMU's command line. The counts go to the file `output`; with an entry, the first region
+    begins at this address."""
+    words = f"{plugin(folder).resolve()},out={Path(output).resolve()}"
+    return ("-plugin", words + (f",from={entry:#x}" if entry else ""))
 
 
 def read(output):
