@@ -12,13 +12,10 @@
 //   - A removed controller reads as all ones on hardware, but as zero in QEMU. The version register
 //     is neither.
 //   - Time is real time: CAP.TO, or a constant below, measured with the performance counter.
-#include "oldnvme.h"
+#include "nvme.h"
 
 #define NVME_SHUTDOWN_TIMEOUT 5000 // milliseconds
 #define NVME_STATUS_INTERVAL 1     // milliseconds between two looks at CSTS
-
-#define NVME_MINIMUM_BLOCK_SHIFT 9 // 512 bytes
-#define NVME_IO_QUEUE_ID 1
 
 //
 // Time.
@@ -36,7 +33,7 @@ BOOLEAN NvmeHasPassed(LONG64 Deadline)
     return KeQueryPerformanceCounter(NULL).QuadPart > Deadline;
 }
 
-static VOID NvmeSleep(ULONG Milliseconds)
+VOID NvmeSleep(ULONG Milliseconds)
 {
     LARGE_INTEGER Interval;
     Interval.QuadPart = -10000ll * Milliseconds;
@@ -47,29 +44,30 @@ static VOID NvmeSleep(ULONG Milliseconds)
 // Controller state.
 //
 
-NTSTATUS NvmeCheckHealth(const NVME_DEVICE *Device)
+NTSTATUS NvmeCheckHealth(PNVME_CONTROLLER Controller)
 {
-    const ULONG Version = READ_REGISTER_ULONG(&Device->Registers->Vs);
+    Controller->RegisterReads += 2;
+    const ULONG Version = READ_REGISTER_ULONG(&Controller->Registers->Vs);
     if (Version == 0 || Version == MAXULONG) {
         return STATUS_DEVICE_NOT_CONNECTED;
     }
-    const ULONG Csts = READ_REGISTER_ULONG(&Device->Registers->Csts);
+    const ULONG Csts = READ_REGISTER_ULONG(&Controller->Registers->Csts);
     return (Csts & NVME_CSTS_FATAL) != 0 ? STATUS_DEVICE_HARDWARE_ERROR : STATUS_SUCCESS;
 }
 
 // Waits until the bits Mask of CSTS are Expected. A fatal error ends the wait, unless the bits are
 // to become zero: that is a reset, which is the cure.
-static NTSTATUS NvmeWaitForStatus(const NVME_DEVICE *Device, ULONG Mask, ULONG Expected,
+static NTSTATUS NvmeWaitForStatus(PNVME_CONTROLLER Controller, ULONG Mask, ULONG Expected,
                                   ULONG Milliseconds)
 {
     const LONG64 Deadline = NvmeDeadline(Milliseconds);
     for (;;) {
         const BOOLEAN IsLate = NvmeHasPassed(Deadline);
-        const NTSTATUS Health = NvmeCheckHealth(Device);
+        const NTSTATUS Health = NvmeCheckHealth(Controller);
         if (Health == STATUS_DEVICE_NOT_CONNECTED || (!NT_SUCCESS(Health) && Expected != 0)) {
             return Health;
         }
-        if ((READ_REGISTER_ULONG(&Device->Registers->Csts) & Mask) == Expected) {
+        if ((READ_REGISTER_ULONG(&Controller->Registers->Csts) & Mask) == Expected) {
             return STATUS_SUCCESS;
         }
         if (IsLate) {
@@ -79,36 +77,28 @@ static NTSTATUS NvmeWaitForStatus(const NVME_DEVICE *Device, ULONG Mask, ULONG E
     }
 }
 
-static ULONG NvmeReadyTimeout(const NVME_DEVICE *Device)
+static ULONG NvmeReadyTimeout(PNVME_CONTROLLER Controller)
 {
-    const ULONG Milliseconds = NVME_CAP_READY_TIMEOUT(Device->Capabilities);
+    const ULONG Milliseconds = NVME_CAP_READY_TIMEOUT(Controller->Capabilities);
     return Milliseconds != 0 ? Milliseconds : 500;
 }
 
-static NTSTATUS NvmeDisableController(const NVME_DEVICE *Device)
+NTSTATUS NvmeDisableController(PNVME_CONTROLLER Controller)
 {
-    const ULONG Configuration = READ_REGISTER_ULONG(&Device->Registers->Cc);
-    WRITE_REGISTER_ULONG(&Device->Registers->Cc,
+    const ULONG Configuration = READ_REGISTER_ULONG(&Controller->Registers->Cc);
+    WRITE_REGISTER_ULONG(&Controller->Registers->Cc,
                          Configuration & ~(NVME_CC_ENABLE | NVME_CC_SHUTDOWN_MASK));
-    return NvmeWaitForStatus(Device, NVME_CSTS_READY, 0, NvmeReadyTimeout(Device));
+    return NvmeWaitForStatus(Controller, NVME_CSTS_READY, 0, NvmeReadyTimeout(Controller));
 }
 
 // Makes sure that the controller no longer touches memory, or notes that it may.
-static VOID NvmeHaltController(PNVME_DEVICE Device)
+static VOID NvmeHaltOrLose(PNVME_CONTROLLER Controller)
 {
-    const NTSTATUS Status = NvmeDisableController(Device);
+    const NTSTATUS Status = NvmeDisableController(Controller);
     if (!NT_SUCCESS(Status) && Status != STATUS_DEVICE_NOT_CONNECTED) {
         DbgPrint("NVMe: the controller cannot be stopped: status 0x%08x\n", Status);
-        Device->Unstoppable = TRUE;
+        Controller->Unstoppable = TRUE;
     }
-}
-
-VOID NvmeFailController(PNVME_DEVICE Device, NTSTATUS Reason)
-{
-    DbgPrint("NVMe: the controller is given up: status 0x%08x, CSTS 0x%x\n", Reason,
-             READ_REGISTER_ULONG(&Device->Registers->Csts));
-    Device->State = NvmeFailed;
-    NvmeHaltController(Device);
 }
 
 //
@@ -116,7 +106,7 @@ VOID NvmeFailController(PNVME_DEVICE Device, NTSTATUS Reason)
 //
 
 // BAR0, and with it the registers, is the first memory resource.
-static NTSTATUS NvmeMapRegisters(PNVME_DEVICE Device, const CM_RESOURCE_LIST *Resources)
+static NTSTATUS NvmeMapRegisters(PNVME_CONTROLLER Controller, const CM_RESOURCE_LIST *Resources)
 {
     if (Resources == NULL || Resources->Count == 0) {
         return STATUS_DEVICE_CONFIGURATION_ERROR;
@@ -130,23 +120,23 @@ static NTSTATUS NvmeMapRegisters(PNVME_DEVICE Device, const CM_RESOURCE_LIST *Re
         if (Resource->u.Memory.Length <= NVME_DOORBELL_OFFSET) {
             return STATUS_DEVICE_CONFIGURATION_ERROR;
         }
-        Device->RegisterByteCount = Resource->u.Memory.Length;
-        Device->Registers = MmMapIoSpaceEx(Resource->u.Memory.Start, Device->RegisterByteCount,
-                                           PAGE_READWRITE | PAGE_NOCACHE);
-        return Device->Registers != NULL ? STATUS_SUCCESS : STATUS_INSUFFICIENT_RESOURCES;
+        Controller->RegisterByteCount = Resource->u.Memory.Length;
+        Controller->Registers = MmMapIoSpaceEx(
+            Resource->u.Memory.Start, Controller->RegisterByteCount, PAGE_READWRITE | PAGE_NOCACHE);
+        return Controller->Registers != NULL ? STATUS_SUCCESS : STATUS_INSUFFICIENT_RESOURCES;
     }
     return STATUS_DEVICE_CONFIGURATION_ERROR;
 }
 
-static NTSTATUS NvmeCheckCapabilities(PNVME_DEVICE Device)
+static NTSTATUS NvmeCheckCapabilities(PNVME_CONTROLLER Controller)
 {
-    const NTSTATUS Health = NvmeCheckHealth(Device);
+    const NTSTATUS Health = NvmeCheckHealth(Controller);
     if (Health == STATUS_DEVICE_NOT_CONNECTED) {
         return Health;
     }
-    const ULONG64 Cap = READ_REGISTER_ULONG64(&Device->Registers->Cap);
-    const ULONG Version = READ_REGISTER_ULONG(&Device->Registers->Vs);
-    const SIZE_T DoorbellBytes = 2 * (NVME_IO_QUEUE_ID + 1) * (SIZE_T)NVME_CAP_DOORBELL_STRIDE(Cap);
+    const ULONG64 Cap = READ_REGISTER_ULONG64(&Controller->Registers->Cap);
+    const ULONG Version = READ_REGISTER_ULONG(&Controller->Registers->Vs);
+    const SIZE_T DoorbellBytes = 4 * (SIZE_T)NVME_CAP_DOORBELL_STRIDE(Cap); // of two queue pairs
     const struct {
         BOOLEAN IsBroken;
         PCSTR Complaint;
@@ -155,7 +145,7 @@ static NTSTATUS NvmeCheckCapabilities(PNVME_DEVICE Device)
         {!NVME_CAP_NVM_COMMANDS(Cap), "it lacks the NVM command set"},
         {NVME_CAP_QUEUE_ENTRIES(Cap) < 2, "a queue of one entry holds nothing"},
         {NVME_CAP_MINIMUM_PAGE_SHIFT(Cap) > PAGE_SHIFT, "its smallest page is larger than ours"},
-        {DoorbellBytes > Device->RegisterByteCount - NVME_DOORBELL_OFFSET,
+        {DoorbellBytes > Controller->RegisterByteCount - NVME_DOORBELL_OFFSET,
          "its doorbells lie outside of BAR0"},
     };
     for (ULONG Index = 0; Index < ARRAYSIZE(Rules); Index += 1) {
@@ -164,250 +154,290 @@ static NTSTATUS NvmeCheckCapabilities(PNVME_DEVICE Device)
             return STATUS_NOT_SUPPORTED;
         }
     }
-    Device->Capabilities = Cap;
+    Controller->Capabilities = Cap;
+    Controller->Version = Version;
     return STATUS_SUCCESS;
 }
 
-static NTSTATUS NvmeResetController(PNVME_DEVICE Device)
+static NTSTATUS NvmeResetController(PNVME_CONTROLLER Controller)
 {
     // Firmware may have just enabled it. Until RDY has followed EN, EN must not be cleared.
-    if ((READ_REGISTER_ULONG(&Device->Registers->Cc) & NVME_CC_ENABLE) != 0) {
-        NvmeWaitForStatus(Device, NVME_CSTS_READY, NVME_CSTS_READY, NvmeReadyTimeout(Device));
+    if ((READ_REGISTER_ULONG(&Controller->Registers->Cc) & NVME_CC_ENABLE) != 0) {
+        NvmeWaitForStatus(Controller, NVME_CSTS_READY, NVME_CSTS_READY,
+                          NvmeReadyTimeout(Controller));
     }
-    const NTSTATUS Status = NvmeDisableController(Device);
+    const NTSTATUS Status = NvmeDisableController(Controller);
     if (NT_SUCCESS(Status)) {
-        Device->Unstoppable = FALSE;
+        Controller->Unstoppable = FALSE;
     }
     return Status;
 }
 
-static NTSTATUS NvmeEnableController(PNVME_DEVICE Device)
+// The doorbells of a queue must lie in BAR0.
+static ULONG NvmeReachableQueues(PNVME_CONTROLLER Controller)
 {
-    volatile NVME_REGISTERS *Registers = Device->Registers;
+    const SIZE_T DoorbellBytes = Controller->RegisterByteCount - NVME_DOORBELL_OFFSET;
+    const ULONG Stride = NVME_CAP_DOORBELL_STRIDE(Controller->Capabilities);
+    return NvmeSmaller((ULONG)(DoorbellBytes / (2 * Stride)), NVME_MAXIMUM_QUEUES);
+}
 
-    NvmeInitializeQueue(Device, &Device->AdminQueue, 0, NVME_QUEUE_ENTRIES,
-                        NvmePageAdminSubmission);
-    WRITE_REGISTER_ULONG(&Registers->Aqa, NVME_AQA_ENTRIES(NVME_QUEUE_ENTRIES));
-    WRITE_REGISTER_ULONG64(&Registers->Asq, NvmePageAddress(Device, NvmePageAdminSubmission));
-    WRITE_REGISTER_ULONG64(&Registers->Acq, NvmePageAddress(Device, NvmePageAdminCompletion));
+static NTSTATUS NvmeAllocateAdminQueue(PNVME_CONTROLLER Controller)
+{
+    PNVME_QUEUE Queue;
+    return NvmeAllocateQueue(Controller, 0, NVME_ADMIN_QUEUE_ENTRIES, 0, &Queue);
+}
+
+static NTSTATUS NvmeEnableController(PNVME_CONTROLLER Controller)
+{
+    volatile NVME_REGISTERS *Registers = Controller->Registers;
+    const PNVME_QUEUE Queue = Controller->Queues[0];
+    NvmeResetQueue(Queue);
+    NvmeUnmaskLine(Controller);
+    WRITE_REGISTER_ULONG(&Registers->Aqa, NVME_AQA_ENTRIES(NVME_ADMIN_QUEUE_ENTRIES));
+    WRITE_REGISTER_ULONG64(&Registers->Asq, Queue->SubmissionAddress);
+    WRITE_REGISTER_ULONG64(&Registers->Acq, Queue->CompletionAddress);
     WRITE_REGISTER_ULONG(
         &Registers->Cc, NVME_CC_PAGE_SHIFT(PAGE_SHIFT) | NVME_CC_COMMAND_SHIFT(NVME_COMMAND_SHIFT) |
                             NVME_CC_COMPLETION_SHIFT(NVME_COMPLETION_SHIFT) | NVME_CC_ENABLE);
-    return NvmeWaitForStatus(Device, NVME_CSTS_READY, NVME_CSTS_READY, NvmeReadyTimeout(Device));
-}
-
-static NTSTATUS NvmeRunAdminCommand(PNVME_DEVICE Device, UCHAR Opcode, ULONG NamespaceId,
-                                    ULONG64 Prp1, ULONG Cdw10, ULONG Cdw11)
-{
-    const PNVME_COMMAND Command = NvmeAddCommand(&Device->AdminQueue);
-    Command->Opcode = Opcode;
-    Command->NamespaceId = NamespaceId;
-    Command->Prp1 = Prp1;
-    Command->Cdw10 = Cdw10;
-    Command->Cdw11 = Cdw11;
-    return NvmeRunBatch(Device, &Device->AdminQueue);
-}
-
-static NTSTATUS NvmeIdentify(PNVME_DEVICE Device, ULONG What, ULONG NamespaceId, ULONG Page)
-{
-    return NvmeRunAdminCommand(Device, NVME_ADMIN_IDENTIFY, NamespaceId,
-                               NvmePageAddress(Device, Page), What, 0);
-}
-
-// Copies a text that the device pads with blanks. Text has room for ByteCount characters and the
-// terminator.
-static VOID NvmeCopyText(PCHAR Text, const CHAR *Padded, ULONG ByteCount)
-{
-    while (ByteCount != 0 && (Padded[ByteCount - 1] == ' ' || Padded[ByteCount - 1] == '\0')) {
-        ByteCount--;
+    const NTSTATUS Status = NvmeWaitForStatus(Controller, NVME_CSTS_READY, NVME_CSTS_READY,
+                                              NvmeReadyTimeout(Controller));
+    if (NT_SUCCESS(Status)) {
+        NvmeOpenQueue(Queue);
     }
-    RtlCopyMemory(Text, Padded, ByteCount);
-    Text[ByteCount] = '\0';
+    return Status;
 }
 
-static NTSTATUS NvmeIdentifyController(PNVME_DEVICE Device)
+static ULONG NvmeWantedQueues(const NVME_CONTROLLER *Controller)
 {
-    const NTSTATUS Status = NvmeIdentify(Device, NVME_IDENTIFY_CONTROLLER, 0, NvmePageIdentify);
+    const ULONG Processors = KeQueryActiveProcessorCountEx(ALL_PROCESSOR_GROUPS);
+    const ULONG Wanted =
+        Controller->Parameters.QueueCount != 0 ? Controller->Parameters.QueueCount : Processors;
+    return NvmeSmaller(Wanted, NVME_MAXIMUM_PROCESSORS);
+}
+
+// Queue n is that of processor n - 1; with fewer queues than processors some share one.
+static VOID NvmeAssignProcessors(PNVME_CONTROLLER Controller)
+{
+    for (ULONG Processor = 0; Processor < NVME_MAXIMUM_PROCESSORS; Processor += 1) {
+        const PNVME_QUEUE Queue = Controller->Queues[1 + Processor % Controller->IoQueueCount];
+        if (Processor < Controller->IoQueueCount) {
+            Queue->Processor = Processor;
+            KeSetTargetProcessorDpc(&Queue->ReapDpc, (CCHAR)Processor);
+        }
+        Controller->QueueOfProcessor[Processor] = Queue;
+    }
+}
+
+static NTSTATUS NvmeCreateIoQueue(PNVME_CONTROLLER Controller, USHORT Id)
+{
+    const USHORT EntryCount = (USHORT)NvmeSmaller(Controller->Parameters.QueueEntries,
+                                                  NVME_CAP_QUEUE_ENTRIES(Controller->Capabilities));
+    PNVME_QUEUE Queue;
+    NTSTATUS Status =
+        NvmeAllocateQueue(Controller, Id, EntryCount, Controller->MaximumTransferBytes, &Queue);
     if (!NT_SUCCESS(Status)) {
         return Status;
     }
-    const NVME_IDENTIFY_CONTROLLER_DATA *Data = NvmePageVa(Device, NvmePageIdentify);
-    NvmeCopyText(Device->SerialNumber, Data->SerialNumber, sizeof(Data->SerialNumber));
-    NvmeCopyText(Device->ModelNumber, Data->ModelNumber, sizeof(Data->ModelNumber));
-    NvmeCopyText(Device->FirmwareRevision, Data->FirmwareRevision, sizeof(Data->FirmwareRevision));
-
-    // The shift comes from the device: compare before it is used, so that nothing is shifted out.
-    const ULONG Shift = Data->MaximumTransferShift;
-    const ULONG PagesShift = NVME_CAP_MINIMUM_PAGE_SHIFT(Device->Capabilities);
-    Device->MaximumTransferBytes =
-        NvmeSmaller(NVME_MAXIMUM_COMMAND_BYTES, (Device->MapRegisterCount - 1) * PAGE_SIZE);
-    if (Shift != 0 && (ULONG64)Shift + PagesShift < 32) {
-        Device->MaximumTransferBytes =
-            NvmeSmaller(Device->MaximumTransferBytes, 1u << (Shift + PagesShift));
+    Queue->UsesLists =
+        Controller->Parameters.UseLists != 0 && (Controller->Data->SglSupport & 0x3) != 0;
+    Controller->IoQueueCount = Id;
+    Status = NvmeCreateQueuePair(Queue);
+    if (NT_SUCCESS(Status)) {
+        NvmeOpenQueue(Queue);
     }
-    return STATUS_SUCCESS;
+    return Status;
 }
 
-// Makes the namespace whose Identify data has just been read the disk of this device, if its blocks
-// are usable.
-static BOOLEAN NvmeAdoptNamespace(PNVME_DEVICE Device, ULONG NamespaceId)
+static NTSTATUS NvmeCreateIoQueues(PNVME_CONTROLLER Controller)
 {
-    const NVME_IDENTIFY_NAMESPACE_DATA *Data = NvmePageVa(Device, NvmePageIdentify);
-    const NVME_BLOCK_FORMAT Format = Data->Formats[Data->CurrentFormat & NVME_CURRENT_FORMAT_MASK];
-
-    if (Data->BlockCount == 0 || Format.MetadataByteCount != 0 ||
-        Format.BlockShift < NVME_MINIMUM_BLOCK_SHIFT || Format.BlockShift > PAGE_SHIFT ||
-        Data->BlockCount > (ULONG64)MAXLONGLONG >> Format.BlockShift) {
-        DbgPrint("NVMe: namespace %u is passed over: %llu blocks of 2^%u bytes, %u bytes of "
-                 "metadata each\n",
-                 NamespaceId, Data->BlockCount, Format.BlockShift, Format.MetadataByteCount);
-        return FALSE;
-    }
-    Device->NamespaceId = NamespaceId;
-    Device->BlockShift = Format.BlockShift;
-    Device->BlockCount = Data->BlockCount;
-    return TRUE;
-}
-
-// Namespace ids may be sparse: the list is the only way to know them. Its first 1024 are looked at.
-static NTSTATUS NvmeFindNamespace(PNVME_DEVICE Device)
-{
-    const ULONG *Ids = NvmePageVa(Device, NvmePageNamespaceList);
-    NTSTATUS Status =
-        NvmeIdentify(Device, NVME_IDENTIFY_ACTIVE_NAMESPACES, 0, NvmePageNamespaceList);
-
-    for (ULONG Index = 0;
-         NT_SUCCESS(Status) && Index < NVME_NAMESPACE_LIST_ENTRIES && Ids[Index] != 0; Index += 1) {
-        Status = NvmeIdentify(Device, NVME_IDENTIFY_NAMESPACE, Ids[Index], NvmePageIdentify);
-        if (NT_SUCCESS(Status) && NvmeAdoptNamespace(Device, Ids[Index])) {
-            return STATUS_SUCCESS;
-        }
-    }
-    return NT_SUCCESS(Status) ? STATUS_NO_MEDIA_IN_DEVICE : Status;
-}
-
-static NTSTATUS NvmeCreateIoQueues(PNVME_DEVICE Device)
-{
-    const USHORT EntryCount =
-        (USHORT)NvmeSmaller(NVME_QUEUE_ENTRIES, NVME_CAP_QUEUE_ENTRIES(Device->Capabilities));
-    const ULONG Cdw10 = NVME_QUEUE_CDW10(EntryCount, NVME_IO_QUEUE_ID);
-    const ULONG64 CompletionAddress = NvmePageAddress(Device, NvmePageIoCompletion);
-    const ULONG64 SubmissionAddress = NvmePageAddress(Device, NvmePageIoSubmission);
-
-    NTSTATUS Status =
-        NvmeRunAdminCommand(Device, NVME_ADMIN_SET_FEATURES, 0, 0, NVME_FEATURE_QUEUE_COUNT, 0);
-    if (NT_SUCCESS(Status)) {
-        Status =
-            NvmeRunAdminCommand(Device, NVME_ADMIN_CREATE_COMPLETION_QUEUE, 0, CompletionAddress,
-                                Cdw10, NVME_QUEUE_CONTIGUOUS | NVME_QUEUE_INTERRUPTS);
+    const ULONG Reachable = NvmeReachableQueues(Controller) - 1;
+    ULONG Granted = 0;
+    // As many as there can be: other drivers may want their own.
+    NTSTATUS Status = NvmeSetQueueCount(Controller, Reachable, &Granted);
+    Controller->MaximumQueueId = NvmeSmaller(Granted, Reachable);
+    const ULONG Count = NvmeSmaller(NvmeWantedQueues(Controller), Controller->MaximumQueueId);
+    for (ULONG Id = 1; Id <= Count && NT_SUCCESS(Status); Id += 1) {
+        Status = NvmeCreateIoQueue(Controller, (USHORT)Id);
     }
     if (NT_SUCCESS(Status)) {
-        Status = NvmeRunAdminCommand(
-            Device, NVME_ADMIN_CREATE_SUBMISSION_QUEUE, 0, SubmissionAddress, Cdw10,
-            NVME_QUEUE_CONTIGUOUS | NVME_QUEUE_COMPLETES_TO(NVME_IO_QUEUE_ID));
-    }
-    if (NT_SUCCESS(Status)) {
-        NvmeInitializeQueue(Device, &Device->IoQueue, NVME_IO_QUEUE_ID, EntryCount,
-                            NvmePageIoSubmission);
+        NvmeEnableShadow(Controller);
+        NvmeAssignProcessors(Controller);
     }
     return Status;
 }
 
 static const struct {
-    NTSTATUS (*Routine)(PNVME_DEVICE Device);
+    NTSTATUS (*Routine)(PNVME_CONTROLLER Controller);
     PCSTR Purpose;
 } NvmeBringUpSteps[] = {
     {NvmeCheckCapabilities, "accept the controller"},
     {NvmeResetController, "reset the controller"},
-    {NvmeAllocatePages, "allocate memory"},
+    {NvmeAllocateControllerMemory, "allocate memory"},
     {NvmeConnectInterrupt, "connect the interrupt"},
+    {NvmeAllocateAdminQueue, "allocate the admin queue"},
+    {NvmeEnableCmb, "use the controller's memory"},
     {NvmeEnableController, "enable the controller"},
     {NvmeIdentifyController, "identify the controller"},
-    {NvmeFindNamespace, "find a usable namespace"},
     {NvmeCreateIoQueues, "create the I/O queues"},
-    {NvmeStartWorker, "start a thread for requests"},
+    {NvmeStartEvents, "ask for events"},
+    {NvmeEnablePmr, "use the controller's persistent memory"},
+    {NvmeScanNamespaces, "find the namespaces"},
+    {NvmeStartWatchdog, "start the watchdog"},
 };
 
-static NTSTATUS NvmeBringUp(PNVME_DEVICE Device)
+static NTSTATUS NvmeBringUp(PNVME_CONTROLLER Controller)
 {
     for (ULONG Index = 0; Index < ARRAYSIZE(NvmeBringUpSteps); Index += 1) {
-        const NTSTATUS Status = NvmeBringUpSteps[Index].Routine(Device);
+        const NTSTATUS Status = NvmeBringUpSteps[Index].Routine(Controller);
         if (!NT_SUCCESS(Status)) {
             DbgPrint("NVMe: cannot %s: status 0x%08x\n", NvmeBringUpSteps[Index].Purpose, Status);
             return Status;
         }
     }
-    Device->State = NvmeStarted;
-    Device->Self->SectorSize = (USHORT)(1u << Device->BlockShift);
-    DbgPrint("NVMe: %s, serial %s, firmware %s: namespace %u, %llu blocks of %u bytes, %u KiB per "
-             "command\n",
-             Device->ModelNumber, Device->SerialNumber, Device->FirmwareRevision,
-             Device->NamespaceId, Device->BlockCount, 1u << Device->BlockShift,
-             Device->MaximumTransferBytes / 1024);
+    Controller->State = NvmeReady;
     return STATUS_SUCCESS;
+}
+
+// All queues and shadow doorbells anew, for a controller that was disabled.
+NTSTATUS NvmeReenableController(PNVME_CONTROLLER Controller)
+{
+    ULONG Granted;
+    NTSTATUS Status = NvmeEnableController(Controller);
+    if (NT_SUCCESS(Status)) {
+        Status = NvmeSetQueueCount(Controller, NvmeReachableQueues(Controller) - 1, &Granted);
+    }
+    for (ULONG Id = 1; Id < NVME_MAXIMUM_QUEUES && NT_SUCCESS(Status); Id += 1) {
+        if (Controller->Queues[Id] != NULL) {
+            NvmeResetQueue(Controller->Queues[Id]);
+            Status = NvmeCreateQueuePair(Controller->Queues[Id]);
+        }
+    }
+    return Status;
 }
 
 //
 // The way down.
 //
 
-static VOID NvmeDeleteIoQueues(PNVME_DEVICE Device)
+static VOID NvmeShutDownController(PNVME_CONTROLLER Controller)
 {
-    const NTSTATUS Status =
-        NvmeRunAdminCommand(Device, NVME_ADMIN_DELETE_SUBMISSION_QUEUE, 0, 0, NVME_IO_QUEUE_ID, 0);
-    if (NT_SUCCESS(Status)) {
-        NvmeRunAdminCommand(Device, NVME_ADMIN_DELETE_COMPLETION_QUEUE, 0, 0, NVME_IO_QUEUE_ID, 0);
+    const BOOLEAN IsWell =
+        Controller->State != NvmeFailed && Controller->Queues[0] != NULL &&
+        NT_SUCCESS(NvmeCheckHealth(Controller)) &&
+        (READ_REGISTER_ULONG(&Controller->Registers->Csts) & NVME_CSTS_READY) != 0;
+    for (ULONG Id = NVME_MAXIMUM_QUEUES - 1; Id > 0 && IsWell; Id -= 1) {
+        if (Controller->Queues[Id] != NULL && Controller->Queues[Id]->State == NvmeQueueOpen) {
+            (VOID) NvmeDeleteQueuePair(Controller->Queues[Id]);
+        }
     }
-}
-
-// Brings a controller that knows Pages to rest: politely if it listens, and then for certain.
-static VOID NvmeShutDownController(PNVME_DEVICE Device)
-{
-    if (Device->IoQueue.EntryCount != 0 && Device->State != NvmeFailed &&
-        NT_SUCCESS(NvmeCheckHealth(Device))) {
-        NvmeDeleteIoQueues(Device);
-    }
-    if (Device->State != NvmeFailed && NT_SUCCESS(NvmeCheckHealth(Device)) &&
-        (READ_REGISTER_ULONG(&Device->Registers->Csts) & NVME_CSTS_READY) != 0) {
+    if (IsWell) {
         const ULONG Configuration =
-            READ_REGISTER_ULONG(&Device->Registers->Cc) & ~NVME_CC_SHUTDOWN_MASK;
-        WRITE_REGISTER_ULONG(&Device->Registers->Cc, Configuration | NVME_CC_SHUTDOWN_NORMAL);
-        const NTSTATUS Status = NvmeWaitForStatus(
-            Device, NVME_CSTS_SHUTDOWN_MASK, NVME_CSTS_SHUTDOWN_COMPLETE, NVME_SHUTDOWN_TIMEOUT);
+            READ_REGISTER_ULONG(&Controller->Registers->Cc) & ~NVME_CC_SHUTDOWN_MASK;
+        WRITE_REGISTER_ULONG(&Controller->Registers->Cc, Configuration | NVME_CC_SHUTDOWN_NORMAL);
+        const NTSTATUS Status =
+            NvmeWaitForStatus(Controller, NVME_CSTS_SHUTDOWN_MASK, NVME_CSTS_SHUTDOWN_COMPLETE,
+                              NVME_SHUTDOWN_TIMEOUT);
         if (!NT_SUCCESS(Status)) {
             DbgPrint("NVMe: the controller did not shut down: status 0x%08x\n", Status);
         }
     }
-    NvmeHaltController(Device);
+    NvmeHaltOrLose(Controller);
 }
 
-VOID NvmeStopDevice(PNVME_DEVICE Device)
+// Refuses new requests, and waits for those that are under way.
+static VOID NvmeDrainQueues(PNVME_CONTROLLER Controller, NTSTATUS Reason)
 {
-    NvmeStopWorker(Device);
-    if (Device->Pages != NULL) {
-        NvmeShutDownController(Device);
+    for (ULONG Id = 1; Id < NVME_MAXIMUM_QUEUES; Id += 1) {
+        const PNVME_QUEUE Queue = Controller->Queues[Id];
+        if (Queue != NULL) {
+            NvmeCloseQueue(Queue, Reason);
+            while (Queue->State != NvmeQueueClosed && !NvmeIsQueueIdle(Queue)) {
+                NvmeSleep(NVME_STATUS_INTERVAL);
+            }
+        }
     }
-    NvmeDisconnectInterrupt(Device);
-    RtlZeroMemory(&Device->AdminQueue, sizeof(Device->AdminQueue));
-    RtlZeroMemory(&Device->IoQueue, sizeof(Device->IoQueue));
-    NvmeFreePages(Device);
-    if (Device->Registers != NULL) {
-        MmUnmapIoSpace((PVOID)Device->Registers, Device->RegisterByteCount);
-        Device->Registers = NULL;
-    }
-    Device->State = NvmeStopped;
 }
 
-NTSTATUS NvmeStartDevice(PNVME_DEVICE Device, const CM_RESOURCE_LIST *Resources)
+static VOID NvmeFreeQueues(PNVME_CONTROLLER Controller, NTSTATUS Reason)
 {
-    NTSTATUS Status = NvmeMapRegisters(Device, Resources);
+    for (ULONG Id = NVME_MAXIMUM_QUEUES; Id-- > 0;) {
+        const PNVME_QUEUE Queue = Controller->Queues[Id];
+        if (Queue == NULL) {
+            continue;
+        }
+        if (!Controller->Unstoppable) {
+            NvmeFailQueue(Queue, Reason);
+        }
+        if (NvmeIsQueueOwned(Queue)) {
+            NvmeForgetQueue(Queue);
+        } else {
+            NvmeFreeQueue(Queue);
+        }
+    }
+    Controller->IoQueueCount = 0;
+}
+
+VOID NvmeStopController(PNVME_CONTROLLER Controller, NTSTATUS Reason)
+{
+    if (Controller->Registers == NULL) {
+        return;
+    }
+    NvmeDrainQueues(Controller, Reason);
+    NvmeStopWatchdog(Controller);
+    (VOID)
+        KeWaitForSingleObject(&Controller->ConfigurationMutex, Executive, KernelMode, FALSE, NULL);
+    NvmeStopEvents(Controller);
+    NvmeShutDownController(Controller);
+    NvmeDisconnectInterrupt(Controller);
+    NvmeFreeQueues(Controller, Reason);
+    NvmeUnmapCmb(Controller);
+    NvmeUnmapPmr(Controller);
+    NvmeFreeControllerMemory(Controller);
+    if (Controller->Data != NULL) {
+        ExFreePoolWithTag(Controller->Data, NVME_TAG);
+        Controller->Data = NULL;
+    }
+    if (Controller->Resources != NULL) {
+        ExFreePoolWithTag((PVOID)Controller->Resources, NVME_TAG);
+        Controller->Resources = NULL;
+    }
+    MmUnmapIoSpace((PVOID)Controller->Registers, Controller->RegisterByteCount);
+    Controller->Registers = NULL;
+    Controller->State = NvmeStopped;
+    KeReleaseMutex(&Controller->ConfigurationMutex, FALSE);
+}
+
+static NTSTATUS NvmeCopyResources(PNVME_CONTROLLER Controller, const CM_RESOURCE_LIST *Resources)
+{
+    const SIZE_T ByteCount =
+        FIELD_OFFSET(CM_RESOURCE_LIST, List[0].PartialResourceList.PartialDescriptors) +
+        Resources->List[0].PartialResourceList.Count * sizeof(CM_PARTIAL_RESOURCE_DESCRIPTOR);
+    const PVOID Copy = ExAllocatePool2(POOL_FLAG_NON_PAGED, ByteCount, NVME_TAG);
+    if (Copy == NULL) {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    RtlCopyMemory(Copy, Resources, ByteCount);
+    Controller->Resources = Copy;
+    return STATUS_SUCCESS;
+}
+
+NTSTATUS NvmeStartController(PNVME_CONTROLLER Controller, const CM_RESOURCE_LIST *Resources)
+{
+    NTSTATUS Status = NvmeMapRegisters(Controller, Resources);
     if (!NT_SUCCESS(Status)) {
         DbgPrint("NVMe: cannot map the registers: status 0x%08x\n", Status);
         return Status;
     }
-    Status = NvmeBringUp(Device);
+    (VOID)
+        KeWaitForSingleObject(&Controller->ConfigurationMutex, Executive, KernelMode, FALSE, NULL);
+    Controller->State = NvmeStarting;
+    Status = NvmeCopyResources(Controller, Resources);
+    if (NT_SUCCESS(Status)) {
+        Status = NvmeBringUp(Controller);
+    }
+    KeReleaseMutex(&Controller->ConfigurationMutex, FALSE);
     if (!NT_SUCCESS(Status)) {
-        NvmeStopDevice(Device);
+        NvmeStopController(Controller, STATUS_DEVICE_NOT_READY);
     }
     return Status;
 }

@@ -1,21 +1,13 @@
-// The memory that the controller reaches, by way of the DMA adapter: the common buffer with the queues,
-// and the buffers of requests while their commands run.
+// The memory that the controller reaches beside its queues' own: admin pages and shadow doorbells, in
+// common buffers of the controller's adapter.
 //
-// A controller that does not stop (Unstoppable) keeps all of it: nothing is unmapped or freed, and the
-// adapter stays.
-#include "oldnvme.h"
+// A controller that does not stop (Unstoppable) keeps all of it: nothing is freed, and the adapter stays.
+#include "nvme.h"
 
-PVOID NvmePageVa(const NVME_DEVICE *Device, ULONG Page)
-{
-    return Device->Pages + (SIZE_T)Page * PAGE_SIZE;
-}
+#define NVME_SHADOW_PAGES 2 // doorbells, event indexes
 
-ULONG64 NvmePageAddress(const NVME_DEVICE *Device, ULONG Page)
-{
-    return (ULONG64)Device->PagesAddress.QuadPart + (ULONG64)Page * PAGE_SIZE;
-}
-
-static NTSTATUS NvmeGetAdapter(PNVME_DEVICE Device)
+PDMA_ADAPTER NvmeGetAdapter(PNVME_CONTROLLER Controller, ULONG MaximumBytes,
+                            PULONG MapRegisterCount)
 {
     DEVICE_DESCRIPTION Description;
     RtlZeroMemory(&Description, sizeof(Description));
@@ -25,79 +17,62 @@ static NTSTATUS NvmeGetAdapter(PNVME_DEVICE Device)
     Description.Dma64BitAddresses = TRUE;
     Description.DmaAddressWidth = 64;
     Description.InterfaceType = PCIBus;
-    Description.MaximumLength = NVME_MAXIMUM_COMMAND_BYTES;
-    Device->Adapter = IoGetDmaAdapter(Device->Pdo, &Description, &Device->MapRegisterCount);
-    // A page at an odd offset takes two.
-    return Device->Adapter != NULL && Device->MapRegisterCount >= 2 ? STATUS_SUCCESS
-                                                                    : STATUS_INSUFFICIENT_RESOURCES;
+    Description.MaximumLength = MaximumBytes;
+    return IoGetDmaAdapter(Controller->Pdo, &Description, MapRegisterCount);
 }
 
-NTSTATUS NvmeAllocatePages(PNVME_DEVICE Device)
+static VOID NvmeSetUpAdminPages(PNVME_CONTROLLER Controller)
 {
-    const NTSTATUS Status = NvmeGetAdapter(Device);
-    if (!NT_SUCCESS(Status)) {
-        return Status;
+    for (ULONG Index = 0; Index < NVME_ADMIN_PAGES; Index += 1) {
+        Controller->AdminPages[Index] = (NVME_ADMIN_PAGE){
+            .Va = Controller->AdminBuffer + (SIZE_T)Index * PAGE_SIZE,
+            .Address = (ULONG64)Controller->AdminBufferAddress.QuadPart + Index * PAGE_SIZE};
     }
-    Device->Pages = Device->Adapter->DmaOperations->AllocateCommonBuffer(
-        Device->Adapter, NvmePageCount * PAGE_SIZE, &Device->PagesAddress, TRUE);
-    if (Device->Pages == NULL) {
+}
+
+NTSTATUS NvmeAllocateControllerMemory(PNVME_CONTROLLER Controller)
+{
+    Controller->Adapter =
+        NvmeGetAdapter(Controller, NVME_MAXIMUM_COMMAND_BYTES, &Controller->MapRegisterCount);
+    // A page at an odd offset takes two.
+    if (Controller->Adapter == NULL || Controller->MapRegisterCount < 2) {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
-    RtlZeroMemory(Device->Pages, NvmePageCount * PAGE_SIZE);
+    const PDMA_OPERATIONS Operations = Controller->Adapter->DmaOperations;
+    Controller->AdminBuffer = Operations->AllocateCommonBuffer(
+        Controller->Adapter, NVME_ADMIN_PAGES * PAGE_SIZE, &Controller->AdminBufferAddress, TRUE);
+    Controller->Shadow = Operations->AllocateCommonBuffer(
+        Controller->Adapter, NVME_SHADOW_PAGES * PAGE_SIZE, &Controller->ShadowAddress, TRUE);
+    if (Controller->AdminBuffer == NULL || Controller->Shadow == NULL) {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    RtlZeroMemory(Controller->Shadow, NVME_SHADOW_PAGES * PAGE_SIZE);
+    NvmeSetUpAdminPages(Controller);
     return STATUS_SUCCESS;
 }
 
-VOID NvmeFreePages(PNVME_DEVICE Device)
+static VOID NvmeFreeBuffer(PNVME_CONTROLLER Controller, PVOID Buffer, ULONG PageCount,
+                           PHYSICAL_ADDRESS Address)
 {
-    if (Device->Unstoppable) {
-        DbgPrint("NVMe: %u pages are lost: the controller may still write to them\n",
-                 NvmePageCount);
-    } else {
-        if (Device->Pages != NULL) {
-            Device->Adapter->DmaOperations->FreeCommonBuffer(
-                Device->Adapter, NvmePageCount * PAGE_SIZE, Device->PagesAddress, Device->Pages,
-                TRUE);
-        }
-        if (Device->Adapter != NULL) {
-            Device->Adapter->DmaOperations->PutDmaAdapter(Device->Adapter);
-        }
+    if (Buffer != NULL) {
+        Controller->Adapter->DmaOperations->FreeCommonBuffer(
+            Controller->Adapter, PageCount * PAGE_SIZE, Address, Buffer, TRUE);
     }
-    Device->Pages = NULL;
-    Device->Adapter = NULL;
-    RtlZeroMemory(Device->Transfers, sizeof(Device->Transfers));
 }
 
-NTSTATUS NvmeMapTransfer(PNVME_DEVICE Device, ULONG CommandId, PMDL Mdl, ULONG Offset,
-                         ULONG ByteCount, BOOLEAN WriteToDevice)
+VOID NvmeFreeControllerMemory(PNVME_CONTROLLER Controller)
 {
-    const PDMA_OPERATIONS Operations = Device->Adapter->DmaOperations;
-    const PNVME_TRANSFER Transfer = &Device->Transfers[CommandId];
-
-    NTSTATUS Status = Operations->InitializeDmaTransferContext(Device->Adapter, Transfer->Context);
-    if (NT_SUCCESS(Status)) {
-        Status = Operations->GetScatterGatherListEx(
-            Device->Adapter, Device->Self, Transfer->Context, Mdl, Offset, ByteCount,
-            DMA_SYNCHRONOUS_CALLBACK, NULL, NULL, WriteToDevice, NULL, NULL, &Transfer->List);
+    if (Controller->Unstoppable) {
+        DbgPrint("NVMe: the controller's memory is lost: it may still write to it\n");
+    } else if (Controller->Adapter != NULL) {
+        NvmeFreeBuffer(Controller, Controller->AdminBuffer, NVME_ADMIN_PAGES,
+                       Controller->AdminBufferAddress);
+        NvmeFreeBuffer(Controller, Controller->Shadow, NVME_SHADOW_PAGES,
+                       Controller->ShadowAddress);
+        Controller->Adapter->DmaOperations->PutDmaAdapter(Controller->Adapter);
     }
-    if (!NT_SUCCESS(Status)) {
-        Transfer->List = NULL;
-        return Status;
-    }
-    Transfer->WriteToDevice = WriteToDevice;
-    return STATUS_SUCCESS;
-}
-
-VOID NvmeUnmapTransfers(PNVME_DEVICE Device)
-{
-    KIRQL OldIrql;
-    KeRaiseIrql(DISPATCH_LEVEL, &OldIrql); // so PutScatterGatherList wants it
-    for (ULONG CommandId = 0; CommandId < NVME_BATCH_COMMANDS; CommandId += 1) {
-        const PNVME_TRANSFER Transfer = &Device->Transfers[CommandId];
-        if (Transfer->List != NULL) {
-            Device->Adapter->DmaOperations->PutScatterGatherList(Device->Adapter, Transfer->List,
-                                                                 Transfer->WriteToDevice);
-            Transfer->List = NULL;
-        }
-    }
-    KeLowerIrql(OldIrql);
+    Controller->AdminBuffer = NULL;
+    Controller->Shadow = NULL;
+    Controller->Adapter = NULL;
+    RtlZeroMemory(Controller->AdminPages, sizeof(Controller->AdminPages));
 }

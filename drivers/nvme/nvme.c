@@ -1,83 +1,167 @@
-// The NVMe driver as the PnP manager sees it: entry, AddDevice, start, stop, remove.
-#include "oldnvme.h"
+// The NVMe driver as the PnP manager sees it: entry, AddDevice, start, stop, remove; and which routine
+// serves which kind of device.
+#include "nvme.h"
 
 DRIVER_ADD_DEVICE NvmeAddDevice;
 DRIVER_DISPATCH NvmeDispatchPnp;
 
-static NTSTATUS NvmePassDown(PNVME_DEVICE Device, PIRP Irp)
+// -------------------------------------------------------------------------------------------------
+// Parameters: values of the driver's key Parameters.
+
+static NVME_PARAMETERS NvmeParameters = {
+    .QueueEntries = NVME_IO_QUEUE_ENTRIES,
+    .UseShadow = TRUE,
+    .UseCmb = TRUE,
+    .CommandTimeout = NVME_COMMAND_TIMEOUT,
+};
+
+#define NVME_MINIMUM_QUEUE_ENTRIES 2
+
+static VOID NvmeReadParameters(PUNICODE_STRING RegistryPath)
+{
+    PNVME_PARAMETERS Values = &NvmeParameters;
+    RTL_QUERY_REGISTRY_TABLE Table[] = {
+        {NULL, RTL_QUERY_REGISTRY_SUBKEY, L"Parameters", NULL, 0, NULL, 0},
+        {NULL, RTL_QUERY_REGISTRY_DIRECT, L"QueueEntries", &Values->QueueEntries, 0, NULL, 0},
+        {NULL, RTL_QUERY_REGISTRY_DIRECT, L"QueueCount", &Values->QueueCount, 0, NULL, 0},
+        {NULL, RTL_QUERY_REGISTRY_DIRECT, L"UseLists", &Values->UseLists, 0, NULL, 0},
+        {NULL, RTL_QUERY_REGISTRY_DIRECT, L"UseShadow", &Values->UseShadow, 0, NULL, 0},
+        {NULL, RTL_QUERY_REGISTRY_DIRECT, L"UseCmb", &Values->UseCmb, 0, NULL, 0},
+        {NULL, RTL_QUERY_REGISTRY_DIRECT, L"CommandTimeout", &Values->CommandTimeout, 0, NULL, 0},
+        {NULL, 0, NULL, NULL, 0, NULL, 0},
+    };
+    // No key: the defaults stay.
+    (VOID) RtlQueryRegistryValues(RTL_REGISTRY_ABSOLUTE, RegistryPath->Buffer, Table, NULL, NULL);
+    if (Values->QueueEntries < NVME_MINIMUM_QUEUE_ENTRIES ||
+        Values->QueueEntries > NVME_MAXIMUM_QUEUE_ENTRIES) {
+        Values->QueueEntries = NVME_IO_QUEUE_ENTRIES;
+    }
+}
+
+// -------------------------------------------------------------------------------------------------
+// PnP of a controller.
+
+static NTSTATUS NvmePassDown(PNVME_CONTROLLER Controller, PIRP Irp)
 {
     IoSkipCurrentIrpStackLocation(Irp);
-    return IoCallDriver(Device->Lower, Irp);
+    return IoCallDriver(Controller->Lower, Irp);
 }
 
 // The bus driver starts the device first: only then does it decode its registers.
-static NTSTATUS NvmeHandleStart(PNVME_DEVICE Device, PIRP Irp)
+static NTSTATUS NvmeHandleStart(PNVME_CONTROLLER Controller, PIRP Irp)
 {
-    NvmeStopDevice(Device);
+    NvmeStopController(Controller, STATUS_DEVICE_NOT_READY);
     NTSTATUS Status = STATUS_NO_SUCH_DEVICE;
-    if (IoForwardIrpSynchronously(Device->Lower, Irp)) {
+    if (IoForwardIrpSynchronously(Controller->Lower, Irp)) {
         Status = Irp->IoStatus.Status;
     }
     if (NT_SUCCESS(Status)) {
         const IO_STACK_LOCATION *Stack = IoGetCurrentIrpStackLocation(Irp);
-        Status =
-            NvmeStartDevice(Device, Stack->Parameters.StartDevice.AllocatedResourcesTranslated);
+        Status = NvmeStartController(Controller,
+                                     Stack->Parameters.StartDevice.AllocatedResourcesTranslated);
+    }
+    return NvmeFinishIrp(Irp, Status, 0);
+}
+
+static NTSTATUS NvmeHandleRemove(PNVME_CONTROLLER Controller, PIRP Irp)
+{
+    const PDEVICE_OBJECT Lower = Controller->Lower;
+    (VOID) IoAcquireRemoveLock(&Controller->RemoveLock, Irp);
+    NvmeStopController(Controller, STATUS_DEVICE_DOES_NOT_EXIST);
+    NvmeDeleteNamespaces(Controller);
+    Irp->IoStatus.Status = STATUS_SUCCESS;
+    const NTSTATUS Status = NvmePassDown(Controller, Irp);
+    IoReleaseRemoveLockAndWait(&Controller->RemoveLock, Irp);
+    IoDetachDevice(Lower);
+    IoDeleteDevice(Controller->Device.Self);
+    return Status;
+}
+
+// A request that we answer, and pass down for others to add to. STATUS_NOT_SUPPORTED: we have nothing to
+// say.
+static NTSTATUS NvmeAnswerAndPassDown(PNVME_CONTROLLER Controller, PIRP Irp, NTSTATUS Status)
+{
+    if (Status == STATUS_NOT_SUPPORTED) {
+        return NvmePassDown(Controller, Irp);
+    }
+    if (!NT_SUCCESS(Status)) {
+        return NvmeFinishIrp(Irp, Status, 0);
     }
     Irp->IoStatus.Status = Status;
-    IoCompleteRequest(Irp, IO_NO_INCREMENT);
-    return Status;
+    return NvmePassDown(Controller, Irp);
 }
 
-static NTSTATUS NvmeHandleRemove(PNVME_DEVICE Device, PIRP Irp)
+static NTSTATUS NvmeControllerPnp(PNVME_CONTROLLER Controller, PIRP Irp)
 {
-    const PDEVICE_OBJECT Lower = Device->Lower;
-    (VOID) IoAcquireRemoveLock(&Device->RemoveLock, Irp);
-    NvmeStopDevice(Device);
-    Irp->IoStatus.Status = STATUS_SUCCESS;
-    const NTSTATUS Status = NvmePassDown(Device, Irp);
-    IoReleaseRemoveLockAndWait(&Device->RemoveLock, Irp);
-    IoDetachDevice(Lower);
-    IoDeleteDevice(Device->Self);
-    return Status;
-}
-
-NTSTATUS NTAPI NvmeDispatchPnp(PDEVICE_OBJECT DeviceObject, PIRP Irp)
-{
-    const PNVME_DEVICE Device = DeviceObject->DeviceExtension;
-    switch (IoGetCurrentIrpStackLocation(Irp)->MinorFunction) {
+    const IO_STACK_LOCATION *Stack = IoGetCurrentIrpStackLocation(Irp);
+    switch (Stack->MinorFunction) {
     case IRP_MN_START_DEVICE:
-        return NvmeHandleStart(Device, Irp);
+        return NvmeHandleStart(Controller, Irp);
     case IRP_MN_REMOVE_DEVICE:
-        return NvmeHandleRemove(Device, Irp);
+        return NvmeHandleRemove(Controller, Irp);
     case IRP_MN_STOP_DEVICE:
+        NvmeStopController(Controller, STATUS_DEVICE_NOT_READY);
+        return NvmeAnswerAndPassDown(Controller, Irp, STATUS_SUCCESS);
     case IRP_MN_SURPRISE_REMOVAL:
-        NvmeStopDevice(Device);
-        Irp->IoStatus.Status = STATUS_SUCCESS;
+        NvmeStopController(Controller, STATUS_DEVICE_DOES_NOT_EXIST);
+        return NvmeAnswerAndPassDown(Controller, Irp, STATUS_SUCCESS);
+    case IRP_MN_QUERY_DEVICE_RELATIONS:
+        if (Stack->Parameters.QueryDeviceRelations.Type == BusRelations) {
+            return NvmeAnswerAndPassDown(Controller, Irp, NvmeQueryBusRelations(Controller, Irp));
+        }
         break;
+    case IRP_MN_QUERY_INTERFACE:
+        return NvmeAnswerAndPassDown(Controller, Irp, NvmeQueryInterface(Controller, Stack));
     case IRP_MN_QUERY_STOP_DEVICE:
     case IRP_MN_CANCEL_STOP_DEVICE:
     case IRP_MN_QUERY_REMOVE_DEVICE:
     case IRP_MN_CANCEL_REMOVE_DEVICE:
-        Irp->IoStatus.Status = STATUS_SUCCESS;
-        break;
+        return NvmeAnswerAndPassDown(Controller, Irp, STATUS_SUCCESS);
     }
-    return NvmePassDown(Device, Irp);
+    return NvmePassDown(Controller, Irp);
 }
 
-// Power and WMI requests are the bus driver's.
-static NTSTATUS NTAPI NvmeDispatchPassDown(PDEVICE_OBJECT DeviceObject, PIRP Irp)
+// -------------------------------------------------------------------------------------------------
+// Dispatch.
+
+NTSTATUS NTAPI NvmeDispatchPnp(PDEVICE_OBJECT DeviceObject, PIRP Irp)
 {
-    return NvmePassDown(DeviceObject->DeviceExtension, Irp);
+    const PNVME_DEVICE Device = NvmeDeviceOf(DeviceObject);
+    switch (Device->Kind) {
+    case NvmeDeviceNamespace:
+        return NvmeNamespacePnp((PNVME_NAMESPACE)Device, Irp);
+    case NvmeDevicePmr:
+        return NvmePmrPnp(Device, Irp);
+    default:
+        return NvmeControllerPnp((PNVME_CONTROLLER)Device, Irp);
+    }
 }
 
-// Opening and closing need nothing: the disk has no state per handle.
+// Power and WMI requests are the bus driver's: of a controller the one below, of a child this one, which
+// has nothing to switch.
+static NTSTATUS NTAPI NvmeDispatchPower(PDEVICE_OBJECT DeviceObject, PIRP Irp)
+{
+    const PNVME_DEVICE Device = NvmeDeviceOf(DeviceObject);
+    if (Device->Kind == NvmeDeviceController) {
+        return NvmePassDown((PNVME_CONTROLLER)Device, Irp);
+    }
+    return NvmeFinishIrp(Irp, STATUS_SUCCESS, 0);
+}
+
+static NTSTATUS NTAPI NvmeDispatchSystemControl(PDEVICE_OBJECT DeviceObject, PIRP Irp)
+{
+    const PNVME_DEVICE Device = NvmeDeviceOf(DeviceObject);
+    if (Device->Kind == NvmeDeviceController) {
+        return NvmePassDown((PNVME_CONTROLLER)Device, Irp);
+    }
+    return NvmeFinishIrp(Irp, Irp->IoStatus.Status, Irp->IoStatus.Information);
+}
+
+// Opening and closing need nothing: there is no state per handle.
 static NTSTATUS NTAPI NvmeDispatchCreateClose(PDEVICE_OBJECT DeviceObject, PIRP Irp)
 {
     UNREFERENCED_PARAMETER(DeviceObject);
-    Irp->IoStatus.Status = STATUS_SUCCESS;
-    Irp->IoStatus.Information = 0;
-    IoCompleteRequest(Irp, IO_NO_INCREMENT);
-    return STATUS_SUCCESS;
+    return NvmeFinishIrp(Irp, STATUS_SUCCESS, 0);
 }
 
 // Its devices are gone by then.
@@ -86,42 +170,50 @@ static VOID NTAPI NvmeUnload(PDRIVER_OBJECT DriverObject)
     UNREFERENCED_PARAMETER(DriverObject);
 }
 
+static VOID NvmeSetUpController(PNVME_CONTROLLER Controller, PDEVICE_OBJECT Self,
+                                PDEVICE_OBJECT Pdo)
+{
+    Controller->Device = (NVME_DEVICE){NvmeDeviceController, Self, Controller};
+    Controller->Pdo = Pdo;
+    Controller->Parameters = NvmeParameters;
+    IoInitializeRemoveLock(&Controller->RemoveLock, NVME_TAG, 0, 0);
+    KeInitializeMutex(&Controller->ConfigurationMutex, 0);
+    KeInitializeSpinLock(&Controller->AdminPageLock);
+    KeInitializeSpinLock(&Controller->NamespaceLock);
+    InitializeListHead(&Controller->Namespaces);
+    InitializeListHead(&Controller->OwnedQueues);
+}
+
 NTSTATUS NTAPI NvmeAddDevice(PDRIVER_OBJECT DriverObject, PDEVICE_OBJECT PhysicalDeviceObject)
 {
     PDEVICE_OBJECT Self;
-    const NTSTATUS Status = IoCreateDevice(DriverObject, sizeof(NVME_DEVICE), NULL,
-                                           FILE_DEVICE_DISK, FILE_DEVICE_SECURE_OPEN, FALSE, &Self);
+    const NTSTATUS Status =
+        IoCreateDevice(DriverObject, sizeof(NVME_CONTROLLER), NULL, FILE_DEVICE_CONTROLLER,
+                       FILE_DEVICE_SECURE_OPEN, FALSE, &Self);
     if (!NT_SUCCESS(Status)) {
         return Status;
     }
-    const PNVME_DEVICE Device = Self->DeviceExtension;
-    Device->Self = Self;
-    Device->Pdo = PhysicalDeviceObject;
-    Device->Lower = IoAttachDeviceToDeviceStack(Self, PhysicalDeviceObject);
-    if (Device->Lower == NULL) {
+    const PNVME_CONTROLLER Controller = Self->DeviceExtension;
+    NvmeSetUpController(Controller, Self, PhysicalDeviceObject);
+    Controller->Lower = IoAttachDeviceToDeviceStack(Self, PhysicalDeviceObject);
+    if (Controller->Lower == NULL) {
         IoDeleteDevice(Self);
         return STATUS_NO_SUCH_DEVICE;
     }
-    IoInitializeRemoveLock(&Device->RemoveLock, NVME_TAG, 0, 0);
-    KeInitializeSpinLock(&Device->RequestLock);
-    InitializeListHead(&Device->Requests);
-    KeInitializeEvent(&Device->WorkToDo, SynchronizationEvent, FALSE);
-    Self->AlignmentRequirement |= FILE_LONG_ALIGNMENT;
-    Self->Flags |= DO_DIRECT_IO;
     Self->Flags &= ~DO_DEVICE_INITIALIZING;
     return STATUS_SUCCESS;
 }
 
 NTSTATUS NTAPI DriverEntry(PDRIVER_OBJECT DriverObject, PUNICODE_STRING RegistryPath)
 {
-    UNREFERENCED_PARAMETER(RegistryPath);
+    NvmeReadParameters(RegistryPath);
     DriverObject->DriverUnload = NvmeUnload;
     DriverObject->DriverExtension->AddDevice = NvmeAddDevice;
     DriverObject->MajorFunction[IRP_MJ_CREATE] = NvmeDispatchCreateClose;
     DriverObject->MajorFunction[IRP_MJ_CLOSE] = NvmeDispatchCreateClose;
     DriverObject->MajorFunction[IRP_MJ_CLEANUP] = NvmeDispatchCreateClose;
-    DriverObject->MajorFunction[IRP_MJ_POWER] = NvmeDispatchPassDown;
-    DriverObject->MajorFunction[IRP_MJ_SYSTEM_CONTROL] = NvmeDispatchPassDown;
+    DriverObject->MajorFunction[IRP_MJ_POWER] = NvmeDispatchPower;
+    DriverObject->MajorFunction[IRP_MJ_SYSTEM_CONTROL] = NvmeDispatchSystemControl;
     DriverObject->MajorFunction[IRP_MJ_PNP] = NvmeDispatchPnp;
     DriverObject->MajorFunction[IRP_MJ_READ] = NvmeDispatchReadWrite;
     DriverObject->MajorFunction[IRP_MJ_WRITE] = NvmeDispatchReadWrite;

@@ -51,7 +51,8 @@
 #define NVME_ADMIN_QUEUE_ENTRIES 32
 #define NVME_IO_QUEUE_ENTRIES 128 // unless the controller offers fewer
 #define NVME_MAXIMUM_QUEUE_ENTRIES 1024
-#define NVME_MAXIMUM_QUEUES 65 // queue pairs, the admin queue among them
+#define NVME_COMMAND_TIMEOUT 5000 // milliseconds until a command is late
+#define NVME_MAXIMUM_QUEUES 65    // queue pairs, the admin queue among them
 #define NVME_MAXIMUM_PROCESSORS 64
 #define NVME_ADMIN_PAGES 16 // common-buffer pages for the data of admin commands
 
@@ -114,8 +115,8 @@ typedef struct DECLSPEC_ALIGN(64) _NVME_TRACKER {
     USHORT NextFree;   // index of the next one on the free stack
     UCHAR State;       // NVME_TRACKER_STATE
     BOOLEAN WriteToDevice;
-    ULONG StartTime;   // NVME_CONTROLLER.Clock when it was submitted
-    ULONG TimeLimit;   // in units of Clock; 0: CommandTimeout; MAXULONG: none. 0 again at its end
+    ULONG StartTime;    // NVME_CONTROLLER.Clock when it was submitted
+    ULONG TimeLimit;    // in units of Clock; 0: CommandTimeout; MAXULONG: none. 0 again at its end
     USHORT StatusField; // of a completion that told of an error, as it came
     USHORT RetryCount;
     USHORT IsAborting;  // recover.c's: an Abort command was sent for it
@@ -131,7 +132,7 @@ C_ASSERT(FIELD_OFFSET(NVME_TRACKER, Command) == 0);
 // Queues.
 
 typedef enum _NVME_QUEUE_STATE {
-    NvmeQueueClosed, // refuses commands with ClosedStatus
+    NvmeQueueClosed, // nothing is under way
     NvmeQueueHeld,   // takes commands, but the controller gets them at NvmeResubmit only
     NvmeQueueOpen,
 } NVME_QUEUE_STATE;
@@ -145,6 +146,12 @@ typedef struct _NVME_WATCH {
     BOOLEAN HadCompletion; // that nobody had consumed
     BOOLEAN IsPolled;      // its interrupts do not come: the watchdog reaps
 } NVME_WATCH, *PNVME_WATCH;
+// What a command must be checked against. Id 0: nothing.
+typedef struct _NVME_IO_NAMESPACE {
+    ULONG Id;
+    ULONG BlockShift;
+    ULONG64 BlockCount;
+} NVME_IO_NAMESPACE, *PNVME_IO_NAMESPACE;
 
 // One queue pair. Trackers, and the lists of their transfers, lie behind it in the same block of pool.
 typedef struct DECLSPEC_ALIGN(64) _NVME_QUEUE {
@@ -168,17 +175,18 @@ typedef struct DECLSPEC_ALIGN(64) _NVME_QUEUE {
     USHORT Phase;        // what NVME_STATUS_PHASE of a new completion is
     USHORT OutstandingCount;
     UCHAR State;            // NVME_QUEUE_STATE
-    BOOLEAN IsReaping;      // a pass is under way, and rings at its end
+    UCHAR ReapCount;        // passes that are under way: they ring at their end
     BOOLEAN IsRingDeferred; // RingDpc is queued
     BOOLEAN IsPolled;
     BOOLEAN UsesLists; // SGLs instead of PRPs
     BOOLEAN SubmissionIsInCmb;
-    NTSTATUS ClosedStatus;
+    NTSTATUS ClosedStatus; // not 0: new requests are refused with it
 
     PNVME_CONTROLLER Controller;
     PDMA_ADAPTER Adapter;       // of its own, so that nothing is shared with other queues
     PDMA_OPERATIONS Operations; // the adapter's
     ULONG ListByteCount;        // of each tracker's ListBuffer
+    ULONG PrpByteCount;         // of each PrpList
     ULONG MaximumTransferBytes;
     LIST_ENTRY Waiting; // IRPs that found no tracker or no map register, by Tail.Overlay.ListEntry
     LIST_ENTRY Link;    // in NVME_CONTROLLER.OwnedQueues: a queue of another driver
@@ -194,7 +202,9 @@ typedef struct DECLSPEC_ALIGN(64) _NVME_QUEUE {
     ULONG64 SubmissionAddress; // logical
     ULONG64 CompletionAddress;
 
-    NVME_WATCH Watch; // the watchdog's
+    NVME_WATCH Watch;                // the watchdog's
+    NVME_IO_NAMESPACE LastNamespace; // interface.c's: that of the last NVME_IO
+
     NVME_QUEUE_COUNTERS Counters;
 } NVME_QUEUE;
 
@@ -224,11 +234,12 @@ typedef struct _NVME_NAMESPACE {
     ULONG64 BlockCount;
     ULONG64 ByteCount;
     LIST_ENTRY Link; // in Controller->Namespaces, by Id
-    IO_REMOVE_LOCK
-    RemoveLock;        // PnP and control requests; reads and writes count as a queue's trackers
-    BOOLEAN IsPresent; // reported to the PnP manager
-    BOOLEAN IsStarted;
-    BOOLEAN IsReadOnly;                // NSATTR, as of the last Identify
+    // Held by PnP and control requests. Reads and writes need none: their trackers tell.
+    IO_REMOVE_LOCK RemoveLock;
+    BOOLEAN IsPresent;     // reported to the PnP manager
+    BOOLEAN WasRemoved;    // RemoveLock is used up
+    NTSTATUS ClosedStatus; // not 0: requests are refused with it. Written by PnP requests
+    BOOLEAN IsReadOnly;    // NSATTR, as of the last Identify
     NTSTATUS Refusal; // not 0: requests are refused with it, as while it is formatted; ioctl.c's
     NVME_IDENTIFY_NAMESPACE_DATA Data; // as last identified
 } NVME_NAMESPACE;
@@ -464,6 +475,9 @@ NTSTATUS NvmeAllocateQueue(PNVME_CONTROLLER Controller, USHORT Id, USHORT EntryC
 // Unstoppable: then it keeps the queue. NULL is legal. PASSIVE_LEVEL.
 VOID NvmeFreeQueue(PNVME_QUEUE Queue);
 
+// Takes it out of the controller's tables. No DPC and no interrupt routine uses it any more. PASSIVE_LEVEL.
+VOID NvmeForgetQueue(PNVME_QUEUE Queue);
+
 // With the queue lock. Get: NULL when none is free. Put: of one that was not submitted.
 PNVME_TRACKER NvmeGetTracker(PNVME_QUEUE Queue);
 VOID NvmePutTracker(PNVME_TRACKER Tracker);
@@ -488,21 +502,29 @@ ULONG NvmeReap(PNVME_QUEUE Queue);
 BOOLEAN NvmeHasCompletion(const NVME_QUEUE *Queue);
 
 // These take the lock themselves. IRQL <= DISPATCH_LEVEL.
+//   Open      The controller has the queue, and new requests are taken.
+//   Close     New requests are refused with Status; those that are under way go on.
 //   Hold      Nothing more goes to the controller, until Resubmit.
 //   Reset     Empties both rings, for a controller that has been reset. Trackers keep their commands.
-//   Resubmit  Opens the queue: submits every command that is under way again, by a new id, or ends it with
+//   Resubmit  Ends Hold: submits every command that is under way again, by a new id, or ends it with
 //             its EndStatus, and rings.
 //   Fail      Closes the queue: every tracker and every IRP that waits ends with Status, as does whatever
 //             comes later. The controller must not be able to touch memory (N2).
+VOID NvmeOpenQueue(PNVME_QUEUE Queue);
+VOID NvmeCloseQueue(PNVME_QUEUE Queue, NTSTATUS Status);
 VOID NvmeHoldQueue(PNVME_QUEUE Queue);
 VOID NvmeResetQueue(PNVME_QUEUE Queue);
 VOID NvmeResubmit(PNVME_QUEUE Queue);
 VOID NvmeFailQueue(PNVME_QUEUE Queue, NTSTATUS Status);
 
+// Whether nothing is under way and nothing waits.
+BOOLEAN NvmeIsQueueIdle(PNVME_QUEUE Queue);
+
 // What the status field of a completion means; STATUS_SUCCESS for 0. *Text (optional): in words.
 NTSTATUS NvmeTranslateStatus(USHORT Status, PCSTR *Text);
 
-// Completes what a pass has ended. Without locks, DISPATCH_LEVEL.
+// Nothing is finished yet. Tell: completes what a pass has ended; without locks, DISPATCH_LEVEL.
+VOID NvmeInitializeFinished(PNVME_FINISHED Finished);
 VOID NvmeTellFinished(PNVME_FINISHED Finished);
 
 // Points the queues' shadow pointers at Controller->Shadow, once the controller knows of it (nc's
@@ -522,6 +544,9 @@ VOID NvmeStartWaiting(PNVME_QUEUE Queue, PNVME_FINISHED Finished);
 // With the queue lock: moves every IRP that waits to Finished.
 VOID NvmeFailWaiting(PNVME_QUEUE Queue, NTSTATUS Status, PNVME_FINISHED Finished);
 
+// Whether an IRP to that device is under way, or waits. Takes the lock itself.
+BOOLEAN NvmeQueueHasRequestOf(PNVME_QUEUE Queue, const DEVICE_OBJECT *DeviceObject);
+
 // The queue for requests of the current processor. IRQL = DISPATCH_LEVEL. NULL: no queues.
 PNVME_QUEUE NvmeCurrentQueue(PNVME_CONTROLLER Controller);
 
@@ -537,6 +562,9 @@ NTSTATUS NvmeMapTransfer(PNVME_TRACKER Tracker, PMDL Mdl, ULONG Offset, ULONG By
 // Ends the mapping, if there is one: the data are in the buffer then.
 VOID NvmeUnmapTransfer(PNVME_TRACKER Tracker);
 
+// Whether the controller understands SGLs.
+BOOLEAN NvmeCanUseLists(const NVME_CONTROLLER *Controller);
+
 // Describes ByteCount bytes at Offset of a list that somebody else has mapped.
 NTSTATUS NvmeDescribeList(PNVME_TRACKER Tracker, const SCATTER_GATHER_LIST *List, ULONG Offset,
                           ULONG ByteCount);
@@ -550,6 +578,9 @@ NTSTATUS NvmeConnectInterrupt(PNVME_CONTROLLER Controller);
 
 // No interrupt routine and no DPC of the driver runs any more when it returns.
 VOID NvmeDisconnectInterrupt(PNVME_CONTROLLER Controller);
+
+// The queue's DPCs, of a new queue.
+VOID NvmeInitializeDpcs(PNVME_QUEUE Queue);
 
 // The message that the completion queue of this id shall use.
 ULONG NvmeMessageOfQueue(const NVME_CONTROLLER *Controller, USHORT Id);
@@ -569,6 +600,9 @@ NTSTATUS NvmeScanNamespaces(PNVME_CONTROLLER Controller);
 // none. IRQL <= DISPATCH_LEVEL, without the mutex.
 PNVME_NAMESPACE NvmeFindNamespace(PNVME_CONTROLLER Controller, ULONG Id, PVOID Tag);
 
+// Fills Information, if there is such a namespace. IRQL <= DISPATCH_LEVEL, without the mutex.
+BOOLEAN NvmeLookUpForIo(PNVME_CONTROLLER Controller, ULONG Id, PNVME_IO_NAMESPACE Information);
+
 // PnP requests to a namespace, and BusRelations of the controller: nvme.c dispatches.
 NTSTATUS NvmeNamespacePnp(PNVME_NAMESPACE Namespace, PIRP Irp);
 NTSTATUS NvmeQueryBusRelations(PNVME_CONTROLLER Controller, PIRP Irp);
@@ -578,6 +612,9 @@ VOID NvmeDeleteNamespaces(PNVME_CONTROLLER Controller);
 
 // -------------------------------------------------------------------------------------------------
 // interface.c
+
+// Whether it was opened by another driver, and not closed yet.
+BOOLEAN NvmeIsQueueOwned(const NVME_QUEUE *Queue);
 
 // IRP_MN_QUERY_INTERFACE. STATUS_NOT_SUPPORTED: it is not for us.
 NTSTATUS NvmeQueryInterface(PNVME_CONTROLLER Controller, const IO_STACK_LOCATION *Stack);

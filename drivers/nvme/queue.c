@@ -1,23 +1,29 @@
-// A queue pair: two rings in memory, a doorbell each.
+// Queue pairs: rings, trackers, doorbells.
 //
-//   submission   [ . . C C C . . . ]   driver writes at Tail, controller reads behind it
-//   completion   [ 1 1 1 0 0 0 0 0 ]   controller writes, flipping the phase each time round;
-//                                      driver reads at Head
+//   tracker      Free --Get--> Taken --Submit--> Submitted --completion--> Free
+//   submission   RungTail .. Tail   filled, and the controller does not know yet
+//   completion   Head               an entry is new when its phase bit is Queue->Phase
 //
-// The phase bit makes a new completion recognisable without asking the controller, so nothing is
-// read from the device while commands are answered. The doorbells are written once for a batch of
-// commands and once for all completions found in one pass. Whoever waits for a batch sleeps between
-// interrupts.
-#include "oldnvme.h"
+// One block of pool holds a queue, its trackers, and a scatter-gather list for each; one common buffer
+// holds both rings, and a page list for each tracker.
+//
+// Invariants: N3 and N5 of nvme.h, and
+//   Q1  A completion's phase is read before the rest of it: one 8-byte load has both, and this processor
+//       keeps loads in order.
+//   Q2  Entries are in memory before the doorbell, or the shadow of it, says so. With a shadow, the store
+//       to it comes before the load of the event index: a full barrier. Else both sides could miss each
+//       other's news.
+//   Q3  Memory given to a controller that reads submissions from its own buffer goes by stores of 8 bytes:
+//       some take no longer ones.
+#include "nvme.h"
 
-// Long enough for a disk that is busy with itself, or for an emulated one on a crowded machine.
-#define NVME_COMMAND_TIMEOUT 10000 // milliseconds
+#define NVME_PRINTED_ERRORS 32 // of each queue; the counters tell of the rest
+#define NVME_ENTRY_ALIGNMENT 16
 
-// After so long without an interrupt it is time to look whether the controller is still there.
-#define NVME_HEALTH_INTERVAL 100 // milliseconds
-
+// -------------------------------------------------------------------------------------------------
 // What the status of a completion means. Type and code as in "Status Code", the sentence for the
 // log.
+
 typedef struct _NVME_STATUS_MEANING {
     UCHAR Type;
     UCHAR Code;
@@ -26,39 +32,263 @@ typedef struct _NVME_STATUS_MEANING {
 } NVME_STATUS_MEANING;
 
 static const NVME_STATUS_MEANING NvmeStatusMeanings[] = {
+    {NvmeStatusGeneric, 0x00, STATUS_SUCCESS, "success"},
     {NvmeStatusGeneric, 0x01, STATUS_INVALID_DEVICE_REQUEST, "invalid command opcode"},
     {NvmeStatusGeneric, 0x02, STATUS_INVALID_PARAMETER, "invalid field in command"},
     {NvmeStatusGeneric, 0x04, STATUS_IO_DEVICE_ERROR, "data transfer error"},
     {NvmeStatusGeneric, 0x06, STATUS_DEVICE_HARDWARE_ERROR, "internal error"},
+    {NvmeStatusGeneric, 0x07, STATUS_CANCELLED, "aborted by request"},
+    {NvmeStatusGeneric, 0x08, STATUS_CANCELLED, "aborted with its submission queue"},
     {NvmeStatusGeneric, 0x0B, STATUS_NO_SUCH_DEVICE, "invalid namespace or format"},
     {NvmeStatusGeneric, 0x13, STATUS_DATATYPE_MISALIGNMENT, "invalid PRP offset"},
     {NvmeStatusGeneric, 0x20, STATUS_MEDIA_WRITE_PROTECTED, "namespace is write protected"},
     {NvmeStatusGeneric, 0x80, STATUS_NONEXISTENT_SECTOR, "block out of range"},
+    {NvmeStatusGeneric, 0x81, STATUS_DISK_FULL, "capacity exceeded"},
     {NvmeStatusGeneric, 0x82, STATUS_DEVICE_NOT_READY, "namespace not ready"},
+    {NvmeStatusGeneric, 0x84, STATUS_DEVICE_BUSY, "format in progress"},
     {NvmeStatusCommandSpecific, 0x82, STATUS_MEDIA_WRITE_PROTECTED, "write to a read-only range"},
     {NvmeStatusMedia, 0x80, STATUS_DEVICE_DATA_ERROR, "write fault"},
     {NvmeStatusMedia, 0x81, STATUS_DEVICE_DATA_ERROR, "unrecovered read error"},
     {NvmeStatusMedia, 0x82, STATUS_CRC_ERROR, "end-to-end guard check error"},
     {NvmeStatusMedia, 0x83, STATUS_CRC_ERROR, "end-to-end application tag check error"},
     {NvmeStatusMedia, 0x84, STATUS_CRC_ERROR, "end-to-end reference tag check error"},
+    {NvmeStatusMedia, 0x85, STATUS_DATA_ERROR, "compare failure"},
+    {NvmeStatusMedia, 0x86, STATUS_ACCESS_DENIED, "access denied"},
 };
 
-static const NVME_STATUS_MEANING NvmeUnknownStatus = {0, 0, STATUS_IO_DEVICE_ERROR, "device error"};
-
-VOID NvmeInitializeQueue(const NVME_DEVICE *Device, PNVME_QUEUE Queue, USHORT Id, USHORT EntryCount,
-                         ULONG SubmissionPage)
+NTSTATUS NvmeTranslateStatus(USHORT Status, PCSTR *Text)
 {
-    const ULONG Stride = NVME_CAP_DOORBELL_STRIDE(Device->Capabilities);
-    volatile UCHAR *Doorbells = (volatile UCHAR *)Device->Registers + NVME_DOORBELL_OFFSET;
+    static const NVME_STATUS_MEANING Unknown = {0, 0, STATUS_IO_DEVICE_ERROR, "device error"};
+    const NVME_STATUS_MEANING *Meaning = &Unknown;
+    for (ULONG Index = 0; Index < ARRAYSIZE(NvmeStatusMeanings); Index += 1) {
+        if (NvmeStatusMeanings[Index].Type == NVME_STATUS_TYPE(Status) &&
+            NvmeStatusMeanings[Index].Code == NVME_STATUS_CODE(Status)) {
+            Meaning = &NvmeStatusMeanings[Index];
+            break;
+        }
+    }
+    if (Text != NULL) {
+        *Text = Meaning->Text;
+    }
+    return Meaning->Status;
+}
 
-    RtlZeroMemory(Queue, sizeof(*Queue));
-    Queue->Submission = NvmePageVa(Device, SubmissionPage);
-    Queue->Completion = NvmePageVa(Device, SubmissionPage + 1);
-    Queue->TailDoorbell = (volatile ULONG *)(Doorbells + 2 * Id * Stride);
-    Queue->HeadDoorbell = (volatile ULONG *)(Doorbells + (2 * Id + 1) * Stride);
+// -------------------------------------------------------------------------------------------------
+// Memory.
+
+typedef struct _NVME_QUEUE_LAYOUT {
+    ULONG SubmissionBytes; // of the common buffer
+    ULONG CompletionBytes;
+    ULONG PrpBytes; // of each tracker
+    ULONG TrackerCount;
+    ULONG ListBytes; // of each tracker, in pool
+    SIZE_T ListsOffset;
+    SIZE_T PoolBytes;
+} NVME_QUEUE_LAYOUT;
+
+static ULONG NvmeRoundToPages(ULONG ByteCount)
+{
+    return (ULONG)ROUND_TO_PAGES(ByteCount);
+}
+
+// Page lists are as long as the longest transfer needs for SGLs, which take twice what PRPs take, and a
+// power of two, so that none crosses a page needlessly.
+static ULONG NvmePrpBytes(ULONG MaximumTransferBytes)
+{
+    ULONG ByteCount = 64;
+    while (ByteCount < MaximumTransferBytes / PAGE_SIZE * sizeof(NVME_SGL_DESCRIPTOR)) {
+        ByteCount *= 2;
+    }
+    return ByteCount;
+}
+
+static NTSTATUS NvmeLayOutQueue(PDMA_ADAPTER Adapter, USHORT EntryCount, ULONG MaximumTransferBytes,
+                                NVME_QUEUE_LAYOUT *Layout)
+{
+    RtlZeroMemory(Layout, sizeof(*Layout));
+    Layout->SubmissionBytes = NvmeRoundToPages(EntryCount * (ULONG)sizeof(NVME_COMMAND));
+    Layout->CompletionBytes = NvmeRoundToPages(EntryCount * (ULONG)sizeof(NVME_COMPLETION));
+    Layout->TrackerCount = EntryCount - 1u;
+    Layout->ListsOffset = sizeof(NVME_QUEUE) + Layout->TrackerCount * sizeof(NVME_TRACKER);
+    if (MaximumTransferBytes != 0) {
+        Layout->PrpBytes = NvmePrpBytes(MaximumTransferBytes);
+        // The longest list there is: as many pages as there can be, each an element.
+        const NTSTATUS Status = Adapter->DmaOperations->CalculateScatterGatherList(
+            Adapter, NULL, (PVOID)(ULONG_PTR)(PAGE_SIZE - sizeof(ULONG)), MaximumTransferBytes,
+            &Layout->ListBytes, NULL);
+        if (!NT_SUCCESS(Status)) {
+            return Status;
+        }
+        Layout->ListBytes =
+            (Layout->ListBytes + NVME_ENTRY_ALIGNMENT - 1) & ~(ULONG)(NVME_ENTRY_ALIGNMENT - 1);
+    }
+    Layout->PoolBytes = Layout->ListsOffset + (SIZE_T)Layout->TrackerCount * Layout->ListBytes;
+    return STATUS_SUCCESS;
+}
+
+static VOID NvmeSetUpTrackers(PNVME_QUEUE Queue, const NVME_QUEUE_LAYOUT *Layout)
+{
+    const PUCHAR Lists = (PUCHAR)Queue + Layout->ListsOffset;
+    const ULONG PrpOffset = Layout->SubmissionBytes + Layout->CompletionBytes;
+    Queue->Trackers = (PNVME_TRACKER)(Queue + 1);
+    Queue->TrackerCount = (USHORT)Layout->TrackerCount;
+    Queue->FirstFree = NVME_NO_TRACKER;
+    for (ULONG Index = Layout->TrackerCount; Index-- > 0;) {
+        const PNVME_TRACKER Tracker = &Queue->Trackers[Index];
+        const ULONG Offset = PrpOffset + Index * Layout->PrpBytes;
+        Tracker->Queue = Queue;
+        Tracker->Index = (USHORT)Index;
+        Tracker->NextFree = Queue->FirstFree;
+        Queue->FirstFree = (USHORT)Index;
+        if (Layout->PrpBytes != 0) {
+            Tracker->PrpList = (PULONG64)((PUCHAR)Queue->Buffer + Offset);
+            Tracker->PrpListAddress = (ULONG64)Queue->BufferAddress.QuadPart + Offset;
+            Tracker->ListBuffer = Lists + (SIZE_T)Index * Layout->ListBytes;
+        }
+    }
+}
+
+static VOID NvmeSetUpQueue(PNVME_QUEUE Queue, PNVME_CONTROLLER Controller, USHORT Id,
+                           USHORT EntryCount)
+{
+    const ULONG Stride = NVME_CAP_DOORBELL_STRIDE(Controller->Capabilities);
+    volatile UCHAR *Doorbells = (volatile UCHAR *)Controller->Registers + NVME_DOORBELL_OFFSET;
+    Queue->Controller = Controller;
     Queue->Id = Id;
     Queue->EntryCount = EntryCount;
+    Queue->TailDoorbell = (volatile ULONG *)(Doorbells + 2 * Id * Stride);
+    Queue->HeadDoorbell = (volatile ULONG *)(Doorbells + (2 * Id + 1) * Stride);
+    Queue->Message = NvmeMessageOfQueue(Controller, Id);
+    Queue->Processor = MAXULONG;
+    Queue->ClosedStatus = STATUS_DEVICE_NOT_READY;
     Queue->Phase = NVME_STATUS_PHASE;
+    KeInitializeSpinLock(&Queue->Lock);
+    InitializeListHead(&Queue->Waiting);
+    InitializeListHead(&Queue->Link);
+    NvmeInitializeDpcs(Queue);
+}
+
+static NTSTATUS NvmeAllocateQueueBuffer(PNVME_QUEUE Queue, const NVME_QUEUE_LAYOUT *Layout)
+{
+    Queue->BufferByteCount = NvmeRoundToPages(Layout->SubmissionBytes + Layout->CompletionBytes +
+                                              Layout->TrackerCount * Layout->PrpBytes);
+    Queue->Buffer = Queue->Operations->AllocateCommonBuffer(Queue->Adapter, Queue->BufferByteCount,
+                                                            &Queue->BufferAddress, TRUE);
+    if (Queue->Buffer == NULL) {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    RtlZeroMemory(Queue->Buffer, Queue->BufferByteCount);
+    Queue->Submission = Queue->Buffer;
+    Queue->SubmissionAddress = (ULONG64)Queue->BufferAddress.QuadPart;
+    Queue->Completion = (PVOID)((PUCHAR)Queue->Buffer + Layout->SubmissionBytes);
+    Queue->CompletionAddress = Queue->SubmissionAddress + Layout->SubmissionBytes;
+    return STATUS_SUCCESS;
+}
+
+// Of an I/O queue, where the controller has memory for that.
+static VOID NvmeMoveSubmissionToCmb(PNVME_QUEUE Queue)
+{
+    ULONG64 Address;
+    const ULONG ByteCount = Queue->EntryCount * (ULONG)sizeof(NVME_COMMAND);
+    const PVOID Va = Queue->Id != 0 ? NvmeTakeCmb(Queue->Controller, ByteCount, &Address) : NULL;
+    if (Va != NULL) {
+        Queue->Submission = Va;
+        Queue->SubmissionAddress = Address;
+        Queue->SubmissionIsInCmb = TRUE;
+    }
+}
+
+NTSTATUS NvmeAllocateQueue(PNVME_CONTROLLER Controller, USHORT Id, USHORT EntryCount,
+                           ULONG MaximumTransferBytes, PNVME_QUEUE *Result)
+{
+    NVME_QUEUE_LAYOUT Layout;
+    ULONG MapRegisterCount;
+    const PDMA_ADAPTER Adapter =
+        NvmeGetAdapter(Controller, NVME_MAXIMUM_COMMAND_BYTES, &MapRegisterCount);
+    if (Adapter == NULL) {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    NTSTATUS Status = NvmeLayOutQueue(Adapter, EntryCount, MaximumTransferBytes, &Layout);
+    const PNVME_QUEUE Queue = NT_SUCCESS(Status)
+                                  ? ExAllocatePool2(POOL_FLAG_NON_PAGED, Layout.PoolBytes, NVME_TAG)
+                                  : NULL;
+    if (Queue == NULL) {
+        Adapter->DmaOperations->PutDmaAdapter(Adapter);
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    NvmeSetUpQueue(Queue, Controller, Id, EntryCount);
+    Queue->Adapter = Adapter;
+    Queue->Operations = Adapter->DmaOperations;
+    Queue->ListByteCount = Layout.ListBytes;
+    Queue->MaximumTransferBytes = MaximumTransferBytes;
+    Queue->PrpByteCount = Layout.PrpBytes;
+    Status = NvmeAllocateQueueBuffer(Queue, &Layout);
+    if (!NT_SUCCESS(Status)) {
+        Adapter->DmaOperations->PutDmaAdapter(Adapter);
+        ExFreePoolWithTag(Queue, NVME_TAG);
+        return Status;
+    }
+    NvmeSetUpTrackers(Queue, &Layout);
+    NvmeMoveSubmissionToCmb(Queue);
+    Controller->Queues[Id] = Queue;
+    *Result = Queue;
+    return STATUS_SUCCESS;
+}
+
+// Whoever finds a queue by these pointers does so at DISPATCH_LEVEL, and leaves that when he has done with
+// the queue.
+VOID NvmeForgetQueue(PNVME_QUEUE Queue)
+{
+    const PNVME_CONTROLLER Controller = Queue->Controller;
+    if (Controller->Queues[Queue->Id] == Queue) {
+        Controller->Queues[Queue->Id] = NULL;
+    }
+    for (ULONG Processor = 0; Processor < NVME_MAXIMUM_PROCESSORS; Processor += 1) {
+        if (Controller->QueueOfProcessor[Processor] == Queue) {
+            Controller->QueueOfProcessor[Processor] = NULL;
+        }
+    }
+    KeFlushQueuedDpcs();
+}
+
+VOID NvmeFreeQueue(PNVME_QUEUE Queue)
+{
+    if (Queue == NULL) {
+        return;
+    }
+    NvmeForgetQueue(Queue);
+    if (Queue->Controller->Unstoppable) {
+        DbgPrint("NVMe: queue %u is lost: the controller may still write to it\n", Queue->Id);
+        return;
+    }
+    NT_ASSERT(Queue->OutstandingCount == 0 && IsListEmpty(&Queue->Waiting));
+    Queue->Operations->FreeCommonBuffer(Queue->Adapter, Queue->BufferByteCount,
+                                        Queue->BufferAddress, Queue->Buffer, TRUE);
+    Queue->Operations->PutDmaAdapter(Queue->Adapter);
+    ExFreePoolWithTag(Queue, NVME_TAG);
+}
+
+// -------------------------------------------------------------------------------------------------
+// Trackers.
+
+PNVME_TRACKER NvmeGetTracker(PNVME_QUEUE Queue)
+{
+    if (Queue->FirstFree == NVME_NO_TRACKER) {
+        return NULL;
+    }
+    const PNVME_TRACKER Tracker = &Queue->Trackers[Queue->FirstFree];
+    Queue->FirstFree = Tracker->NextFree;
+    Tracker->State = NvmeTrackerTaken;
+    return Tracker;
+}
+
+VOID NvmePutTracker(PNVME_TRACKER Tracker)
+{
+    const PNVME_QUEUE Queue = Tracker->Queue;
+    Tracker->State = NvmeTrackerFree;
+    Tracker->TimeLimit = 0;
+    Tracker->NextFree = Queue->FirstFree;
+    Queue->FirstFree = Tracker->Index;
 }
 
 static USHORT NvmeNextEntry(const NVME_QUEUE *Queue, USHORT Entry)
@@ -66,136 +296,354 @@ static USHORT NvmeNextEntry(const NVME_QUEUE *Queue, USHORT Entry)
     return Entry + 1 == Queue->EntryCount ? 0 : Entry + 1;
 }
 
-// One entry always stays free: a ring with Tail == Head is empty, not full.
-BOOLEAN NvmeIsBatchFull(const NVME_QUEUE *Queue)
+// Q3.
+static VOID NvmePutIntoRing(PNVME_QUEUE Queue, const NVME_COMMAND *Command)
 {
-    return Queue->BatchCount == NVME_BATCH_COMMANDS || Queue->BatchCount == Queue->EntryCount - 1;
-}
-
-PNVME_COMMAND NvmeAddCommand(PNVME_QUEUE Queue)
-{
-    const PNVME_COMMAND Command = &Queue->Submission[Queue->Tail];
-    RtlZeroMemory(Command, sizeof(*Command));
-    Command->CommandId = Queue->BatchCount;
-    Queue->UnansweredIds |= 1u << Queue->BatchCount;
-    Queue->BatchCount++;
-    Queue->Tail = NvmeNextEntry(Queue, Queue->Tail);
-    return Command;
-}
-
-static const NVME_STATUS_MEANING *NvmeFindStatusMeaning(USHORT Status)
-{
-    for (ULONG Index = 0; Index < ARRAYSIZE(NvmeStatusMeanings); Index += 1) {
-        const NVME_STATUS_MEANING *Meaning = &NvmeStatusMeanings[Index];
-        if (Meaning->Type == NVME_STATUS_TYPE(Status) &&
-            Meaning->Code == NVME_STATUS_CODE(Status)) {
-            return Meaning;
-        }
+    const ULONG64 *From = (const ULONG64 *)Command;
+    volatile ULONG64 *To = (volatile ULONG64 *)&Queue->Submission[Queue->Tail];
+    for (ULONG Index = 0; Index < sizeof(*Command) / sizeof(*From); Index += 1) {
+        To[Index] = From[Index];
     }
-    return &NvmeUnknownStatus;
+    Queue->Tail = NvmeNextEntry(Queue, Queue->Tail);
+    Queue->Counters.Commands += 1;
 }
+
+// A new id for the command, and into the ring with it, if the queue is open.
+static VOID NvmeGiveToController(PNVME_TRACKER Tracker)
+{
+    const PNVME_QUEUE Queue = Tracker->Queue;
+    Tracker->Generation += 1;
+    Tracker->Command.CommandId =
+        (USHORT)((ULONG)Tracker->Generation << NVME_TRACKER_INDEX_BITS | Tracker->Index);
+    Tracker->StartTime = Queue->Controller->Clock;
+    if (Queue->State == NvmeQueueOpen) {
+        NvmePutIntoRing(Queue, &Tracker->Command);
+    }
+}
+
+VOID NvmeSubmit(PNVME_TRACKER Tracker)
+{
+    NT_ASSERT(Tracker->State == NvmeTrackerTaken && Tracker->Queue->State != NvmeQueueClosed);
+    Tracker->State = NvmeTrackerSubmitted;
+    Tracker->EndStatus = STATUS_SUCCESS;
+    Tracker->StatusField = 0;
+    Tracker->RetryCount = 0;
+    Tracker->IsAborting = FALSE;
+    Tracker->Queue->OutstandingCount += 1;
+    NvmeGiveToController(Tracker);
+}
+
+// -------------------------------------------------------------------------------------------------
+// Doorbells.
+
+// Whether the controller wants to hear of the move from Old to New by a register: it wrote the index that
+// it waits for, and is only interested when that was passed ("Doorbell Buffer Config command").
+static BOOLEAN NvmeWantsDoorbell(USHORT EventIndex, USHORT New, USHORT Old)
+{
+    return (USHORT)(New - EventIndex - 1) < (USHORT)(New - Old);
+}
+
+// Q2. FALSE: the controller finds the shadow by itself.
+static BOOLEAN NvmeUpdateShadow(volatile ULONG *Shadow, volatile ULONG *Event, USHORT New)
+{
+    const USHORT Old = (USHORT)*Shadow;
+    KeMemoryBarrierWithoutFence();
+    *Shadow = New;
+    KeMemoryBarrier();
+    return NvmeWantsDoorbell((USHORT)*Event, New, Old);
+}
+
+VOID NvmeRing(PNVME_QUEUE Queue)
+{
+    if (Queue->RungTail == Queue->Tail || Queue->State != NvmeQueueOpen) {
+        return;
+    }
+    Queue->RungTail = Queue->Tail;
+    if (Queue->ShadowTail != NULL &&
+        !NvmeUpdateShadow(Queue->ShadowTail, Queue->TailEvent, Queue->Tail)) {
+        Queue->Counters.SavedDoorbells += 1;
+        return;
+    }
+    if (Queue->SubmissionIsInCmb) {
+        KeMemoryBarrier(); // write-combined stores are not in order with uncached ones
+    }
+    Queue->Counters.TailDoorbells += 1;
+    WRITE_REGISTER_ULONG(Queue->TailDoorbell, Queue->Tail);
+}
+
+VOID NvmeRingSoon(PNVME_QUEUE Queue, KIRQL OldIrql)
+{
+    if (Queue->ReapCount != 0 || Queue->IsRingDeferred) {
+        return;
+    }
+    if (OldIrql < DISPATCH_LEVEL) {
+        NvmeRing(Queue);
+        return;
+    }
+    Queue->IsRingDeferred = TRUE;
+    (VOID) KeInsertQueueDpc(&Queue->RingDpc, NULL, NULL);
+}
+
+static VOID NvmeTellHead(PNVME_QUEUE Queue)
+{
+    if (Queue->ShadowHead != NULL &&
+        !NvmeUpdateShadow(Queue->ShadowHead, Queue->HeadEvent, Queue->Head)) {
+        Queue->Counters.SavedDoorbells += 1;
+        return;
+    }
+    Queue->Counters.HeadDoorbells += 1;
+    WRITE_REGISTER_ULONG(Queue->HeadDoorbell, Queue->Head);
+}
+
+VOID NvmeSetShadow(PNVME_QUEUE Queue, BOOLEAN IsOn)
+{
+    const PNVME_CONTROLLER Controller = Queue->Controller;
+    const ULONG Stride = NVME_CAP_DOORBELL_STRIDE(Controller->Capabilities);
+    const PUCHAR Tail = (PUCHAR)Controller->Shadow + 2 * Queue->Id * Stride;
+    const BOOLEAN IsUsed = IsOn && Queue->Id != 0;
+    KIRQL OldIrql;
+    KeAcquireSpinLock(&Queue->Lock, &OldIrql);
+    Queue->ShadowTail = IsUsed ? (PULONG)Tail : NULL;
+    Queue->ShadowHead = IsUsed ? (PULONG)(Tail + Stride) : NULL;
+    Queue->TailEvent = IsUsed ? (PULONG)(Tail + PAGE_SIZE) : NULL;
+    Queue->HeadEvent = IsUsed ? (PULONG)(Tail + Stride + PAGE_SIZE) : NULL;
+    if (IsUsed) {
+        *Queue->ShadowTail = Queue->RungTail;
+        *Queue->ShadowHead = Queue->Head;
+        *Queue->TailEvent = Queue->RungTail;
+        *Queue->HeadEvent = Queue->Head;
+    }
+    KeReleaseSpinLock(&Queue->Lock, OldIrql);
+}
+
+// -------------------------------------------------------------------------------------------------
+// Completions.
 
 BOOLEAN NvmeHasCompletion(const NVME_QUEUE *Queue)
 {
-    const volatile NVME_COMPLETION *Ring = Queue->Completion;
-    return Ring != NULL && (Ring[Queue->Head].Status & NVME_STATUS_PHASE) == Queue->Phase;
+    return (Queue->Completion[Queue->Head].Status & NVME_STATUS_PHASE) == Queue->Phase;
 }
 
-static VOID NvmeRecordFailure(PNVME_QUEUE Queue, NTSTATUS Status)
+VOID NvmeInitializeFinished(PNVME_FINISHED Finished)
 {
-    if (NT_SUCCESS(Queue->BatchStatus)) {
-        Queue->BatchStatus = Status;
+    InitializeListHead(&Finished->Irps);
+    Finished->FirstIo = NULL;
+    Finished->NextIo = &Finished->FirstIo;
+}
+
+VOID NvmeTellFinished(PNVME_FINISHED Finished)
+{
+    // An NVME_IO is its owner's again when Done is called: the next one is looked up before.
+    *Finished->NextIo = NULL;
+    for (PNVME_IO Io = Finished->FirstIo, Next; Io != NULL; Io = Next) {
+        Next = Io->Next;
+        Io->Done(Io);
+    }
+    while (!IsListEmpty(&Finished->Irps)) {
+        const PLIST_ENTRY Entry = RemoveHeadList(&Finished->Irps);
+        IoCompleteRequest(CONTAINING_RECORD(Entry, IRP, Tail.Overlay.ListEntry), IO_DISK_INCREMENT);
     }
 }
 
-// Takes note of one completion. CommandId comes from the device: it is looked at before it is
-// believed.
-static VOID NvmeCompleteCommand(PNVME_QUEUE Queue, USHORT CommandId, USHORT Status)
+static VOID NvmePrintFailure(const NVME_QUEUE *Queue, const NVME_COMMAND *Command, USHORT Status)
 {
-    if (CommandId >= Queue->BatchCount || (Queue->UnansweredIds & (1u << CommandId)) == 0) {
-        DbgPrint("NVMe: queue %u: the controller completed command %u, which was not under way\n",
-                 Queue->Id, CommandId);
-        NvmeRecordFailure(Queue, STATUS_DEVICE_PROTOCOL_ERROR);
-        return;
-    }
-    Queue->UnansweredIds &= ~(1u << CommandId);
-    if (NVME_STATUS_TYPE(Status) == NvmeStatusGeneric && NVME_STATUS_CODE(Status) == 0) {
-        return;
-    }
-    const NVME_COMMAND *Command =
-        &Queue->Submission[(Queue->BatchStart + CommandId) % Queue->EntryCount];
-    const NVME_STATUS_MEANING *Meaning = NvmeFindStatusMeaning(Status);
+    PCSTR Text;
+    const NTSTATUS Meaning = NvmeTranslateStatus(Status, &Text);
     DbgPrint("NVMe: queue %u: command 0x%02x (0x%x, 0x%x, 0x%x) failed: %s (SCT %u, SC 0x%02x), "
              "status 0x%08x\n",
-             Queue->Id, Command->Opcode, Command->Cdw10, Command->Cdw11, Command->Cdw12,
-             Meaning->Text, NVME_STATUS_TYPE(Status), NVME_STATUS_CODE(Status), Meaning->Status);
-    NvmeRecordFailure(Queue, Meaning->Status);
+             Queue->Id, Command->Opcode, Command->Cdw10, Command->Cdw11, Command->Cdw12, Text,
+             NVME_STATUS_TYPE(Status), NVME_STATUS_CODE(Status), Meaning);
+}
+
+static VOID NvmeEndTracker(PNVME_TRACKER Tracker, NTSTATUS Status, ULONG Result,
+                           PNVME_FINISHED Finished)
+{
+    Tracker->Queue->OutstandingCount -= 1;
+    Tracker->Done(Tracker, Status, Result, Finished);
+    NvmePutTracker(Tracker);
+}
+
+// Status and CommandId come from the device: they are looked at before they are believed.
+static VOID NvmeTakeCompletion(PNVME_QUEUE Queue, USHORT CommandId, USHORT Status, ULONG Result,
+                               PNVME_FINISHED Finished)
+{
+    const ULONG Index = CommandId & NVME_TRACKER_INDEX_MASK;
+    const PNVME_TRACKER Tracker = &Queue->Trackers[Index];
+    if (Index >= Queue->TrackerCount || Tracker->State != NvmeTrackerSubmitted ||
+        Tracker->Command.CommandId != CommandId) {
+        Queue->Counters.UnknownCompletions += 1;
+        DbgPrint("NVMe: queue %u: the controller completed command 0x%x, which was not under way\n",
+                 Queue->Id, CommandId);
+        NvmeRequestRecovery(Queue->Controller, NvmeReasonProtocol);
+        return;
+    }
+    NTSTATUS Meaning = STATUS_SUCCESS;
+    if ((Status & ~NVME_STATUS_PHASE) != 0) {
+        Meaning = NvmeTranslateStatus(Status, NULL);
+        Tracker->StatusField = Status;
+        Queue->Counters.Errors += 1;
+        if (Queue->Counters.Errors <= NVME_PRINTED_ERRORS) {
+            NvmePrintFailure(Queue, &Tracker->Command, Status);
+        }
+    }
+    NvmeEndTracker(Tracker, Meaning, Result, Finished);
 }
 
 // Consumes every completion that has arrived, but no more than the ring holds, so that nothing that
 // a controller writes can keep it here; then tells the controller once.
-static VOID NvmeConsumeCompletions(PNVME_QUEUE Queue)
+static ULONG NvmeConsumeCompletions(PNVME_QUEUE Queue, PNVME_FINISHED Finished)
 {
-    ULONG ConsumedCount = 0;
-    for (; ConsumedCount < Queue->EntryCount; ConsumedCount += 1) {
-        const volatile NVME_COMPLETION *Completion = &Queue->Completion[Queue->Head];
-        const USHORT Status = Completion->Status;
+    ULONG Count = 0;
+    for (; Count < Queue->EntryCount; Count += 1) {
+        const volatile ULONG64 *Entry = (const volatile ULONG64 *)&Queue->Completion[Queue->Head];
+        const ULONG64 Upper = Entry[1]; // Q1
+        const USHORT Status = (USHORT)(Upper >> 48);
         if ((Status & NVME_STATUS_PHASE) != Queue->Phase) {
             break;
         }
-        // The controller writes the phase last, so the rest is read after it: the accesses are
-        // volatile, and this processor keeps loads in order.
-        NvmeCompleteCommand(Queue, Completion->CommandId, Status);
-        Queue->Head = NvmeNextEntry(Queue, Queue->Head);
-        if (Queue->Head == 0) {
+        const ULONG Result = (ULONG)Entry[0];
+        Queue->Head += 1;
+        if (Queue->Head == Queue->EntryCount) {
+            Queue->Head = 0;
             Queue->Phase ^= NVME_STATUS_PHASE;
         }
+        NvmeTakeCompletion(Queue, (USHORT)(Upper >> 32), Status, Result, Finished);
     }
-    if (ConsumedCount != 0) {
-        WRITE_REGISTER_ULONG(Queue->HeadDoorbell, Queue->Head);
+    if (Count != 0) {
+        Queue->Counters.Completions += Count;
+        Queue->Counters.Reaps += 1;
+        NvmeTellHead(Queue);
     }
+    return Count;
 }
 
-// Returns when every command of the batch is answered, the controller is in no state to answer, or
-// time is over.
-static NTSTATUS NvmeWaitForBatch(PNVME_DEVICE Device, PNVME_QUEUE Queue)
+// What is submitted while others are told of the ends goes to the controller with one doorbell, after.
+ULONG NvmeReap(PNVME_QUEUE Queue)
 {
-    const LONG64 Deadline = NvmeDeadline(NVME_COMMAND_TIMEOUT);
-    for (;;) {
-        // Asked before the last look: a processor that was away for long still finds what arrived
-        // meanwhile.
-        const BOOLEAN IsLate = NvmeHasPassed(Deadline);
-        NvmeConsumeCompletions(Queue);
-        if (Queue->UnansweredIds == 0) {
-            return Queue->BatchStatus;
-        }
-        if (IsLate) {
-            return STATUS_IO_TIMEOUT;
-        }
-        if (!NvmeWaitForInterrupt(Device, NVME_HEALTH_INTERVAL)) {
-            const NTSTATUS Health = NvmeCheckHealth(Device);
-            if (!NT_SUCCESS(Health)) {
-                return Health;
-            }
-        }
+    NVME_FINISHED Finished;
+    KIRQL OldIrql;
+    if (!NvmeHasCompletion(Queue)) {
+        return 0;
     }
+    NvmeInitializeFinished(&Finished);
+    KeAcquireSpinLock(&Queue->Lock, &OldIrql);
+    const ULONG Count = NvmeConsumeCompletions(Queue, &Finished);
+    if (!IsListEmpty(&Queue->Waiting)) {
+        NvmeStartWaiting(Queue, &Finished);
+    }
+    Queue->ReapCount += 1;
+    KeReleaseSpinLockFromDpcLevel(&Queue->Lock);
+
+    NvmeTellFinished(&Finished);
+
+    KeAcquireSpinLockAtDpcLevel(&Queue->Lock);
+    Queue->ReapCount -= 1;
+    NvmeRing(Queue);
+    KeReleaseSpinLock(&Queue->Lock, OldIrql);
+    return Count;
 }
 
-NTSTATUS NvmeRunBatch(PNVME_DEVICE Device, PNVME_QUEUE Queue)
-{
-    // The commands must be in memory before the controller hears of them.
-    KeMemoryBarrier();
-    WRITE_REGISTER_ULONG(Queue->TailDoorbell, Queue->Tail);
+// -------------------------------------------------------------------------------------------------
+// Recovery.
 
-    const NTSTATUS Status = NvmeWaitForBatch(Device, Queue);
-    if (Queue->UnansweredIds != 0) {
-        DbgPrint("NVMe: queue %u: %u commands were rung, ids 0x%x stay unanswered\n", Queue->Id,
-                 Queue->BatchCount, Queue->UnansweredIds);
-        NvmeFailController(Device, Status);
+VOID NvmeHoldQueue(PNVME_QUEUE Queue)
+{
+    KIRQL OldIrql;
+    KeAcquireSpinLock(&Queue->Lock, &OldIrql);
+    Queue->State = NvmeQueueHeld;
+    KeReleaseSpinLock(&Queue->Lock, OldIrql);
+}
+
+VOID NvmeResetQueue(PNVME_QUEUE Queue)
+{
+    KIRQL OldIrql;
+    KeAcquireSpinLock(&Queue->Lock, &OldIrql);
+    Queue->Tail = 0;
+    Queue->RungTail = 0;
+    Queue->Head = 0;
+    Queue->Phase = NVME_STATUS_PHASE;
+    for (ULONG Index = 0; Index < Queue->EntryCount; Index += 1) {
+        Queue->Completion[Index].Status = 0; // a phase of 0 means "old"
     }
-    Queue->BatchStart = Queue->Tail;
-    Queue->BatchCount = 0;
-    Queue->UnansweredIds = 0;
-    Queue->BatchStatus = STATUS_SUCCESS;
-    return Status;
+    if (Queue->ShadowTail != NULL) {
+        *Queue->ShadowTail = 0;
+        *Queue->ShadowHead = 0;
+        *Queue->TailEvent = 0;
+        *Queue->HeadEvent = 0;
+    }
+    KeReleaseSpinLock(&Queue->Lock, OldIrql);
+}
+
+VOID NvmeResubmit(PNVME_QUEUE Queue)
+{
+    NVME_FINISHED Finished;
+    KIRQL OldIrql;
+    NvmeInitializeFinished(&Finished);
+    KeAcquireSpinLock(&Queue->Lock, &OldIrql);
+    Queue->State = NvmeQueueOpen;
+    for (ULONG Index = 0; Index < Queue->TrackerCount; Index += 1) {
+        const PNVME_TRACKER Tracker = &Queue->Trackers[Index];
+        if (Tracker->State != NvmeTrackerSubmitted) {
+            continue;
+        }
+        if (Tracker->EndStatus != STATUS_SUCCESS) {
+            NvmeEndTracker(Tracker, Tracker->EndStatus, 0, &Finished);
+            continue;
+        }
+        Tracker->RetryCount += 1;
+        Tracker->IsAborting = FALSE;
+        Queue->Counters.Retries += 1;
+        NvmeGiveToController(Tracker);
+    }
+    NvmeStartWaiting(Queue, &Finished);
+    NvmeRing(Queue);
+    KeReleaseSpinLockFromDpcLevel(&Queue->Lock);
+    NvmeTellFinished(&Finished);
+    KeLowerIrql(OldIrql);
+}
+
+VOID NvmeOpenQueue(PNVME_QUEUE Queue)
+{
+    KIRQL OldIrql;
+    KeAcquireSpinLock(&Queue->Lock, &OldIrql);
+    Queue->State = NvmeQueueOpen;
+    Queue->ClosedStatus = STATUS_SUCCESS;
+    KeReleaseSpinLock(&Queue->Lock, OldIrql);
+}
+
+VOID NvmeCloseQueue(PNVME_QUEUE Queue, NTSTATUS Status)
+{
+    KIRQL OldIrql;
+    KeAcquireSpinLock(&Queue->Lock, &OldIrql);
+    Queue->ClosedStatus = Status;
+    KeReleaseSpinLock(&Queue->Lock, OldIrql);
+}
+
+BOOLEAN NvmeIsQueueIdle(PNVME_QUEUE Queue)
+{
+    KIRQL OldIrql;
+    KeAcquireSpinLock(&Queue->Lock, &OldIrql);
+    const BOOLEAN IsIdle = Queue->OutstandingCount == 0 && IsListEmpty(&Queue->Waiting);
+    KeReleaseSpinLock(&Queue->Lock, OldIrql);
+    return IsIdle;
+}
+
+VOID NvmeFailQueue(PNVME_QUEUE Queue, NTSTATUS Status)
+{
+    NVME_FINISHED Finished;
+    KIRQL OldIrql;
+    NvmeInitializeFinished(&Finished);
+    KeAcquireSpinLock(&Queue->Lock, &OldIrql);
+    Queue->State = NvmeQueueClosed;
+    Queue->ClosedStatus = Status;
+    for (ULONG Index = 0; Index < Queue->TrackerCount; Index += 1) {
+        const PNVME_TRACKER Tracker = &Queue->Trackers[Index];
+        if (Tracker->State == NvmeTrackerSubmitted) {
+            NvmeEndTracker(Tracker, Status, 0, &Finished);
+        }
+    }
+    NvmeFailWaiting(Queue, Status, &Finished);
+    KeReleaseSpinLockFromDpcLevel(&Queue->Lock);
+    NvmeTellFinished(&Finished);
+    KeLowerIrql(OldIrql);
 }
