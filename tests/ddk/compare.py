@@ -28,7 +28,7 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,6 +49,7 @@ ONLY_OURS = ("sal.h", "ntddivshmem.h", "ntddnet.h", "resetddk.h")
 SAMPLE = re.compile(r"^SAMPLE\((.*?)\)$(?=\s*(?:^SAMPLE|\Z))", re.DOTALL | re.MULTILINE)
 AUX = re.compile(r"/\* (\S+):\d+:\w+ \*/ (extern|static) (.*?);(?: /\*.*)?$")
 IN_FUNCTION = re.compile(r"In function '(?:Item)?(\w+)'")
+NAME = re.compile(r"\b[A-Z]\w*")  # no word of C begins so
 ERROR = re.compile(r"^(\S+?):(\d+):\d+: (?:fatal )?error: (.*)$")
 RESULT = re.compile(r"^\s*->(\d+) \$?(-?\d+)")
 
@@ -289,12 +290,29 @@ def errors_of(output, first):
     return found
 
 
-def evaluate(side, compiler, items, build):
-    """({index: number}, {index: what the compiler said})."""
+def unknown_names(items, side, compiler, folder):
+    """{index: sentence} of the items with a name that these headers do not have: the compiler would
+    look for similar ones, and take its time."""
+    (folder / "headers.c").write_text(includes(side))
+    text = run([*compiler, *FLAGS, "-E", "-dD", "headers.c"], cwd=folder, check=True).stdout
+    known = set(re.findall(r"\w+", text + PROLOGUE))
+    found = {}
+    for number, item in enumerate(items):
+        own = set(re.findall(r"\w+", item.before))
+        names = [] if "{" in item.expression else NAME.findall(item.expression)
+        missing = [name for name in names if name not in known and name not in own]
+        if missing:
+            found[number] = f"{missing[0]} is not there"
+    return found
+
+
+def evaluate(side, compiler, items, build, skipped=()):
+    """({index: number}, {index: what the compiler said}); of no interest are those skipped."""
     folder = build / side
     folder.mkdir(exist_ok=True)
     source = folder / "items.c"
-    wrong = {}
+    wrong = {**unknown_names(items, side, compiler, folder),
+             **{number: "skipped" for number in skipped}}
     goal = ["-fsyntax-only"]  # quick; what only the assembler's constraints refuse comes after it
     while True:
         head = includes(side) + PROLOGUE
@@ -383,14 +401,26 @@ def add_programs(items, mingw, build):
             del mingw[1][number]
 
 
+def evaluate_ours(items, build, exemptions):
+    """Those that are known to have no value are tried first and alone: the compiler tells of one at
+    a time."""
+    compiler = ["gcc", *OURS_EXTRA]
+    uncounted = [replace(exemption) for exemption in exemptions]
+    numbers = [number for number, item in enumerate(items) if exempt(uncounted, item.name)]
+    _, wrong = evaluate("ours", compiler, [items[number] for number in numbers], build)
+    known = {numbers[index]: text for index, text in wrong.items()}
+    values, others = evaluate("ours", compiler, items, build, known)
+    return values, {**others, **known}
+
+
 def compare(build):
     """(compared, excepted, failures)"""
     build.mkdir(parents=True, exist_ok=True)
     items = all_items(build)
-    ours = evaluate("ours", ["gcc", *OURS_EXTRA], items, build)
-    mingw = evaluate("mingw", ["x86_64-w64-mingw32-gcc", *mingw_flags()], items, build)
-    add_programs(items, mingw, build)
     exceptions = read_exceptions("exceptions.txt")
+    ours = evaluate_ours(items, build, exceptions["text"])
+    mingw = evaluate("mingw", ["x86_64-w64-mingw32-gcc", *mingw_flags()], items, build, ours[1])
+    add_programs(items, mingw, build)
     compared, excepted, failures = 0, 0, []
     for number, item in enumerate(items):
         verdict = judge(item, number, ours, mingw)
@@ -413,9 +443,10 @@ def compare_kit(build):
     """The same for what drivers get. An exception that is needed no more is an error here, too."""
     build.mkdir(parents=True, exist_ok=True)
     items = all_items(build)
-    ours = evaluate("ours", ["gcc", *OURS_EXTRA], items, build)
-    kit = evaluate("kit", ["x86_64-w64-mingw32-gcc", *KIT_EXTRA, *mingw_flags()], items, build)
     text, own = read_exceptions("exceptions.txt")["text"], read_exceptions("exceptions-kit.txt")
+    ours = evaluate_ours(items, build, text)
+    kit = evaluate("kit", ["x86_64-w64-mingw32-gcc", *KIT_EXTRA, *mingw_flags()], items, build,
+                   ours[1])
     compared, excepted, failures = 0, 0, []
     for number, item in enumerate(items):
         verdict = judge(item, number, ours, kit)
