@@ -1,6 +1,7 @@
 # IoSpace: `make help` lists what can be made. Everything that is made goes to $(BUILD).
 
 BUILD ?= build
+SOAK_SECONDS ?= 300
 DBG ?= 1# 1: asserts and lock-rank checks; 0: as benchmarks want it
 
 ifeq ($(origin CC),default)
@@ -79,7 +80,8 @@ host-test: ## mm compiled for this machine, under sanitizers
 fuzz: | setup ## libFuzzer on mm's API, for FUZZ_SECONDS
 	@$(MAKE) -C tests/host BUILD=$(abspath $(BUILD))/host $@
 
-soak: | setup ## OPERATIONS random operations (100 million), and the fuzzer
+soak: $(KERNEL) drivers | setup ## random work of disks for SOAK_SECONDS, OPERATIONS random operations of mm (100 million), and the fuzzer
+	@python3 tests/qemu/run.py --build $(BUILD) --soak $(SOAK_SECONDS)
 	@$(MAKE) -C tests/host BUILD=$(abspath $(BUILD))/host $@
 
 bench: | setup ## instructions per operation, beside Linux's; FILTER=nvme: only rows with such names

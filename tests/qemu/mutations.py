@@ -10,6 +10,7 @@ seconds.
 """
 
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 TREE = ("Makefile", "linker.ld", "arch", "boot", "drivers", "kernel", "mm", "tests")
 BUILD = "build"
+BUILT_FOLDERS = ("obj", "drivers", "testdrivers")
+BUILT_FILES = ("iospace", "iospace.elf", "iospace.elf.map", "iospace.elf.symbols", "ntoskrnl.def")
+OBJECT_PATH = re.compile(r"^\S*/obj/", re.MULTILINE)  # of what a rule makes
 SECONDS = 900  # the longest that a build or the host tests may take
 OUTPUT_LINES_SHOWN = 5
 MAKE_VARIABLES = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")  # of the make that runs us; not for others
@@ -212,9 +216,10 @@ class BadMutation(Exception):
 
 
 class MutantTree:
-    """A copy of the tree that is damaged, built and repaired again, one mutation at a time."""
+    """A copy of the tree that is damaged, built and repaired again, one mutation at a time. `built`:
+    a build folder of the original, of which it makes use instead of compiling everything anew."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, built=None):
         self.folder = Path(folder)
         shutil.rmtree(self.folder, ignore_errors=True)
         for name in TREE:
@@ -227,7 +232,21 @@ class MutantTree:
 
         self.build = self.folder / BUILD
         self.kernel = self.build / "iospace"
+        if built:
+            self.take_over(Path(built))
         self.trusted = set()  # the suites that were seen to pass on the undamaged tree
+
+    def take_over(self, built):
+        """The files keep their times, so make compiles what is not up to date, and no more."""
+        for name in BUILT_FOLDERS:
+            shutil.copytree(built / name, self.build / name)
+        for path in built.iterdir():
+            if path.name in BUILT_FILES:
+                shutil.copy2(path, self.build / path.name)
+        for path in (self.build / "obj").rglob("*.d"):
+            times = path.stat().st_mtime_ns
+            path.write_text(OBJECT_PATH.sub(f"{self.build}/obj/", path.read_text()))
+            os.utime(path, ns=(times, times))
 
     def compile(self, suite):
         """(succeeded, what make said)"""

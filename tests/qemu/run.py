@@ -4,6 +4,7 @@ The last line is the sum.
 
   run.py --build FOLDER             everything
   run.py --build FOLDER --only RE   only what has a name that RE matches
+  run.py --soak SECONDS             the random workloads of disks, each for so long
   run.py --list                     the names
 
 Logs, one for each row, go to FOLDER/logs.
@@ -163,7 +164,8 @@ class Runner:
         kind = "host" if mutation.suite == mutations.HOST else "guest"
         with self.mutant_lock.setdefault(kind, threading.Lock()):
             if kind not in self.mutant_tree:
-                self.mutant_tree[kind] = mutations.MutantTree(self.build / "mutants" / kind)
+                self.mutant_tree[kind] = mutations.MutantTree(
+                    self.build / "mutants" / kind, self.build if kind == "guest" else None)
             complaint = mutations.try_mutation(self.mutant_tree[kind], mutation, self.suite_fails)
         verdict = Verdict()
         verdict.check(complaint is None, complaint)
@@ -210,6 +212,14 @@ def all_tasks(runner):
     return tasks
 
 
+def soak_tasks(runner, seconds):
+    """The workloads that are to pass, for longer than usual."""
+    rows = [replace(row, options=re.sub(r"\bseconds=\d+", f"seconds={seconds}", row.options),
+                    timeout=row.timeout + seconds)
+            for row in SCENARIOS if row.name.startswith("integrity-") and not row.complaints]
+    return [(row.name, lambda row=row: runner.run_machine(row)) for row in rows]
+
+
 def timed(function):
     started = time.monotonic()
     try:
@@ -251,6 +261,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", default="build")
     parser.add_argument("--only", default="", help="a regular expression of names")
+    parser.add_argument("--soak", type=int, metavar="SECONDS")
     parser.add_argument("--list", action="store_true", help="print the names and end")
     arguments = parser.parse_args()
     if arguments.list:
@@ -259,11 +270,13 @@ def main():
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     started = time.monotonic()
     runner = Runner(arguments.build)
-    tasks = [task for task in all_tasks(runner) if re.search(arguments.only, task[0])]
-    if not arguments.only:
+    everything = not arguments.only and not arguments.soak
+    tasks = soak_tasks(runner, arguments.soak) if arguments.soak else all_tasks(runner)
+    tasks = [task for task in tasks if re.search(arguments.only, task[0])]
+    if everything:
         runner.forget_logs()
     passed, failed = run_all(tasks)
-    if not arguments.only:
+    if everything:
         verdict, seconds = timed(lambda: runner.run_script(DOCUMENTS, "--ran", "{build}"))
         print_result("every test of the coverage table ran", verdict, seconds)
         passed, failed = passed + verdict.passed, failed + len(verdict.failures)
