@@ -2,7 +2,8 @@
 //
 // A logical address is what the device puts on the bus. It need not be a physical address: with the
 // boot option dma=bounce it never is that of the buffer. A map register stands for one page of a
-// transfer in flight. IoGetDmaAdapter says how many a driver may hold at a time.
+// transfer in flight. IoGetDmaAdapter says how many one transfer may have. Where pages may have to bounce,
+// these are all there are, and transfers may have to wait for each other; else they never do.
 //
 // Where a comment gives no IRQL, the operation may be called at IRQL <= DISPATCH_LEVEL. Misuse stops
 // with DRIVER_VERIFIER_DMA_VIOLATION (0xE6): what would damage memory at every verifier level, all else

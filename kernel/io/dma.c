@@ -119,9 +119,13 @@ VOID IopDereferenceAdapter(PIOP_DMA_ADAPTER Adapter)
 static PIOP_DMA_ADAPTER IopAllocateAdapter(const DEVICE_DESCRIPTION *Description,
                                            ULONG RegisterCount, BOOLEAN HasPages)
 {
+    const BOOLEAN GoesStraight = !HasPages && !IopIsVerifyingDma();
     const SIZE_T WordCount = HasPages ? RTL_BITS_WORD_COUNT(RegisterCount) : 0;
-    const PIOP_DMA_ADAPTER Adapter = ExAllocatePool2(
-        POOL_FLAG_NON_PAGED, sizeof(*Adapter) + WordCount * sizeof(ULONG64), IOP_DMA_TAG);
+    const SIZE_T KeptBytes =
+        GoesStraight ? IOP_KEPT_LIST_COUNT * IopListByteCount(IOP_KEPT_LIST_PAGES) : 0;
+    const PIOP_DMA_ADAPTER Adapter =
+        ExAllocatePool2(POOL_FLAG_NON_PAGED,
+                        sizeof(*Adapter) + WordCount * sizeof(ULONG64) + KeptBytes, IOP_DMA_TAG);
     if (Adapter == NULL) {
         return NULL;
     }
@@ -137,12 +141,18 @@ static PIOP_DMA_ADAPTER IopAllocateAdapter(const DEVICE_DESCRIPTION *Description
     Adapter->ReachesAll =
         !HasPages && Description->ScatterGather && Adapter->AddressBits == IOP_DMA_MAXIMUM_BITS;
     Adapter->BouncesAll = IopDmaBouncesAll;
+    Adapter->StraightSignature = GoesStraight ? IOP_DMA_STRAIGHT_SIGNATURE : 0;
     Adapter->RegisterCount = RegisterCount;
-    Adapter->FreeCount = RegisterCount;
+    Adapter->TotalCount = HasPages ? RegisterCount : MAXLONG;
+    Adapter->FreeCount = Adapter->TotalCount;
     InitializeListHead(&Adapter->Waiting);
     InitializeListHead(&Adapter->Holds);
+    InitializeListHead(&Adapter->Straight);
     InitializeListHead(&Adapter->Buffers);
     RtlInitializeBits(&Adapter->Bits, Adapter->Words, HasPages ? RegisterCount : 0);
+    if (GoesStraight) {
+        IopKeepLists(Adapter, &Adapter->Words[WordCount]);
+    }
     return Adapter;
 }
 
@@ -242,6 +252,12 @@ static VOID IopBuryAdapter(PIOP_DMA_ADAPTER Adapter)
     for (PLIST_ENTRY Link = Adapter->Holds.Flink; Link != &Adapter->Holds; Link = Link->Flink) {
         IopQuarantineHold(CONTAINING_RECORD(Link, IOP_DMA_HOLD, Link));
     }
+    for (PLIST_ENTRY Link = Adapter->Straight.Flink; Link != &Adapter->Straight;
+         Link = Link->Flink) {
+        const PIOP_DMA_STRAIGHT Straight = CONTAINING_RECORD(Link, IOP_DMA_STRAIGHT, Link);
+        Straight->Signature = 0; // it can no longer be put
+        IopDmaQuarantinedPages += IopQuarantineStraightList(Straight);
+    }
     IopDmaQuarantinedPages += Adapter->BufferPages;
     IopDmaQuarantinedPages += Adapter->Block != NULL ? Adapter->RegisterCount + 2 : 0;
 }
@@ -278,7 +294,7 @@ static VOID IopVerifyPut(const IOP_DMA_ADAPTER *Adapter, PVOID Caller)
 static BOOLEAN IopIsAdapterIdle(const IOP_DMA_ADAPTER *Adapter)
 {
     return IsListEmpty(&Adapter->Holds) && IsListEmpty(&Adapter->Waiting) &&
-           IsListEmpty(&Adapter->Buffers);
+           IsListEmpty(&Adapter->Straight) && IsListEmpty(&Adapter->Buffers);
 }
 
 static VOID NTAPI IopPutDmaAdapter(PDMA_ADAPTER DmaAdapter)
@@ -291,6 +307,7 @@ static VOID NTAPI IopPutDmaAdapter(PDMA_ADAPTER DmaAdapter)
     const KIRQL OldIrql = KiAcquireLock(&IopDmaListLock);
     RemoveEntryList(&Adapter->Link);
     Adapter->Signature = 0;
+    Adapter->StraightSignature = 0;
     KiReleaseLock(&IopDmaListLock, OldIrql);
     if (!IopIsAdapterIdle(Adapter)) {
         IopBuryAdapter(Adapter);
@@ -358,8 +375,7 @@ static NTSTATUS NTAPI IopGetDmaTransferInfo(PDMA_ADAPTER DmaAdapter, PMDL Mdl, U
     TransferInfo->V1 = (DMA_TRANSFER_INFO_V1){
         .MapRegisterCount = PageCount,
         .ScatterGatherElementCount = ElementCount,
-        .ScatterGatherListSize =
-            (ULONG)(sizeof(SCATTER_GATHER_LIST) + PageCount * sizeof(SCATTER_GATHER_ELEMENT)),
+        .ScatterGatherListSize = (ULONG)IopListByteCount(PageCount),
     };
     if (TransferInfo->Version == DMA_TRANSFER_INFO_VERSION2) {
         TransferInfo->V2.LogicalPageCount = PageCount;

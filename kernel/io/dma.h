@@ -4,10 +4,12 @@
 //     IOP_DMA_HOLD    registers of one request: a channel's, a list's, or waiting for some; what the
 //                     driver knows as MapRegisterBase
 //       IOP_DMA_REGISTER  one page of a transfer
+//     IOP_DMA_STRAIGHT  a list that needs no registers (dmastraight.h)
 //     IOP_DMA_BUFFER  a common buffer
 //
 // Map registers are a count; an adapter that may have to bounce also has a page for each, side by side
-// in memory that its device reaches:
+// in memory that its device reaches. All others have registers enough for whatever is outstanding:
+// RegisterCount limits one transfer of theirs, TotalCount nobody.
 //
 //            | guard | register 0 | register 1 | ... | register n - 1 | guard |
 //
@@ -16,7 +18,8 @@
 // scatter/gather, the pieces lie end to end instead.
 //
 // Invariants (D1: checked by IoVerifyDma; D3: whenever registers are granted or flushed):
-//   D1  Registers in use are those of all holds that were granted, and no two holds share one.
+//   D1  Registers in use are those of all holds that were granted, and no two holds share one. With
+//       those that are free they are TotalCount.
 //   D2  A hold waits only while something that it needs is taken, or others wait before it.
 //   D3  At level 1, each byte of a bounce page that is no transfer's has IOP_DMA_PADDING.
 // Locks: IopDmaListLock for the list of adapters, then the adapter's own for its lists and registers.
@@ -56,7 +59,8 @@ typedef enum _IOP_DMA_KIND {
 typedef struct _IOP_DMA_CONTEXT {
     ULONG64 Signature;
     PIOP_DMA_ADAPTER Adapter;
-    PIOP_DMA_HOLD Hold; // that the request made, or NULL: free
+    PIOP_DMA_HOLD Hold;           // that the request made, or NULL
+    PIOP_DMA_ADAPTER IdleAdapter; // Adapter while there is no request
 } IOP_DMA_CONTEXT, *PIOP_DMA_CONTEXT;
 
 C_ASSERT(sizeof(IOP_DMA_CONTEXT) <= DMA_TRANSFER_CONTEXT_SIZE_V1);
@@ -95,6 +99,19 @@ typedef struct _IOP_DMA_HOLD {
     IOP_DMA_REGISTER Registers[];
 } IOP_DMA_HOLD;
 
+// A straight list that a driver has.
+typedef struct _IOP_DMA_STRAIGHT {
+    LIST_ENTRY Link; // Adapter->Straight
+    PIOP_DMA_ADAPTER Adapter;
+    PIOP_DMA_CONTEXT TransferContext; // or NULL
+    PSCATTER_GATHER_LIST List;        // before this
+    PVOID Caller;
+    ULONG Signature;
+    ULONG PageCount;
+    BOOLEAN IsListKept; // its memory goes back to the adapter
+    BOOLEAN HasMdl;     // BuildMdlFromScatterGatherList was here
+} IOP_DMA_STRAIGHT, *PIOP_DMA_STRAIGHT;
+
 typedef struct _IOP_DMA_BUFFER {
     LIST_ENTRY Link;
     PVOID Block; // of contiguous memory
@@ -111,7 +128,8 @@ typedef struct _IOP_DMA_BUFFER {
 typedef struct _IOP_DMA_ADAPTER {
     DMA_ADAPTER Public;
     ULONG64 Signature;
-    LIST_ENTRY Link; // all adapters
+    ULONG StraightSignature; // IOP_DMA_STRAIGHT_SIGNATURE: lists may be straight; else 0
+    LIST_ENTRY Link;         // all adapters
     KI_LOCK Lock;
     volatile LONG ReferenceCount; // 1 for the driver, 1 for each call of a routine of his
     PDEVICE_OBJECT DeviceObject;  // may be NULL
@@ -124,7 +142,8 @@ typedef struct _IOP_DMA_ADAPTER {
     BOOLEAN ReachesAll; // nothing ever needs a bounce page
     BOOLEAN BouncesAll;
     BOOLEAN IsDraining;
-    ULONG RegisterCount;
+    ULONG RegisterCount; // for one transfer
+    ULONG TotalCount;
     ULONG FreeCount;
     PIOP_DMA_HOLD Channel; // who has it, or NULL
     ULONG64 ChannelNumber; // how often it was granted
@@ -138,6 +157,8 @@ typedef struct _IOP_DMA_ADAPTER {
     ULONG64 TransferCount;
     ULONG64 TransferBytes;
     ULONG64 BouncedPages;
+    LIST_ENTRY Straight;
+    PVOID KeptLists; // blocks for straight lists; each begins with the next one's address
     // With pages for the registers:
     PVOID Block;      // of contiguous memory: RegisterCount + 2 pages
     PUCHAR Registers; // the page of register 0
@@ -148,6 +169,7 @@ typedef struct _IOP_DMA_ADAPTER {
 
 #define IOP_DMA_ADAPTER_SIGNATURE 0x6470416D44706F49ull
 #define IOP_DMA_HOLD_SIGNATURE 0x646C486D44706F49ull
+#define IOP_DMA_STRAIGHT_SIGNATURE 0x72745344u
 #define IOP_DMA_CONTEXT_SIGNATURE 0x7874436D44706F49ull
 
 //
@@ -195,6 +217,9 @@ VOID IopReleaseHold(_In_ PIOP_DMA_HOLD Hold);
 PIOP_DMA_HOLD IopFindHold(_In_ PIOP_DMA_ADAPTER Adapter, _In_opt_ PVOID MapRegisterBase,
                           _In_ ULONG Code, _In_ PCSTR Routine, _In_ PVOID Caller);
 
+// The context's request is over. Under the adapter's lock once the request was made.
+VOID IopFreeContext(_In_ PIOP_DMA_CONTEXT Context);
+
 // Whether the context may begin a request; marks it. FALSE: it is none, or in use.
 _Must_inspect_result_ BOOLEAN IopClaimContext(_In_ PIOP_DMA_HOLD Hold, _In_opt_ PVOID Context);
 
@@ -219,6 +244,14 @@ ULONG64 IopChainByteCount(_In_ const MDL *Mdl);
 
 // How many pages Span touches: one register each. Span must lie within the chain.
 ULONG IopCountPages(_In_ const IOP_DMA_SPAN *Span);
+
+// Bytes of a driver's buffer for a list of that many pages: elements, and what a straight list has
+// behind them.
+static inline SIZE_T IopListByteCount(ULONG PageCount)
+{
+    return sizeof(SCATTER_GATHER_LIST) + (SIZE_T)PageCount * sizeof(SCATTER_GATHER_ELEMENT) +
+           sizeof(IOP_DMA_STRAIGHT);
+}
 
 // How many elements a list of Span has.
 ULONG IopCountElements(_In_ PIOP_DMA_ADAPTER Adapter, _In_ const IOP_DMA_SPAN *Span);
@@ -271,6 +304,21 @@ IOP_DMA_OPERATION(PCALCULATE_SCATTER_GATHER_LIST_SIZE) IopCalculateScatterGather
 IOP_DMA_OPERATION(PBUILD_SCATTER_GATHER_LIST) IopBuildScatterGatherList;
 IOP_DMA_OPERATION(PBUILD_SCATTER_GATHER_LIST_EX) IopBuildScatterGatherListEx;
 IOP_DMA_OPERATION(PBUILD_MDL_FROM_SCATTER_GATHER_LIST) IopBuildMdlFromScatterGatherList;
+
+//
+// dmastraight.h, dmastraight.c: straight lists.
+//
+
+// Keeps from use what the device may still write to. Returns the pages.
+ULONG64 IopQuarantineStraightList(_In_ const IOP_DMA_STRAIGHT *Straight);
+
+// Lists in the system's memory: each adapter has a few blocks, for IOP_KEPT_LIST_PAGES pages at most: 128
+// KiB at any offset. More of them, and longer ones, go the long way.
+#define IOP_KEPT_LIST_COUNT 2
+#define IOP_KEPT_LIST_PAGES 33
+
+// Makes the adapter's blocks: Memory is IOP_KEPT_LIST_COUNT times IopListByteCount(IOP_KEPT_LIST_PAGES).
+VOID IopKeepLists(_In_ PIOP_DMA_ADAPTER Adapter, _Out_ PVOID Memory);
 
 //
 // dmaverify.c: the verifier's rules, and reports.

@@ -115,7 +115,7 @@ NTSTATUS NTAPI IopInitializeDmaTransferContext(PDMA_ADAPTER DmaAdapter, PVOID Dm
     const PIOP_DMA_ADAPTER Adapter =
         IopEnterDma(DmaAdapter, IopDmaInitializeContext, __builtin_return_address(0));
     const PIOP_DMA_CONTEXT Context = DmaTransferContext;
-    *Context = (IOP_DMA_CONTEXT){IOP_DMA_CONTEXT_SIGNATURE, Adapter, NULL};
+    *Context = (IOP_DMA_CONTEXT){IOP_DMA_CONTEXT_SIGNATURE, Adapter, NULL, Adapter};
     return STATUS_SUCCESS;
 }
 

@@ -35,10 +35,16 @@ PIOP_DMA_HOLD IopAllocateHold(PIOP_DMA_ADAPTER Adapter, IOP_DMA_KIND Kind, ULONG
     return Hold;
 }
 
+VOID IopFreeContext(PIOP_DMA_CONTEXT Context)
+{
+    Context->Hold = NULL;
+    Context->IdleAdapter = Context->Adapter;
+}
+
 VOID IopFreeHold(PIOP_DMA_HOLD Hold)
 {
     if (Hold->TransferContext != NULL) {
-        Hold->TransferContext->Hold = NULL;
+        IopFreeContext(Hold->TransferContext);
     }
     Hold->Signature = 0;
     ExFreePoolWithTag(Hold, IOP_DMA_TAG);
@@ -77,8 +83,9 @@ BOOLEAN IopClaimContext(PIOP_DMA_HOLD Hold, PVOID Context)
         return FALSE;
     }
     const KIRQL OldIrql = KiAcquireLock(&Hold->Adapter->Lock);
-    const BOOLEAN IsFree = Claimed->Hold == NULL;
+    const BOOLEAN IsFree = Claimed->IdleAdapter != NULL;
     if (IsFree) {
+        Claimed->IdleAdapter = NULL;
         Claimed->Hold = Hold;
         Hold->TransferContext = Claimed;
     }
@@ -227,7 +234,7 @@ VOID IopReleaseHold(PIOP_DMA_HOLD Hold)
         Adapter->Channel = NULL;
     }
     if (Hold->TransferContext != NULL) {
-        Hold->TransferContext->Hold = NULL;
+        IopFreeContext(Hold->TransferContext);
         Hold->TransferContext = NULL;
     }
     KiReleaseLock(&Adapter->Lock, OldIrql);

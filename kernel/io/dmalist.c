@@ -1,32 +1,8 @@
 // Scatter-gather lists: a whole transfer mapped at once, in the system's memory or the driver's.
-#include "kernel/io/dma.h"
-#include "kernel/inc/checked.h"
-
-#define IOP_LIST_FLAGS (DMA_SYNCHRONOUS_CALLBACK | DMA_ZERO_BUFFERS | DMA_FAIL_ON_BOUNCE)
-
-// A list that a driver asks for.
-typedef struct _IOP_LIST_REQUEST {
-    PCSTR Routine;
-    PVOID Caller;
-    PDEVICE_OBJECT DeviceObject;
-    IOP_DMA_SPAN Span;
-    ULONG64 Va;        // of the beginning, for the verifier
-    ULONG OutsideCode; // what it calls a span that the MDLs have not
-    ULONG Flags;
-    PDRIVER_LIST_CONTROL ListRoutine;
-    PVOID RoutineContext;
-    BOOLEAN HasTransferContext;
-    PVOID TransferContext;
-    BOOLEAN HasBuffer; // the driver's
-    PVOID Buffer;
-    ULONG BufferByteCount;
-    PSCATTER_GATHER_LIST *Result;
-} IOP_LIST_REQUEST;
-
-static SIZE_T IopListByteCount(ULONG ElementCount)
-{
-    return sizeof(SCATTER_GATHER_LIST) + (SIZE_T)ElementCount * sizeof(SCATTER_GATHER_ELEMENT);
-}
+//
+// Where no page bounces there is a short way (dmastraight.h). The long one knows bounce pages, waiting, the
+// verifier's rules, and why a request is refused.
+#include "kernel/io/dmastraight.h"
 
 // What can be said without looking at the adapter.
 static NTSTATUS IopCheckRequest(const IOP_LIST_REQUEST *Request)
@@ -83,8 +59,11 @@ static PIOP_DMA_HOLD IopMakeListHold(PIOP_DMA_ADAPTER Adapter, const IOP_LIST_RE
     return Hold;
 }
 
-static NTSTATUS IopRequestList(PIOP_DMA_ADAPTER Adapter, const IOP_LIST_REQUEST *Request)
+// The long way.
+static NTSTATUS IopRequestList(PDMA_ADAPTER DmaAdapter, IOP_DMA_ROUTINE Routine,
+                               const IOP_LIST_REQUEST *Request)
 {
+    const PIOP_DMA_ADAPTER Adapter = IopEnterDma(DmaAdapter, Routine, Request->Caller);
     NTSTATUS Status = IopCheckRequest(Request);
     if (!NT_SUCCESS(Status)) {
         return Status;
@@ -138,23 +117,33 @@ static ULONG64 IopOffsetInChain(PMDL Mdl, PVOID CurrentVa)
     return (ULONG64)CurrentVa - (ULONG64)MmGetMdlVirtualAddress(Mdl);
 }
 
+FORCEINLINE NTSTATUS IopMakeList(PDMA_ADAPTER DmaAdapter, IOP_DMA_ROUTINE Routine,
+                                 const IOP_LIST_REQUEST Request)
+{
+    if (IopTryStraightList(DmaAdapter, Request)) {
+        return STATUS_SUCCESS;
+    }
+    const IOP_LIST_REQUEST Copy = Request;
+    return IopRequestList(DmaAdapter, Routine, &Copy);
+}
+
 NTSTATUS NTAPI IopGetScatterGatherList(PDMA_ADAPTER DmaAdapter, PDEVICE_OBJECT DeviceObject,
                                        PMDL Mdl, PVOID CurrentVa, ULONG Length,
                                        PDRIVER_LIST_CONTROL ExecutionRoutine, PVOID Context,
                                        BOOLEAN WriteToDevice)
 {
-    PVOID const Caller = __builtin_return_address(0);
-    const IOP_LIST_REQUEST Request = {
-        .Routine = "GetScatterGatherList",
-        .Caller = Caller,
-        .DeviceObject = DeviceObject,
-        .Span = {Mdl, IopOffsetInChain(Mdl, CurrentVa), Length, WriteToDevice, FALSE},
-        .Va = (ULONG64)CurrentVa,
-        .OutsideCode = 0x1F,
-        .ListRoutine = ExecutionRoutine,
-        .RoutineContext = Context,
-    };
-    return IopRequestList(IopEnterDma(DmaAdapter, IopDmaGetList, Caller), &Request);
+    return IopMakeList(
+        DmaAdapter, IopDmaGetList,
+        (IOP_LIST_REQUEST){
+            .Routine = "GetScatterGatherList",
+            .Caller = __builtin_return_address(0),
+            .DeviceObject = DeviceObject,
+            .Span = {Mdl, IopOffsetInChain(Mdl, CurrentVa), Length, WriteToDevice, FALSE},
+            .Va = (ULONG64)CurrentVa,
+            .OutsideCode = 0x1F,
+            .ListRoutine = ExecutionRoutine,
+            .RoutineContext = Context,
+        });
 }
 
 NTSTATUS NTAPI IopBuildScatterGatherList(PDMA_ADAPTER DmaAdapter, PDEVICE_OBJECT DeviceObject,
@@ -163,21 +152,33 @@ NTSTATUS NTAPI IopBuildScatterGatherList(PDMA_ADAPTER DmaAdapter, PDEVICE_OBJECT
                                          BOOLEAN WriteToDevice, PVOID ScatterGatherBuffer,
                                          ULONG ScatterGatherLength)
 {
-    PVOID const Caller = __builtin_return_address(0);
-    const IOP_LIST_REQUEST Request = {
-        .Routine = "BuildScatterGatherList",
-        .Caller = Caller,
-        .DeviceObject = DeviceObject,
-        .Span = {Mdl, IopOffsetInChain(Mdl, CurrentVa), Length, WriteToDevice, FALSE},
-        .Va = (ULONG64)CurrentVa,
-        .OutsideCode = 0x1F,
-        .ListRoutine = ExecutionRoutine,
-        .RoutineContext = Context,
-        .HasBuffer = TRUE,
-        .Buffer = ScatterGatherBuffer,
-        .BufferByteCount = ScatterGatherLength,
-    };
-    return IopRequestList(IopEnterDma(DmaAdapter, IopDmaBuildList, Caller), &Request);
+    return IopMakeList(
+        DmaAdapter, IopDmaBuildList,
+        (IOP_LIST_REQUEST){
+            .Routine = "BuildScatterGatherList",
+            .Caller = __builtin_return_address(0),
+            .DeviceObject = DeviceObject,
+            .Span = {Mdl, IopOffsetInChain(Mdl, CurrentVa), Length, WriteToDevice, FALSE},
+            .Va = (ULONG64)CurrentVa,
+            .OutsideCode = 0x1F,
+            .ListRoutine = ExecutionRoutine,
+            .RoutineContext = Context,
+            .HasBuffer = TRUE,
+            .Buffer = ScatterGatherBuffer,
+            .BufferByteCount = ScatterGatherLength,
+        });
+}
+
+// What the two operations of version 3 have in common.
+FORCEINLINE NTSTATUS IopMakeListEx(PDMA_ADAPTER DmaAdapter, IOP_DMA_ROUTINE Routine,
+                                   PDMA_COMPLETION_ROUTINE CompletionRoutine,
+                                   PVOID CompletionContext, const IOP_LIST_REQUEST Request)
+{
+    if (CompletionRoutine != NULL || CompletionContext != NULL) {
+        (VOID) IopEnterDma(DmaAdapter, Routine, Request.Caller);
+        return STATUS_INVALID_PARAMETER;
+    }
+    return IopMakeList(DmaAdapter, Routine, Request);
 }
 
 NTSTATUS NTAPI
@@ -187,26 +188,21 @@ IopGetScatterGatherListEx(PDMA_ADAPTER DmaAdapter, PDEVICE_OBJECT DeviceObject,
                           BOOLEAN WriteToDevice, PDMA_COMPLETION_ROUTINE DmaCompletionRoutine,
                           PVOID CompletionContext, PSCATTER_GATHER_LIST *ScatterGatherList)
 {
-    PVOID const Caller = __builtin_return_address(0);
-    const PIOP_DMA_ADAPTER Adapter = IopEnterDma(DmaAdapter, IopDmaGetListEx, Caller);
-    const IOP_LIST_REQUEST Request = {
-        .Routine = "GetScatterGatherListEx",
-        .Caller = Caller,
-        .DeviceObject = DeviceObject,
-        .Span = {Mdl, Offset, Length, WriteToDevice, FALSE},
-        .Va = Offset,
-        .OutsideCode = 0x24,
-        .Flags = Flags,
-        .ListRoutine = ExecutionRoutine,
-        .RoutineContext = Context,
-        .HasTransferContext = TRUE,
-        .TransferContext = DmaTransferContext,
-        .Result = ScatterGatherList,
-    };
-    if (DmaCompletionRoutine != NULL || CompletionContext != NULL) {
-        return STATUS_INVALID_PARAMETER;
-    }
-    return IopRequestList(Adapter, &Request);
+    return IopMakeListEx(DmaAdapter, IopDmaGetListEx, DmaCompletionRoutine, CompletionContext,
+                         (IOP_LIST_REQUEST){
+                             .Routine = "GetScatterGatherListEx",
+                             .Caller = __builtin_return_address(0),
+                             .DeviceObject = DeviceObject,
+                             .Span = {Mdl, Offset, Length, WriteToDevice, FALSE},
+                             .Va = Offset,
+                             .OutsideCode = 0x24,
+                             .Flags = Flags,
+                             .ListRoutine = ExecutionRoutine,
+                             .RoutineContext = Context,
+                             .HasTransferContext = TRUE,
+                             .TransferContext = DmaTransferContext,
+                             .Result = ScatterGatherList,
+                         });
 }
 
 NTSTATUS NTAPI
@@ -217,29 +213,24 @@ IopBuildScatterGatherListEx(PDMA_ADAPTER DmaAdapter, PDEVICE_OBJECT DeviceObject
                             ULONG ScatterGatherLength, PDMA_COMPLETION_ROUTINE DmaCompletionRoutine,
                             PVOID CompletionContext, PSCATTER_GATHER_LIST *ScatterGatherList)
 {
-    PVOID const Caller = __builtin_return_address(0);
-    const PIOP_DMA_ADAPTER Adapter = IopEnterDma(DmaAdapter, IopDmaBuildListEx, Caller);
-    const IOP_LIST_REQUEST Request = {
-        .Routine = "BuildScatterGatherListEx",
-        .Caller = Caller,
-        .DeviceObject = DeviceObject,
-        .Span = {Mdl, Offset, Length, WriteToDevice, FALSE},
-        .Va = Offset,
-        .OutsideCode = 0x24,
-        .Flags = Flags,
-        .ListRoutine = ExecutionRoutine,
-        .RoutineContext = Context,
-        .HasTransferContext = TRUE,
-        .TransferContext = DmaTransferContext,
-        .HasBuffer = TRUE,
-        .Buffer = ScatterGatherBuffer,
-        .BufferByteCount = ScatterGatherLength,
-        .Result = ScatterGatherList,
-    };
-    if (DmaCompletionRoutine != NULL || CompletionContext != NULL) {
-        return STATUS_INVALID_PARAMETER;
-    }
-    return IopRequestList(Adapter, &Request);
+    return IopMakeListEx(DmaAdapter, IopDmaBuildListEx, DmaCompletionRoutine, CompletionContext,
+                         (IOP_LIST_REQUEST){
+                             .Routine = "BuildScatterGatherListEx",
+                             .Caller = __builtin_return_address(0),
+                             .DeviceObject = DeviceObject,
+                             .Span = {Mdl, Offset, Length, WriteToDevice, FALSE},
+                             .Va = Offset,
+                             .OutsideCode = 0x24,
+                             .Flags = Flags,
+                             .ListRoutine = ExecutionRoutine,
+                             .RoutineContext = Context,
+                             .HasTransferContext = TRUE,
+                             .TransferContext = DmaTransferContext,
+                             .HasBuffer = TRUE,
+                             .Buffer = ScatterGatherBuffer,
+                             .BufferByteCount = ScatterGatherLength,
+                             .Result = ScatterGatherList,
+                         });
 }
 
 // Without an MDL the buffer is all that there is.
@@ -270,123 +261,5 @@ NTSTATUS NTAPI IopCalculateScatterGatherList(PDMA_ADAPTER DmaAdapter, PMDL Mdl, 
     if (pNumberOfMapRegisters != NULL) {
         *pNumberOfMapRegisters = PageCount;
     }
-    return STATUS_SUCCESS;
-}
-
-//
-// The operations on a list.
-//
-
-// The hold of a list that a driver has; anything else stops the machine.
-static PIOP_DMA_HOLD IopFindList(PIOP_DMA_ADAPTER Adapter, PSCATTER_GATHER_LIST List, PCSTR Routine,
-                                 PVOID Caller)
-{
-    PIOP_DMA_HOLD Found = NULL;
-    if (IopIsVerifyingDma()) {
-        const KIRQL OldIrql = KiAcquireLock(&Adapter->Lock);
-        for (PLIST_ENTRY Link = Adapter->Holds.Flink; Link != &Adapter->Holds; Link = Link->Flink) {
-            const PIOP_DMA_HOLD Hold = CONTAINING_RECORD(Link, IOP_DMA_HOLD, Link);
-            Found = Hold->Kind == IopDmaList && Hold->List == List ? Hold : Found;
-        }
-        KiReleaseLock(&Adapter->Lock, OldIrql);
-    } else {
-        const PIOP_DMA_HOLD Hold = List != NULL ? (PIOP_DMA_HOLD)List->Reserved : NULL;
-        Found = Hold != NULL && Hold->Signature == IOP_DMA_HOLD_SIGNATURE && Hold->List == List &&
-                        Hold->Adapter == Adapter
-                    ? Hold
-                    : NULL;
-    }
-    if (Found == NULL) {
-        IopStopDma(0x06, Adapter->TransferCount, (ULONG_PTR)List, (ULONG_PTR)Adapter, Caller,
-                   "%s: 0x%p is no list of the adapter at 0x%p (never was, or it was freed "
-                   "already)",
-                   Routine, List, Adapter);
-    }
-    return Found;
-}
-
-VOID NTAPI IopPutScatterGatherList(PDMA_ADAPTER DmaAdapter, PSCATTER_GATHER_LIST ScatterGather,
-                                   BOOLEAN WriteToDevice)
-{
-    PVOID const Caller = __builtin_return_address(0);
-    const PIOP_DMA_ADAPTER Adapter = IopEnterDma(DmaAdapter, IopDmaPutList, Caller);
-    const PIOP_DMA_HOLD Hold = IopFindList(Adapter, ScatterGather, "PutScatterGatherList", Caller);
-    if (IopIsVerifyingDma() && Hold->Span.WriteToDevice != WriteToDevice) {
-        IopStopDma(0x20, (ULONG_PTR)ScatterGather, (ULONG_PTR)Hold->Span.Mdl, WriteToDevice, Caller,
-                   "PutScatterGatherList: the list at 0x%p maps the MDL at 0x%p, %s the device",
-                   ScatterGather, Hold->Span.Mdl, Hold->Span.WriteToDevice ? "to" : "from");
-    }
-    (VOID) IopFlushSpan(Hold, &Hold->Span, Caller);
-    ScatterGather->Reserved = 0;
-    IopReleaseHold(Hold);
-}
-
-// Whether the list's addresses are those of the MDL's own frames.
-static BOOLEAN IopIsListStraight(const IOP_DMA_HOLD *Hold)
-{
-    for (ULONG Index = 0; Index < Hold->UsedCount; Index += 1) {
-        if (Hold->Registers[Index].Bounce != NULL) {
-            return FALSE;
-        }
-    }
-    return TRUE;
-}
-
-// An MDL can tell of no gap: where one element ends and the next begins there must be a new page.
-static BOOLEAN IopIsListDescribable(const SCATTER_GATHER_LIST *List)
-{
-    for (ULONG Index = 1; Index < List->NumberOfElements; Index += 1) {
-        const SCATTER_GATHER_ELEMENT *Element = &List->Elements[Index];
-        if (BYTE_OFFSET(Element->Address.QuadPart) != 0 ||
-            BYTE_OFFSET(Element[-1].Address.QuadPart + Element[-1].Length) != 0) {
-            return FALSE;
-        }
-    }
-    return TRUE;
-}
-
-// An MDL of the frames that the device uses. It owns no lock, as a partial one.
-static PMDL IopMakeLogicalMdl(const SCATTER_GATHER_LIST *List, ULONG ByteCount)
-{
-    const ULONG ByteOffset = BYTE_OFFSET(List->Elements[0].Address.QuadPart);
-    const PMDL Mdl = IopIsListDescribable(List) ? IoAllocateMdl((PVOID)(ULONG_PTR)ByteOffset,
-                                                                ByteCount, FALSE, FALSE, NULL)
-                                                : NULL;
-    if (Mdl == NULL) {
-        return NULL;
-    }
-    PPFN_NUMBER Pfn = MmGetMdlPfnArray(Mdl);
-    for (ULONG Index = 0; Index < List->NumberOfElements; Index += 1) {
-        const ULONG64 First = (ULONG64)List->Elements[Index].Address.QuadPart;
-        const ULONG64 Last = First + List->Elements[Index].Length - 1;
-        for (PFN_NUMBER Each = First >> PAGE_SHIFT; Each <= Last >> PAGE_SHIFT; Each += 1) {
-            *Pfn = Each;
-            Pfn += 1;
-        }
-    }
-    Mdl->MdlFlags |= MDL_PARTIAL;
-    return Mdl;
-}
-
-NTSTATUS NTAPI IopBuildMdlFromScatterGatherList(PDMA_ADAPTER DmaAdapter,
-                                                PSCATTER_GATHER_LIST ScatterGather,
-                                                PMDL OriginalMdl, PMDL *TargetMdl)
-{
-    PVOID const Caller = __builtin_return_address(0);
-    const PIOP_DMA_ADAPTER Adapter = IopEnterDma(DmaAdapter, IopDmaBuildMdl, Caller);
-    if (OriginalMdl == NULL) {
-        return STATUS_INVALID_PARAMETER;
-    }
-    const PIOP_DMA_HOLD Hold =
-        IopFindList(Adapter, ScatterGather, "BuildMdlFromScatterGatherList", Caller);
-    if (Hold->HasMdl) {
-        return STATUS_NONE_MAPPED;
-    }
-    *TargetMdl =
-        IopIsListStraight(Hold) ? OriginalMdl : IopMakeLogicalMdl(Hold->List, Hold->Span.ByteCount);
-    if (*TargetMdl == NULL) {
-        return STATUS_INSUFFICIENT_RESOURCES;
-    }
-    Hold->HasMdl = TRUE;
     return STATUS_SUCCESS;
 }

@@ -236,6 +236,7 @@ typedef struct _IOP_DMA_LEAKS {
     ULONG Count;
 } IOP_DMA_LEAKS;
 
+// Time 0: nobody looked at the clock.
 static VOID IopPrintDmaLeak(IOP_DMA_LEAKS *Leaks, PCSTR What, const VOID *Address,
                             ULONG64 ByteCount, PVOID Caller, ULONG64 Time)
 {
@@ -246,8 +247,11 @@ static VOID IopPrintDmaLeak(IOP_DMA_LEAKS *Leaks, PCSTR What, const VOID *Addres
     CHAR Who[IOP_DMA_SENTENCE_BYTES];
     const ULONG64 CyclesPerMillisecond = KeGetCyclesPerSecond() / IOP_MILLISECONDS;
     IopDescribeCaller(Caller, Who, sizeof(Who));
-    DbgPrint("io: leak: %s at 0x%p, %llu bytes, by %s, %llu ms ago\n", What, Address, ByteCount,
-             Who, CyclesPerMillisecond != 0 ? (KeReadCycles() - Time) / CyclesPerMillisecond : 0);
+    DbgPrint("io: leak: %s at 0x%p, %llu bytes, by %s", What, Address, ByteCount, Who);
+    if (Time != 0 && CyclesPerMillisecond != 0) {
+        DbgPrint(", %llu ms ago", (KeReadCycles() - Time) / CyclesPerMillisecond);
+    }
+    DbgPrint("\n");
     Leaks->Count += 1;
 }
 
@@ -277,6 +281,12 @@ static VOID IopReportAdapter(IOP_DMA_LEAKS *Leaks, PIOP_DMA_ADAPTER Adapter)
     }
     IopReportHolds(Leaks, &Adapter->Holds, FALSE);
     IopReportHolds(Leaks, &Adapter->Waiting, TRUE);
+    for (const LIST_ENTRY *Link = Adapter->Straight.Flink; Link != &Adapter->Straight;
+         Link = Link->Flink) {
+        const IOP_DMA_STRAIGHT *Straight = CONTAINING_RECORD(Link, IOP_DMA_STRAIGHT, Link);
+        IopPrintDmaLeak(Leaks, "a scatter-gather list", Straight->List,
+                        (ULONG64)Straight->PageCount << PAGE_SHIFT, Straight->Caller, 0);
+    }
     IopPrintDmaLeak(Leaks, "a DMA adapter", Adapter, sizeof(*Adapter), Adapter->Caller,
                     Adapter->Time);
     KiReleaseLock(&Adapter->Lock, OldIrql);
@@ -297,6 +307,16 @@ ULONG IoReportDmaLeaks(PCSTR Owner)
 // The report for people.
 //
 
+static ULONG IopCountStraightLists(const IOP_DMA_ADAPTER *Adapter)
+{
+    ULONG Count = 0;
+    for (const LIST_ENTRY *Link = Adapter->Straight.Flink; Link != &Adapter->Straight;
+         Link = Link->Flink) {
+        Count += 1;
+    }
+    return Count;
+}
+
 static VOID IopPrintAdapter(const IOP_DMA_ADAPTER *Adapter)
 {
     CHAR Who[IOP_DMA_SENTENCE_BYTES];
@@ -304,13 +324,14 @@ static VOID IopPrintAdapter(const IOP_DMA_ADAPTER *Adapter)
     DbgPrint("  0x%p  version %u, %u address bits, %s; by %s\n", Adapter, Adapter->Version,
              Adapter->AddressBits,
              Adapter->ScatterGather ? "scatter/gather" : "one piece at a time", Who);
-    DbgPrint("    map registers: %u, of these %u in use; %s; %u requests waiting\n",
-             Adapter->RegisterCount, Adapter->RegisterCount - Adapter->FreeCount,
+    DbgPrint("    map registers: %u for a transfer, %u in use; %s; %u requests waiting\n",
+             Adapter->RegisterCount, Adapter->TotalCount - Adapter->FreeCount,
              Adapter->Block != NULL ? "with bounce pages" : "without pages", Adapter->WaitingCount);
     DbgPrint("    outstanding: %u lists, %u channels, %u allocations of registers; "
              "%u common buffers in %llu pages\n",
-             Adapter->HoldCounts[IopDmaList], Adapter->HoldCounts[IopDmaChannel],
-             Adapter->HoldCounts[IopDmaRegisters], Adapter->BufferCount, Adapter->BufferPages);
+             Adapter->HoldCounts[IopDmaList] + IopCountStraightLists(Adapter),
+             Adapter->HoldCounts[IopDmaChannel], Adapter->HoldCounts[IopDmaRegisters],
+             Adapter->BufferCount, Adapter->BufferPages);
     DbgPrint("    so far: %llu transfers of %llu bytes, %llu pages of them bounced\n",
              Adapter->TransferCount, Adapter->TransferBytes, Adapter->BouncedPages);
 }
@@ -340,7 +361,7 @@ static ULONG IopCountViolations(PIOP_DMA_ADAPTER Adapter)
         HeldCount += Hold->RegisterCount;
         Counts[Hold->Kind] += 1;
     }
-    ULONG Violations = HeldCount + Adapter->FreeCount != Adapter->RegisterCount ? 1 : 0;
+    ULONG Violations = HeldCount + Adapter->FreeCount != Adapter->TotalCount ? 1 : 0;
     for (ULONG Kind = 0; Kind < IopDmaKindCount; Kind += 1) {
         Violations += Counts[Kind] != Adapter->HoldCounts[Kind] ? 1 : 0;
     }

@@ -604,6 +604,7 @@ static VOID MeasureKernel(ULONG64 Gap)
     MeasureRequest();
     MeasureDispatcher();
     MeasureLoad();
+    KtBenchDma();
 }
 
 VOID KiRunBenchmarks(VOID)

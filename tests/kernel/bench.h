@@ -60,5 +60,6 @@ BOOLEAN KtIsOver(ULONG64 Start);
 VOID KtPrintImage(const DRIVER_OBJECT *Driver);
 
 // The subjects.
+VOID KtBenchDma(VOID);
 VOID KtBenchNvme(VOID);
 VOID KtBenchNet(VOID);

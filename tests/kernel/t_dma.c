@@ -570,6 +570,51 @@ static VOID AdjacentPagesAreOneElement(VOID)
     MmFreeContiguousMemory(Va);
 }
 
+// Frames in the order of Places, in two MDLs: where one of them is followed by its neighbour, the element
+// goes on, even from one MDL to the next.
+static VOID RunsAreElementsAcrossMdls(VOID)
+{
+    static const UCHAR Places[] = {4, 5, 6, 7, 8, 9, 10, 2, 1, 12, 13, 14};
+    static const UCHAR ElementPages[] = {7, 1, 1, 3};
+    const ULONG FirstCount = 10; // in the first MDL: the last run goes on in the second
+    const PDMA_ADAPTER Adapter = GetAdapter(64, BUFFER_PAGES * 2 * PAGE_SIZE);
+    const PUCHAR Va = MmAllocateContiguousMemory(16 * PAGE_SIZE, KtPhysical(MAXULONG64));
+    const PMDL Mdl[2] = {IoAllocateMdl(Va, FirstCount * PAGE_SIZE, FALSE, FALSE, NULL),
+                         IoAllocateMdl(Va, 2 * PAGE_SIZE, FALSE, FALSE, NULL)};
+    RECEIVED Received = {0};
+    KT_REQUIRE(Adapter != NULL && Va != NULL && Mdl[0] != NULL && Mdl[1] != NULL);
+    MmBuildMdlForNonPagedPool(Mdl[0]);
+    MmBuildMdlForNonPagedPool(Mdl[1]);
+    Mdl[0]->Next = Mdl[1];
+    const PFN_NUMBER FirstPfn = KtPhysicalOf(Va) >> PAGE_SHIFT;
+    for (ULONG Index = 0; Index < ARRAYSIZE(Places); Index += 1) {
+        const ULONG IsSecond = Index >= FirstCount ? 1 : 0;
+        MmGetMdlPfnArray(Mdl[IsSecond])[Index - IsSecond * FirstCount] = FirstPfn + Places[Index];
+    }
+    const ULONG Length = ARRAYSIZE(Places) * PAGE_SIZE - 100 - 7;
+    KT_EQUAL(GetList(Adapter, Mdl[0], 100, Length, TRUE, &Received), STATUS_SUCCESS);
+    KT_REQUIRE(Received.Count == 1);
+    KT_EQUAL(ListBytes(Received.List), Length);
+    if (!IsBouncing()) {
+        ULONG Index = 0;
+        KT_REQUIRE(Received.List->NumberOfElements == ARRAYSIZE(ElementPages));
+        for (ULONG Element = 0; Element < ARRAYSIZE(ElementPages); Element += 1) {
+            const ULONG Before = Element == 0 ? 100 : 0;
+            const ULONG Behind = Element == ARRAYSIZE(ElementPages) - 1 ? 7 : 0;
+            KT_EQUAL(Received.List->Elements[Element].Address.QuadPart,
+                     ((FirstPfn + Places[Index]) << PAGE_SHIFT) + Before);
+            KT_EQUAL(Received.List->Elements[Element].Length,
+                     ElementPages[Element] * PAGE_SIZE - Before - Behind);
+            Index += ElementPages[Element];
+        }
+    }
+    PutList(Adapter, Received.List, TRUE);
+    PutAdapter(Adapter);
+    IoFreeMdl(Mdl[1]);
+    IoFreeMdl(Mdl[0]);
+    MmFreeContiguousMemory(Va);
+}
+
 static VOID SeveralListsMayBeOut(VOID)
 {
     PUCHAR Pool;
@@ -602,7 +647,7 @@ static VOID WaitingRequestsAreServedInOrder(VOID)
 {
     PUCHAR Pool;
     const PMDL Mdl = MakeBuffer(0, 4 * PAGE_SIZE, &Pool);
-    const PDMA_ADAPTER Adapter = GetAdapter(64, 3 * PAGE_SIZE); // four registers
+    const PDMA_ADAPTER Adapter = GetSimpleAdapter(64, 3 * PAGE_SIZE); // four registers, with pages
     RECEIVED Received[4] = {{0}};
     KT_REQUIRE(Mdl != NULL && Adapter != NULL);
     KT_EQUAL(GetList(Adapter, Mdl, 0, 3 * PAGE_SIZE, TRUE, &Received[0]), STATUS_SUCCESS);
@@ -766,8 +811,9 @@ static VOID ListsCanBeBuiltInTheDriversMemory(VOID)
     const PMDL Mdl = MakeBuffer(8, 3 * PAGE_SIZE, &Pool);
     const PDMA_ADAPTER Adapter = GetAdapter(64, BUFFER_PAGES * PAGE_SIZE);
     const PVOID Va = Mdl != NULL ? MmGetMdlVirtualAddress(Mdl) : NULL;
-    UCHAR Memory[0x10 + 4 * 0x18];
+    DECLSPEC_ALIGN(8) UCHAR Memory[512];
     ULONG ByteCount = 0;
+    ULONG OtherByteCount = 0;
     ULONG RegisterCount = 0;
     RECEIVED Received = {0};
     KT_REQUIRE(Mdl != NULL && Adapter != NULL);
@@ -775,25 +821,25 @@ static VOID ListsCanBeBuiltInTheDriversMemory(VOID)
     KT_EQUAL(Operations->CalculateScatterGatherList(Adapter, Mdl, Va, 3 * PAGE_SIZE, &ByteCount,
                                                     &RegisterCount),
              STATUS_SUCCESS);
-    KT_EQUAL(ByteCount, sizeof(Memory));
+    KT_CHECK(ByteCount >= 0x10 + 4 * 0x18); // and what the system adds
+    KT_REQUIRE(ByteCount <= sizeof(Memory));
     KT_EQUAL(RegisterCount, 4);
-    KT_EQUAL(
-        Operations->CalculateScatterGatherList(Adapter, NULL, (PVOID)0x1FFF, 2, &ByteCount, NULL),
-        STATUS_SUCCESS);
-    KT_EQUAL(ByteCount, 0x10 + 2 * 0x18);
-    KT_EQUAL(Operations->CalculateScatterGatherList(Adapter, Mdl, Va, 3 * PAGE_SIZE + 1, &ByteCount,
-                                                    NULL),
+    KT_EQUAL(Operations->CalculateScatterGatherList(Adapter, NULL, (PVOID)0x1FFF, 2,
+                                                    &OtherByteCount, NULL),
+             STATUS_SUCCESS);
+    KT_EQUAL(ByteCount - OtherByteCount, 2 * 0x18);
+    KT_EQUAL(Operations->CalculateScatterGatherList(Adapter, Mdl, Va, 3 * PAGE_SIZE + 1,
+                                                    &OtherByteCount, NULL),
              STATUS_BUFFER_TOO_SMALL);
-    KT_EQUAL(Operations->CalculateScatterGatherList(Adapter, Mdl, Va, 0, &ByteCount, NULL),
+    KT_EQUAL(Operations->CalculateScatterGatherList(Adapter, Mdl, Va, 0, &OtherByteCount, NULL),
              STATUS_INVALID_PARAMETER);
     const KIRQL OldIrql = KeRaiseIrqlToDpcLevel();
     KT_EQUAL(Operations->BuildScatterGatherList(Adapter, &Device, Mdl, Va, 3 * PAGE_SIZE,
                                                 ReceiveList, &Received, FALSE, Memory,
-                                                sizeof(Memory) - 1),
+                                                ByteCount - 1),
              STATUS_BUFFER_TOO_SMALL);
     KT_EQUAL(Operations->BuildScatterGatherList(Adapter, &Device, Mdl, Va, 3 * PAGE_SIZE,
-                                                ReceiveList, &Received, FALSE, Memory,
-                                                sizeof(Memory)),
+                                                ReceiveList, &Received, FALSE, Memory, ByteCount),
              STATUS_SUCCESS);
     KeLowerIrql(OldIrql);
     KT_EQUAL(Received.Count, 1);
@@ -1015,7 +1061,7 @@ static NTSTATUS AllocateEx(PDMA_ADAPTER Adapter, PVOID Context, ULONG RegisterCo
 
 static VOID SynchronousRequestsDoNotWait(VOID)
 {
-    const PDMA_ADAPTER Adapter = GetAdapter(64, 3 * PAGE_SIZE); // four registers
+    const PDMA_ADAPTER Adapter = GetSimpleAdapter(64, 3 * PAGE_SIZE); // four registers, with pages
     UCHAR Contexts[4][DMA_TRANSFER_CONTEXT_SIZE_V1];
     RECEIVED Received[2] = {{.Action = KeepObject}, {.Action = DeallocateObject}};
     PVOID First = NULL, Base = NULL;
@@ -1150,7 +1196,7 @@ static VOID ListsOfVersion3GoByOffset(VOID)
     const PMDL Mdl = MakeBuffer(40, 3 * PAGE_SIZE, &Pool);
     const PDMA_ADAPTER Adapter = GetAdapter(64, BUFFER_PAGES * PAGE_SIZE);
     UCHAR Contexts[2][DMA_TRANSFER_CONTEXT_SIZE_V1];
-    UCHAR Memory[0x10 + 4 * 0x18];
+    DECLSPEC_ALIGN(8) UCHAR Memory[512];
     PSCATTER_GATHER_LIST List = NULL, Built = NULL;
     RECEIVED Received = {0};
     KT_REQUIRE(Mdl != NULL && Adapter != NULL);
@@ -1193,6 +1239,50 @@ static VOID ListsOfVersion3GoByOffset(VOID)
     FreeBuffer(Mdl, Pool);
 }
 
+// A device that is never bounced waits for no pool and for no registers: so a driver may rely on it while it
+// holds a spin lock, with as many transfers outstanding as it has buffers for lists.
+static VOID AListInTheDriversMemoryNeedsNothing(VOID)
+{
+    KT_RETAIL_ONLY();
+    if (IsBouncing()) {
+        KT_SKIP("needs the boot option dma=identity");
+    }
+    PUCHAR Pool;
+    const PMDL Mdl = MakeBuffer(40, 3 * PAGE_SIZE, &Pool);
+    const PDMA_ADAPTER Adapter = GetAdapter(64, 3 * PAGE_SIZE); // four registers a transfer
+    UCHAR Contexts[3][DMA_TRANSFER_CONTEXT_SIZE_V1];
+    DECLSPEC_ALIGN(8) UCHAR Memory[3][256];
+    PSCATTER_GATHER_LIST List[3] = {NULL, NULL, NULL};
+    KT_REQUIRE(Mdl != NULL && Adapter != NULL);
+    PDMA_OPERATIONS Operations = Adapter->DmaOperations;
+    const KIRQL OldIrql = KeRaiseIrqlToDpcLevel();
+    MmStartFailures(MM_FAIL_ALL, 0, MAXULONG);
+    for (ULONG Index = 0; Index < 3; Index += 1) {
+        (VOID) Operations->InitializeDmaTransferContext(Adapter, Contexts[Index]);
+        KT_EQUAL(Operations->BuildScatterGatherListEx(
+                     Adapter, &Device, Contexts[Index], Mdl, Index, 3 * PAGE_SIZE - Index,
+                     DMA_SYNCHRONOUS_CALLBACK, NULL, NULL, FALSE, Memory[Index],
+                     sizeof(Memory[Index]), NULL, NULL, &List[Index]),
+                 STATUS_SUCCESS);
+        KT_EQUAL(List[Index], Memory[Index]);
+    }
+    // A context names one list at a time.
+    PSCATTER_GATHER_LIST Other = NULL;
+    KT_EQUAL(Operations->BuildScatterGatherListEx(Adapter, &Device, Contexts[0], Mdl, 0, 1,
+                                                  DMA_SYNCHRONOUS_CALLBACK, NULL, NULL, FALSE, Pool,
+                                                  PAGE_SIZE, NULL, NULL, &Other),
+             STATUS_INSUFFICIENT_RESOURCES); // for the long way, which would say why, has no pool
+    KT_EQUAL(MmStopFailures(), 1);
+    KeLowerIrql(OldIrql);
+    KT_EQUAL(IoVerifyDma(), 0);
+    for (ULONG Index = 0; Index < 3; Index += 1) {
+        KT_EQUAL(ListBytes(List[Index]), 3 * PAGE_SIZE - Index);
+        PutList(Adapter, List[Index], FALSE);
+    }
+    PutAdapter(Adapter);
+    FreeBuffer(Mdl, Pool);
+}
+
 static VOID TransferInformationIsExact(VOID)
 {
     PUCHAR Pool;
@@ -1205,7 +1295,13 @@ static VOID TransferInformationIsExact(VOID)
     KT_EQUAL(Operations->GetDmaTransferInfo(Adapter, Mdl, 100, 2 * PAGE_SIZE, TRUE, &Information),
              STATUS_SUCCESS);
     KT_EQUAL(Information.V2.MapRegisterCount, 3);
-    KT_EQUAL(Information.V2.ScatterGatherListSize, 0x10 + 3 * 0x18);
+    ULONG ByteCount = 0;
+    KT_EQUAL(Operations->CalculateScatterGatherList(Adapter, Mdl,
+                                                    (PUCHAR)MmGetMdlVirtualAddress(Mdl) + 100,
+                                                    2 * PAGE_SIZE, &ByteCount, NULL),
+             STATUS_SUCCESS);
+    KT_EQUAL(Information.V2.ScatterGatherListSize, ByteCount);
+    KT_CHECK(ByteCount >= 0x10 + 3 * 0x18);
     KT_EQUAL(Information.V2.LogicalPageCount, 3);
     KT_EQUAL(GetList(Adapter, Mdl, 100, 2 * PAGE_SIZE, TRUE, &Received), STATUS_SUCCESS);
     KT_EQUAL(Information.V2.ScatterGatherElementCount, Received.List->NumberOfElements);
@@ -1511,14 +1607,20 @@ static BOOLEAN MakeCommonBuffer(VOID)
     return Va != NULL;
 }
 
-static BOOLEAN MakeList(VOID)
+// One list more than the adapter has memory for.
+static BOOLEAN MakeLists(VOID)
 {
-    RECEIVED Received = {0};
-    const NTSTATUS Status = GetList(FailureAdapter, FailureMdl, 0, 2 * PAGE_SIZE, TRUE, &Received);
-    KT_EQUAL(NT_SUCCESS(Status), Received.Count);
-    KT_CHECK(NT_SUCCESS(Status) || Status == STATUS_INSUFFICIENT_RESOURCES);
-    if (NT_SUCCESS(Status)) {
-        PutList(FailureAdapter, Received.List, TRUE);
+    RECEIVED Received[3] = {{0}};
+    NTSTATUS Status = STATUS_SUCCESS;
+    for (ULONG Index = 0; Index < ARRAYSIZE(Received) && NT_SUCCESS(Status); Index += 1) {
+        Status = GetList(FailureAdapter, FailureMdl, 0, PAGE_SIZE, TRUE, &Received[Index]);
+        KT_EQUAL(NT_SUCCESS(Status), Received[Index].Count);
+        KT_CHECK(NT_SUCCESS(Status) || Status == STATUS_INSUFFICIENT_RESOURCES);
+    }
+    for (ULONG Index = 0; Index < ARRAYSIZE(Received); Index += 1) {
+        if (Received[Index].Count != 0) {
+            PutList(FailureAdapter, Received[Index].List, TRUE);
+        }
     }
     return NT_SUCCESS(Status);
 }
@@ -1558,7 +1660,7 @@ static BOOLEAN MakeMdlOfList(VOID)
 static VOID EveryAllocationMayFail(VOID)
 {
     static SCENARIO *const Scenarios[] = {MakeFarAdapter,   MakeNearAdapter, MakeSimpleAdapter,
-                                          MakeCommonBuffer, MakeList,        MakeChannel,
+                                          MakeCommonBuffer, MakeLists,       MakeChannel,
                                           MakeChannelEx,    MakeMdlOfList};
     PUCHAR Pool;
     FailureMdl = MakeBuffer(0, 4 * PAGE_SIZE, &Pool);
@@ -1650,6 +1752,8 @@ static const KT_TEST Tests[] = {
      ListsCoverTheBytesAndNoOthers},
     {"A chain of MDLs is one transfer [9.4.4]", ChainsAreOneTransfer},
     {"Adjacent pages become one element [9.4.1, 9.7.1]", AdjacentPagesAreOneElement},
+    {"Runs of pages are elements, in an MDL and from one to the next [9.4.1, 9.4.4]",
+     RunsAreElementsAcrossMdls},
     {"Several lists of a device may be outstanding [9.4.3]", SeveralListsMayBeOut},
     {"Who waits for registers is served in order of arrival [9.3.6, 9.4.2]",
      WaitingRequestsAreServedInOrder},
@@ -1682,6 +1786,8 @@ static const KT_TEST Tests[] = {
     {"MapTransferEx takes memory of devices, and refuses what it cannot do [9.6.2, 9.6.3]",
      MapTransferExRefusesWhatItCannot},
     {"Lists of version 3 go by offset, with flags [9.4.9]", ListsOfVersion3GoByOffset},
+    {"A list in the driver's memory needs no pool and waits for nothing [9.4.11]",
+     AListInTheDriversMemoryNeedsNothing},
     {"GetDmaTransferInfo says what a transfer needs [9.3.11]", TransferInformationIsExact},
     {"With dma=bounce, data arrive with the flush, in their direction only [9.7.2, 9.7.3, 18.25]",
      ForgottenFlushesAndWrongDirectionsShow},

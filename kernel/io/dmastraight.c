@@ -1,0 +1,166 @@
+// What straight lists (dmastraight.h) need less often: chains, more pages than one, an end that never
+// comes.
+#include "kernel/io/dmastraight.h"
+
+// Where the run of adjacent frames ends that begins with *Pfn: behind *Last, or at the first that does not
+// adjoin. By fours, for a large buffer is often one run.
+FORCEINLINE const PFN_NUMBER *IopEndOfRun(const PFN_NUMBER *Pfn, const PFN_NUMBER *Last)
+{
+    PFN_NUMBER Next = *Pfn + 1;
+    Pfn += 1;
+    if (Pfn > Last || *Pfn != Next) {
+        return Pfn;
+    }
+    for (; Last - Pfn >= 3 && Pfn[0] == Next && Pfn[1] == Next + 1 && Pfn[2] == Next + 2 &&
+           Pfn[3] == Next + 3;
+         Next += 4) {
+        Pfn += 4;
+    }
+    for (; Pfn <= Last && *Pfn == Next; Next += 1) {
+        Pfn += 1;
+    }
+    return Pfn;
+}
+
+// Makes elements of single pages as long as no two adjoin. *Pfn goes on to the page that adjoins its
+// successor, or to *Last.
+FORCEINLINE PSCATTER_GATHER_ELEMENT IopMapSinglePages(PSCATTER_GATHER_ELEMENT Element,
+                                                      const PFN_NUMBER **Pfn,
+                                                      const PFN_NUMBER *Last)
+{
+    const PFN_NUMBER *Next = *Pfn;
+    PFN_NUMBER This = *Next;
+    while (Next != Last) {
+        const PFN_NUMBER Following = Next[1];
+        if (Following == This + 1) {
+            break;
+        }
+        Element->Address.QuadPart = (LONG64)(This << PAGE_SHIFT);
+        Element->Length = PAGE_SIZE;
+        This = Following;
+        Element += 1;
+        Next += 1;
+    }
+    *Pfn = Next;
+    return Element;
+}
+
+// Maps the bytes of one MDL behind Element, which is not the list's first one unless IsFirst. Returns where
+// the elements end.
+static inline PSCATTER_GATHER_ELEMENT IopMapPiece(PSCATTER_GATHER_ELEMENT Element, BOOLEAN IsFirst,
+                                                  const MDL *Mdl, ULONG Offset, ULONG ByteCount)
+{
+    const ULONG64 Position = (ULONG64)Mdl->ByteOffset + Offset;
+    const ULONG64 LastPosition = Position + ByteCount - 1;
+    const PFN_NUMBER *Pfn = MmGetMdlPfnArray(Mdl) + (Position >> PAGE_SHIFT);
+    const PFN_NUMBER *Last = MmGetMdlPfnArray(Mdl) + (LastPosition >> PAGE_SHIFT);
+    const PFN_NUMBER *End = IopEndOfRun(Pfn, Last);
+    const ULONG64 Address = (*Pfn << PAGE_SHIFT) + BYTE_OFFSET(Position);
+    const ULONG Length = (ULONG)((End - Pfn) << PAGE_SHIFT) - BYTE_OFFSET(Position);
+    if (!IsFirst && (ULONG64)Element[-1].Address.QuadPart + Element[-1].Length == Address) {
+        Element[-1].Length += Length;
+    } else {
+        Element->Address.QuadPart = (LONG64)Address;
+        Element->Length = Length;
+        Element += 1;
+    }
+    for (Pfn = End; Pfn <= Last; Pfn = End) {
+        Element = IopMapSinglePages(Element, &Pfn, Last);
+        End = IopEndOfRun(Pfn, Last);
+        Element->Address.QuadPart = (LONG64)(*Pfn << PAGE_SHIFT);
+        Element->Length = (ULONG)((End - Pfn) << PAGE_SHIFT);
+        Element += 1;
+    }
+    // So far all pages were whole.
+    Element[-1].Length -= PAGE_SIZE - 1 - BYTE_OFFSET(LastPosition);
+    return Element;
+}
+
+VOID NTAPI IopMapPages(PSCATTER_GATHER_LIST List, const MDL *Mdl, ULONG64 Offset, ULONG ByteCount)
+{
+    PSCATTER_GATHER_ELEMENT Element = List->Elements;
+    for (; ByteCount != 0; Mdl = Mdl->Next) {
+        if (Offset >= Mdl->ByteCount) {
+            Offset -= Mdl->ByteCount;
+            continue;
+        }
+        const ULONG InMdl = Mdl->ByteCount - (ULONG)Offset;
+        const ULONG PieceBytes = InMdl < ByteCount ? InMdl : ByteCount;
+        Element = IopMapPiece(Element, Element == List->Elements, Mdl, (ULONG)Offset, PieceBytes);
+        ByteCount -= PieceBytes;
+        Offset = 0;
+    }
+    List->NumberOfElements = (ULONG)(Element - List->Elements);
+}
+
+VOID NTAPI IopCallListRoutine(PDRIVER_LIST_CONTROL Routine, PDEVICE_OBJECT DeviceObject,
+                              PSCATTER_GATHER_LIST List, PVOID Context)
+{
+    const KIRQL OldIrql = KeGetCurrentIrql();
+    if (OldIrql < DISPATCH_LEVEL) {
+        (VOID) KeRaiseIrqlToDpcLevel();
+    }
+    Routine(DeviceObject, DeviceObject->CurrentIrp, List, Context);
+    if (OldIrql < DISPATCH_LEVEL) {
+        KeLowerIrql(OldIrql);
+    }
+}
+
+// Pages of a span in a chain. 0: it goes beyond, or has no bytes.
+static ULONG IopCountChainPages(const IOP_DMA_SPAN *Span)
+{
+    const ULONG64 ChainBytes = IopChainByteCount(Span->Mdl);
+    return Span->Offset <= ChainBytes && Span->ByteCount <= ChainBytes - Span->Offset
+               ? IopCountPages(Span)
+               : 0;
+}
+
+BOOLEAN IopTryUnusualList(PIOP_DMA_ADAPTER Adapter, const IOP_LIST_REQUEST *Request)
+{
+    const ULONG PageCount = IopCountChainPages(&Request->Span);
+    if (PageCount == 0 || !NT_SUCCESS(IopCheckReach(Adapter, &Request->Span, FALSE))) {
+        return FALSE;
+    }
+    const PSCATTER_GATHER_LIST List = IopTakeStraightList(Adapter, *Request, PageCount);
+    if (List == NULL) {
+        return FALSE;
+    }
+    IopMapPages(List, Request->Span.Mdl, Request->Span.Offset, Request->Span.ByteCount);
+    IopDeliverList(List, *Request);
+    return TRUE;
+}
+
+VOID IopKeepLists(PIOP_DMA_ADAPTER Adapter, PVOID Memory)
+{
+    PUCHAR List = Memory;
+    for (ULONG Index = 0; Index < IOP_KEPT_LIST_COUNT; Index += 1) {
+        *(PVOID *)List = Adapter->KeptLists;
+        Adapter->KeptLists = List;
+        List += IopListByteCount(IOP_KEPT_LIST_PAGES);
+    }
+}
+
+//
+// An end that never comes.
+//
+
+static ULONG64 IopQuarantineElement(const SCATTER_GATHER_ELEMENT *Element)
+{
+    const ULONG64 First = (ULONG64)Element->Address.QuadPart;
+    const PFN_NUMBER LastPfn = (First + Element->Length - 1) >> PAGE_SHIFT;
+    ULONG64 PageCount = 0;
+    for (PFN_NUMBER Pfn = First >> PAGE_SHIFT; Pfn <= LastPfn; Pfn += 1) {
+        PageCount += MmQuarantineFrames(&Pfn, 1);
+    }
+    return PageCount;
+}
+
+ULONG64 IopQuarantineStraightList(const IOP_DMA_STRAIGHT *Straight)
+{
+    const SCATTER_GATHER_LIST *List = Straight->List;
+    ULONG64 PageCount = 0;
+    for (ULONG Index = 0; Index < List->NumberOfElements; Index += 1) {
+        PageCount += IopQuarantineElement(&List->Elements[Index]);
+    }
+    return PageCount;
+}
