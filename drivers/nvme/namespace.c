@@ -97,9 +97,7 @@ static BOOLEAN NvmeIsNamespaceBusy(const NVME_NAMESPACE *Namespace)
     return FALSE;
 }
 
-// Refuses new requests with Status, and waits for those that are under way, for Milliseconds at most.
-// FALSE: there are still some.
-static BOOLEAN NvmeQuiesceNamespace(PNVME_NAMESPACE Namespace, NTSTATUS Status, ULONG Milliseconds)
+BOOLEAN NvmeQuiesceNamespace(PNVME_NAMESPACE Namespace, NTSTATUS Status, ULONG Milliseconds)
 {
     const LONG64 Deadline = NvmeDeadline(Milliseconds);
     Namespace->ClosedStatus = Status;

@@ -12,6 +12,7 @@
 //   recover.c    watchdog, abort, reset, removal    transfer.c   DMA mapping, PRPs and SGLs
 //   admin.c      admin commands, Identify           interrupt.c  messages, line, DPCs
 //   ioctl.c      control requests                   namespace.c  the children
+//   protocol.c   those that are NVMe's own
 //   event.c      asynchronous events                interface.c  queues for other drivers
 //   cmb.c, pmr.c memory of the controller           memory.c     adapters, common buffers
 //
@@ -240,7 +241,6 @@ typedef struct _NVME_NAMESPACE {
     BOOLEAN WasRemoved;    // RemoveLock is used up
     NTSTATUS ClosedStatus; // not 0: requests are refused with it. Written by PnP requests
     BOOLEAN IsReadOnly;    // NSATTR, as of the last Identify
-    NTSTATUS Refusal; // not 0: requests are refused with it, as while it is formatted; ioctl.c's
     NVME_IDENTIFY_NAMESPACE_DATA Data; // as last identified
 } NVME_NAMESPACE;
 
@@ -368,6 +368,7 @@ typedef struct _NVME_CONTROLLER {
 
     struct _NVME_PMR *Pmr;       // the child that stands for persistent memory: pmr.c; NULL: none
     struct _NVME_EVENTS *Events; // event.c; NULL: not started
+    NVME_EVENT_COUNTERS EventCounters;
 } NVME_CONTROLLER;
 
 // -------------------------------------------------------------------------------------------------
@@ -596,6 +597,10 @@ VOID NvmeUnmaskLine(PNVME_CONTROLLER Controller);
 // children came or went.
 NTSTATUS NvmeScanNamespaces(PNVME_CONTROLLER Controller);
 
+// Refuses new requests with Status, and waits for those that are under way, for Milliseconds at most.
+// FALSE: there are still some.
+BOOLEAN NvmeQuiesceNamespace(PNVME_NAMESPACE Namespace, NTSTATUS Status, ULONG Milliseconds);
+
 // The namespace of that id, with its remove lock held under Tag (IoReleaseRemoveLock ends that). NULL:
 // none. IRQL <= DISPATCH_LEVEL, without the mutex.
 PNVME_NAMESPACE NvmeFindNamespace(PNVME_CONTROLLER Controller, ULONG Id, PVOID Tag);
@@ -640,11 +645,24 @@ typedef struct _NVME_OUTCOME {
 NTSTATUS NvmeRunAdminFor(PNVME_CONTROLLER Controller, const NVME_COMMAND *Command,
                          ULONG Milliseconds, PNVME_OUTCOME Outcome);
 
-// Runs one NVM command for the namespace on a queue of the current processor and waits for its end,
-// which the recovery guarantees. Mdl (optional): ByteCount bytes of data, which the caller has checked
-// against what the command moves. PASSIVE_LEVEL, with the namespace's remove lock.
-NTSTATUS NvmeRunNvm(PNVME_NAMESPACE Namespace, const NVME_COMMAND *Command, PMDL Mdl,
-                    ULONG ByteCount, BOOLEAN WriteToDevice, PNVME_OUTCOME Outcome);
+// The data of an NVM command: ByteCount bytes at Offset of the MDL, which the caller has checked against
+// what the command moves. BlockShift is that of the namespace when the command was built.
+typedef struct _NVME_DATA {
+    PMDL Mdl; // NULL: none
+    ULONG Offset;
+    ULONG ByteCount;
+    ULONG BlockShift;
+    BOOLEAN WriteToDevice;
+} NVME_DATA;
+
+// Runs one NVM command for the namespace on the queue of the current processor and waits for its end,
+// which the recovery guarantees. STATUS_DEVICE_BUSY: the namespace got another block size since.
+// PASSIVE_LEVEL, with the namespace's remove lock.
+NTSTATUS NvmeRunNvm(PNVME_NAMESPACE Namespace, const NVME_COMMAND *Command, const NVME_DATA *Data,
+                    PNVME_OUTCOME Outcome);
+
+// Whether a command of NvmeRunNvm for the namespace is under way in the queue.
+BOOLEAN NvmeQueueHasCommandOf(PNVME_QUEUE Queue, ULONG NamespaceId);
 
 // A zeroed page for the data of an admin command. NULL: all are taken. Return: Status is that of
 // the command; after STATUS_IO_TIMEOUT the page is lost until NvmeForgetLostPages. IRQL <=
@@ -676,6 +694,36 @@ VOID NvmeEnableShadow(PNVME_CONTROLLER Controller);
 
 DRIVER_DISPATCH NvmeDispatchDeviceControl; // of every kind of device
 
+// One control request. Buffer is the system buffer: input, and output in its place.
+typedef struct _NVME_CONTROL {
+    PNVME_DEVICE Device;
+    PNVME_CONTROLLER Controller;
+    PNVME_NAMESPACE Namespace; // NULL: it is to the controller
+    ULONG BlockShift;          // the namespace's, once for the whole request
+    PIRP Irp;
+    PVOID Buffer;
+    ULONG InputByteCount;
+    ULONG OutputByteCount;
+    ULONG_PTR Information; // bytes of output
+} NVME_CONTROL, *PNVME_CONTROL;
+
+// -------------------------------------------------------------------------------------------------
+// protocol.c. PASSIVE_LEVEL.
+
+// IOCTL_STORAGE_QUERY_PROPERTY of what is specific to NVMe, IOCTL_STORAGE_SET_PROPERTY,
+// IOCTL_STORAGE_PROTOCOL_COMMAND.
+NTSTATUS NvmeQueryProtocol(PNVME_CONTROL Control);
+NTSTATUS NvmeSetProperty(PNVME_CONTROL Control);
+NTSTATUS NvmePassCommand(PNVME_CONTROL Control);
+
+// The beginning of a log page; its event, if there is one, stays. ByteCount: a multiple of 4, 16 KiB at
+// most.
+NTSTATUS NvmeReadLogPage(PNVME_CONTROLLER Controller, ULONG NamespaceId, ULONG LogPage,
+                         PVOID Buffer, ULONG ByteCount);
+
+NTSTATUS NvmeGetFeature(PNVME_CONTROLLER Controller, ULONG Feature, ULONG Cdw11, PULONG Value);
+NTSTATUS NvmeSetFeature(PNVME_CONTROLLER Controller, ULONG Feature, ULONG Value);
+
 // -------------------------------------------------------------------------------------------------
 // event.c. PASSIVE_LEVEL.
 
@@ -685,6 +733,9 @@ VOID NvmeStopEvents(PNVME_CONTROLLER Controller);
 
 // -------------------------------------------------------------------------------------------------
 // cmb.c. PASSIVE_LEVEL, under ConfigurationMutex. No CMB is no error.
+
+// The resource that BAR Index, 2 to 5, decodes. FALSE: there is none.
+BOOLEAN NvmeFindBar(PNVME_CONTROLLER Controller, ULONG Index, PULONG64 Start, PULONG64 ByteCount);
 
 // Before CC.EN is set, and after each reset. Unmap: the controller is disabled.
 NTSTATUS NvmeEnableCmb(PNVME_CONTROLLER Controller);

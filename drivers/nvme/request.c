@@ -341,9 +341,6 @@ static NTSTATUS NvmeStartRequest(PNVME_NAMESPACE Namespace, PIRP Irp, KIRQL OldI
         Status = Namespace->ClosedStatus;
     }
     if (NT_SUCCESS(Status)) {
-        Status = Namespace->Refusal;
-    }
-    if (NT_SUCCESS(Status)) {
         NvmeProgressOf(Irp)->Queue = Queue;
         if (!IsListEmpty(&Queue->Waiting) ||
             NvmeSubmitRest(Queue, Irp, Finished) == STATUS_PENDING) {

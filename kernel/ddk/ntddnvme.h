@@ -72,9 +72,144 @@ typedef struct _NVME_RECOVERY_COUNTERS {
     ULONG64 FatalErrors;     // CSTS.CFS
     ULONG64 ProtocolErrors;  // completions of nothing, and such
     ULONG64
-        LostCommands; // that never end, because the controller cannot be stopped: their memory is lost
+    LostCommands; // that never end, because the controller cannot be stopped: their memory is lost
     ULONG64 LostPages; // of admin commands that were not answered: until the next reset
 } NVME_RECOVERY_COUNTERS, *PNVME_RECOVERY_COUNTERS;
+
+// -------------------------------------------------------------------------------------------------
+// Blocks. Requests to a disk. STATUS_NOT_SUPPORTED: the controller does not offer that.
+// STATUS_INVALID_PARAMETER: not whole blocks, or none. STATUS_NONEXISTENT_SECTOR: not all on the disk.
+
+// Writes zeroes without sending them. Input: NVME_WRITE_ZEROES.
+#define IOCTL_NVME_WRITE_ZEROES                                                                    \
+    CTL_CODE(FILE_DEVICE_CONTROLLER, 0x0A10, METHOD_BUFFERED, FILE_WRITE_ACCESS)
+
+// Has the controller compare blocks with the buffer, which is as long as the range. Input:
+// NVME_COMPARE. STATUS_DATA_ERROR: they differ.
+#define IOCTL_NVME_COMPARE                                                                         \
+    CTL_CODE(FILE_DEVICE_CONTROLLER, 0x0A11, METHOD_IN_DIRECT, FILE_READ_ACCESS)
+
+// Erases the disk and gives its blocks another size, or the same. Until that is done, requests to the disk
+// fail with STATUS_DEVICE_BUSY. Input: NVME_FORMAT. STATUS_NOT_SUPPORTED: there is no such format.
+#define IOCTL_NVME_FORMAT                                                                          \
+    CTL_CODE(FILE_DEVICE_CONTROLLER, 0x0A12, METHOD_BUFFERED, FILE_READ_ACCESS | FILE_WRITE_ACCESS)
+
+#define NVME_ZEROES_DEALLOCATE 0x1        // the blocks may be given back
+#define NVME_ZEROES_FORCE_UNIT_ACCESS 0x2 // the zeroes are on the medium at the end
+
+typedef struct _NVME_WRITE_ZEROES {
+    ULONG64 ByteOffset;
+    ULONG64 ByteCount;
+    ULONG Flags;
+    ULONG Reserved;
+} NVME_WRITE_ZEROES, *PNVME_WRITE_ZEROES;
+
+typedef struct _NVME_COMPARE {
+    ULONG64 ByteOffset;
+} NVME_COMPARE, *PNVME_COMPARE;
+
+typedef enum _NVME_ERASE { NvmeEraseNothing, NvmeEraseData, NvmeEraseByKey } NVME_ERASE;
+
+typedef struct _NVME_FORMAT {
+    ULONG BlockBytes;
+    ULONG Erase; // NVME_ERASE: how thoroughly
+} NVME_FORMAT, *PNVME_FORMAT;
+
+// -------------------------------------------------------------------------------------------------
+// Counters. Requests to a controller's device, or to one of its disks.
+
+// Output: NVME_COUNTERS with as many NVME_QUEUE_REPORTs as fit.
+#define IOCTL_NVME_QUERY_COUNTERS                                                                  \
+    CTL_CODE(FILE_DEVICE_CONTROLLER, 0x0A13, METHOD_BUFFERED, FILE_ANY_ACCESS)
+
+// Prints them as sentences on the kernel's log.
+#define IOCTL_NVME_PRINT_COUNTERS                                                                  \
+    CTL_CODE(FILE_DEVICE_CONTROLLER, 0x0A14, METHOD_BUFFERED, FILE_ANY_ACCESS)
+
+// Of asynchronous events, since the device was started first.
+typedef struct _NVME_EVENT_COUNTERS {
+    ULONG64 Events;
+    ULONG64 Errors; // events of this kind, as the next four
+    ULONG64 HealthWarnings;
+    ULONG64 TemperatureWarnings;
+    ULONG64 NamespaceChanges;
+    ULONG64 OtherEvents;
+    ULONG64 LostEvents; // nobody had time to look at them
+    ULONG LastResult;   // dword 0 of the completion that told of the last one
+    ULONG Reserved;
+} NVME_EVENT_COUNTERS, *PNVME_EVENT_COUNTERS;
+
+typedef struct _NVME_QUEUE_REPORT {
+    ULONG Id; // 0: the admin queue
+    ULONG EntryCount;
+    ULONG OutstandingCount;
+    ULONG Processor; // whose requests it takes; MAXULONG: no processor's
+    BOOLEAN IsPolled;
+    BOOLEAN HasShadow;      // shadow doorbells
+    BOOLEAN IsInController; // its submission queue is in the controller memory buffer
+    BOOLEAN UsesLists;      // SGLs
+    ULONG Reserved;
+    NVME_QUEUE_COUNTERS Counters;
+} NVME_QUEUE_REPORT, *PNVME_QUEUE_REPORT;
+
+#define NVME_COUNTERS_VERSION 1
+
+typedef struct _NVME_COUNTERS {
+    ULONG Version;            // NVME_COUNTERS_VERSION
+    ULONG QueueCount;         // that there are
+    ULONG ReturnedQueueCount; // that are in Queues
+    ULONG LostAdminPages;     // that the controller may still write to
+    ULONG64 RegisterReads;
+    ULONG64 LineInterrupts;
+    ULONG64 CmbByteCount; // controller memory buffer: mapped
+    ULONG64 CmbUsedByteCount;
+    NVME_EVENT_COUNTERS Events;
+    NVME_QUEUE_REPORT Queues[1];
+} NVME_COUNTERS, *PNVME_COUNTERS;
+
+// -------------------------------------------------------------------------------------------------
+// Persistent memory of a controller: a device of its own, of type FILE_DEVICE_NVME_PMR. IRP_MJ_READ and
+// IRP_MJ_WRITE move bytes at any byte offset; what was written is durable when IRP_MJ_FLUSH_BUFFERS, or the
+// write itself with SL_WRITE_THROUGH, has ended.
+
+#define FILE_DEVICE_NVME_PMR 0x00008A11
+
+// Output: NVME_PMR_INFORMATION.
+#define IOCTL_NVME_QUERY_PMR                                                                       \
+    CTL_CODE(FILE_DEVICE_NVME_PMR, 0x0A20, METHOD_BUFFERED, FILE_ANY_ACCESS)
+
+// Describes pages of the memory for a mapping of the caller's, write-combined. Input: NVME_PMR_RANGE.
+// Output: NVME_PMR_PAGES. Kernel mode only. STATUS_INVALID_PARAMETER: not whole pages, or not all there.
+#define IOCTL_NVME_DESCRIBE_PMR                                                                    \
+    CTL_CODE(FILE_DEVICE_NVME_PMR, 0x0A21, METHOD_BUFFERED, FILE_READ_ACCESS | FILE_WRITE_ACCESS)
+
+static const GUID GUID_DEVINTERFACE_NVME_PMR __attribute__((unused)) = {
+    0x2B8C6A1E, 0x47D3, 0x4F6B, {0x9A, 0x61, 0x5C, 0x0E, 0x7F, 0x14, 0xB2, 0x38}};
+
+typedef enum _NVME_PMR_STATE { // as NVMe numbers them
+    NvmePmrStateNormal = 0,
+    NvmePmrStateRestoreFailed = 1, // what was there is lost
+    NvmePmrStateReadOnly = 2,
+    NvmePmrStateUnreliable = 3,
+} NVME_PMR_STATE;
+
+typedef struct _NVME_PMR_INFORMATION {
+    ULONG64 ByteCount;
+    ULONG State; // NVME_PMR_STATE
+    ULONG Error; // 0: none
+    BOOLEAN IsReady;
+    UCHAR Reserved[7];
+} NVME_PMR_INFORMATION, *PNVME_PMR_INFORMATION;
+
+typedef struct _NVME_PMR_RANGE {
+    ULONG64 ByteOffset;
+    ULONG64 ByteCount;
+} NVME_PMR_RANGE, *PNVME_PMR_RANGE;
+
+// The caller frees it (IoFreeMdl) before the device goes.
+typedef struct _NVME_PMR_PAGES {
+    PMDL Mdl;
+} NVME_PMR_PAGES, *PNVME_PMR_PAGES;
 
 // -------------------------------------------------------------------------------------------------
 // Commands.
