@@ -399,6 +399,10 @@ C_ASSERT(FIELD_OFFSET(FILE_OBJECT, Event) == 0x98 && FIELD_OFFSET(FILE_OBJECT, I
 #define SL_INVOKE_ON_SUCCESS 0x40
 #define SL_INVOKE_ON_ERROR 0x80
 
+// IO_STACK_LOCATION.Flags of a write: it ends when the data are on the medium; past file systems, too.
+#define SL_WRITE_THROUGH 0x04
+#define SL_FORCE_DIRECT_WRITE 0x10
+
 #define POINTER_ALIGNMENT DECLSPEC_ALIGN(8)
 
 typedef struct _IO_SECURITY_CONTEXT {

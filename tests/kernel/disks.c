@@ -126,6 +126,7 @@ static BOOLEAN StartIrp(PKT_TRANSFER Transfer, const KT_DISK *Disk, UCHAR MajorF
     const PIO_STACK_LOCATION Stack = IoGetNextIrpStackLocation(Transfer->Irp);
     Transfer->Irp->MdlAddress = Transfer->Mdl;
     Stack->MajorFunction = MajorFunction;
+    Stack->Flags = Transfer->StackFlags;
     // Parameters.Write has the same layout.
     Stack->Parameters.Read.Length = ByteCount;
     Stack->Parameters.Read.ByteOffset.QuadPart = (LONGLONG)Offset;
@@ -161,7 +162,7 @@ NTSTATUS KtWaitForTransfer(PKT_TRANSFER Transfer)
 NTSTATUS KtTransferDisk(const KT_DISK *Disk, UCHAR MajorFunction, PVOID Va, ULONG64 Offset,
                         ULONG ByteCount)
 {
-    KT_TRANSFER Transfer;
+    KT_TRANSFER Transfer = {.StackFlags = 0};
     return KtStartTransfer(&Transfer, Disk, MajorFunction, Va, Offset, ByteCount)
                ? KtWaitForTransfer(&Transfer)
                : STATUS_INSUFFICIENT_RESOURCES;

@@ -36,8 +36,9 @@ NTSTATUS KtTransferDisk(const KT_DISK *Disk, UCHAR MajorFunction, PVOID Va, ULON
 NTSTATUS KtFlushDisk(const KT_DISK *Disk);
 
 // Requests that are under way together. KtStartTransfer: FALSE: no memory. KtWaitForTransfer frees
-// what the start allocated.
+// what the start allocated. StackFlags, as SL_WRITE_THROUGH, is set by who starts it, usually to 0.
 typedef struct _KT_TRANSFER {
+    UCHAR StackFlags;
     PIRP Irp;
     PMDL Mdl;
     KEVENT Done;

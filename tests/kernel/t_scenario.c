@@ -6,6 +6,8 @@
 #include "tests/kernel/disks.h"
 #include "tests/kernel/tests.h"
 
+#include <ntddnvme.h>
+
 #define NVME_CLASS 0x01
 #define NVME_SUBCLASS 0x08
 #define DOORBELLS 0x1000
@@ -178,6 +180,15 @@ static VOID WriteBlock(const KT_DISK *Disk, PVOID Va, ULONG64 Block)
              STATUS_SUCCESS);
 }
 
+// QEMU reports the same for a write that must be on the medium: it drops the flag, and sends no flush.
+static VOID WriteBlockThrough(const KT_DISK *Disk, PVOID Va, ULONG64 Block)
+{
+    KT_TRANSFER Transfer = {.StackFlags = SL_WRITE_THROUGH};
+    KT_REQUIRE(KtStartTransfer(&Transfer, Disk, IRP_MJ_WRITE, Va, Block * Disk->BlockBytes,
+                               Disk->BlockBytes));
+    KT_EQUAL(KtWaitForTransfer(&Transfer), STATUS_SUCCESS);
+}
+
 static BOOLEAN HostSays(PCSTR Text)
 {
     const SIZE_T Length = RtlStringLength(Text);
@@ -197,12 +208,118 @@ static VOID AFlushComesAfterTheData(VOID)
     WriteBlock(&Disk, Buffer.Va, 100);
     WriteBlock(&Disk, Buffer.Va, 7);
     KT_EQUAL(KtFlushDisk(&Disk), STATUS_SUCCESS);
-    WriteBlock(&Disk, Buffer.Va, 300);
+    WriteBlockThrough(&Disk, Buffer.Va, 300);
+    WriteBlock(&Disk, Buffer.Va, 301);
     KT_EQUAL(KtFlushDisk(&Disk), STATUS_SUCCESS);
     KtFreeBuffer(&Buffer);
     KT_REQUIRE(KtAskHost("written"));
     DbgPrint("    # %s\n", KtHostResult());
-    KT_CHECK(HostSays("w100+1 w7+1 f w300+1 f"));
+    KT_CHECK(HostSays("w100+1 w7+1 f w300+1 w301+1 f"));
+}
+
+//
+// F11: a remapping unit between the devices and memory lets nothing through: what a device wants shows as
+// a fault, with the device's name and the address.
+//
+
+#define REMAPPING_BASE 0xFED90000 // where QEMU's q35 has it
+#define REMAPPING_CAPABILITY 0x08
+#define REMAPPING_COMMAND 0x18
+#define REMAPPING_STATUS 0x1C
+#define REMAPPING_ROOT_TABLE 0x20
+#define REMAPPING_FAULT_STATUS 0x34
+#define REMAPPING_VERSION_1 0x10
+#define TRANSLATION_ENABLE 0x80000000u
+#define SET_ROOT_TABLE 0x40000000u
+#define PRIMARY_FAULT_PENDING 0x2u
+#define FAULT_RECORD_PRESENT 0x80000000u // of its last dword; bits 7:0 are the reason
+#define ROOT_ENTRY_NOT_PRESENT 0x1u
+#define FAULT_MILLISECONDS 2000
+#define SHORT_TIMEOUT_MILLISECONDS 500
+
+static PUCHAR Remapping;
+
+static VOID CommandRemapping(ULONG Command, ULONG ExpectedStatus)
+{
+    WRITE_REGISTER_ULONG((PULONG)(Remapping + REMAPPING_COMMAND), Command);
+    KT_EQUAL(READ_REGISTER_ULONG((PULONG)(Remapping + REMAPPING_STATUS)) & ExpectedStatus,
+             ExpectedStatus);
+}
+
+// Whether a fault was recorded in time.
+static BOOLEAN WaitForFault(VOID)
+{
+    for (ULONG Round = 0; Round < FAULT_MILLISECONDS; Round += 1) {
+        const PULONG Status = (PULONG)(Remapping + REMAPPING_FAULT_STATUS);
+        if ((READ_REGISTER_ULONG(Status) & PRIMARY_FAULT_PENDING) != 0) {
+            return TRUE;
+        }
+        KtSleep(1);
+    }
+    return FALSE;
+}
+
+static VOID CheckFault(const IO_PCI_FUNCTION *Controller)
+{
+    const ULONG64 Capability = READ_REGISTER_ULONG64((PULONG64)(Remapping + REMAPPING_CAPABILITY));
+    const PULONG Record = (PULONG)(Remapping + (Capability >> 24 & 0x3FF) * 16);
+    const ULONG Source = READ_REGISTER_ULONG(Record + 2) & 0xFFFF;
+    const ULONG Reason = READ_REGISTER_ULONG(Record + 3);
+    DbgPrint("    # fault at 0x%llx by %04x, reason %u\n",
+             (ULONG64)READ_REGISTER_ULONG(Record + 1) << 32 | READ_REGISTER_ULONG(Record), Source,
+             Reason & 0xFF);
+    KT_CHECK((Reason & FAULT_RECORD_PRESENT) != 0);
+    KT_EQUAL(Reason & 0xFF, ROOT_ENTRY_NOT_PRESENT);
+    KT_EQUAL(Source, (ULONG)Controller->Bus << 8 | Controller->Device << 3 | Controller->Function);
+}
+
+// A controller that can't read its doorbells does nothing, and does not know: time tells.
+static BOOLEAN SetTimeout(const KT_DISK *Disk)
+{
+    const NVME_TIMEOUT Timeout = {SHORT_TIMEOUT_MILLISECONDS};
+    ULONG_PTR Information;
+    return KT_EQUAL(IoControlSynchronously(Disk->Device, IOCTL_NVME_SET_TIMEOUT, &Timeout,
+                                           sizeof(Timeout), NULL, 0, &Information),
+                    STATUS_SUCCESS);
+}
+
+static VOID ReadThroughNothing(const IO_PCI_FUNCTION *Controller, const KT_BUFFER *Buffer)
+{
+    KT_DISK Disk;
+    KT_TRANSFER Transfer = {.StackFlags = 0};
+    KT_REQUIRE(KtOpenScratchDisk(&Disk) && SetTimeout(&Disk));
+    CommandRemapping(TRANSLATION_ENABLE, TRANSLATION_ENABLE);
+    const BOOLEAN IsStarted =
+        KtStartTransfer(&Transfer, &Disk, IRP_MJ_READ, Buffer->Va, 0, PAGE_SIZE);
+    KT_CHECK(IsStarted && WaitForFault());
+    WRITE_REGISTER_ULONG((PULONG)(Remapping + REMAPPING_COMMAND), 0);
+    CheckFault(Controller);
+    KT_REQUIRE(IsStarted);
+    KT_EQUAL(KtWaitForTransfer(&Transfer), STATUS_SUCCESS);
+    KT_EQUAL(KtTransferDisk(&Disk, IRP_MJ_READ, Buffer->Va, 0, PAGE_SIZE), STATUS_SUCCESS);
+}
+
+static VOID AControllerWithoutMemoryIsReset(VOID)
+{
+    const IO_PCI_FUNCTION *Controller = FindNvmeController();
+    KT_BUFFER Buffer;
+    if (!KtAskHost("mark")) {
+        return;
+    }
+    KT_REQUIRE(Controller != NULL && KtAllocateBuffer(&Buffer, 2 * PAGE_SIZE));
+    Remapping =
+        MmMapIoSpaceEx(KtPhysical(REMAPPING_BASE), PAGE_SIZE, PAGE_READWRITE | PAGE_NOCACHE);
+    KT_REQUIRE(Remapping != NULL);
+    if (KT_EQUAL(READ_REGISTER_ULONG((PULONG)Remapping), REMAPPING_VERSION_1)) {
+        // The second page is the root table: all zeros, so no device has a table of its own.
+        RtlZeroMemory(Buffer.Va + PAGE_SIZE, PAGE_SIZE);
+        WRITE_REGISTER_ULONG64((PULONG64)(Remapping + REMAPPING_ROOT_TABLE),
+                               KtPhysicalOf(Buffer.Va + PAGE_SIZE));
+        CommandRemapping(SET_ROOT_TABLE, SET_ROOT_TABLE);
+        ReadThroughNothing(Controller, &Buffer);
+    }
+    MmUnmapIoSpace(Remapping, PAGE_SIZE);
+    KtFreeBuffer(&Buffer);
 }
 
 // The runner itself: what it does later, and what QEMU tells of.
@@ -221,6 +338,8 @@ static const KT_TEST Tests[] = {
     {"F2: an error that happens once is reported once", AnErrorThatHappensOnceIsReportedOnce},
     {"F5: a disk that becomes slow is waited for", ASlowDiskIsWaitedFor},
     {"F6: a flush reaches the medium, after the data before it", AFlushComesAfterTheData},
+    {"F11: a controller that cannot reach memory is reset when it can, and loses nothing",
+     AControllerWithoutMemoryIsReset},
     {"F22: the host acts later, and waits for what the emulator tells of",
      TheHostActsLaterAndWaits},
     {"F22: the doorbell of a queue that does not exist is a mistake that the host sees",
