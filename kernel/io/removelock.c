@@ -3,6 +3,9 @@
 // IoCount begins with 1, for the device itself, which the removal takes away: who brings it to 0
 // sets the event that the removal waits for. In the larger form each acquisition has a block, in
 // the lock's list, with its tag and where it was made.
+//
+// What is rare is a function of drivers' convention, and called last: so that acquiring and releasing save
+// no registers.
 
 #include <csqddk.h>
 #include <exddk.h>
@@ -24,9 +27,9 @@ typedef struct _IO_REMOVE_LOCK_TRACKING_BLOCK {
 
 #define REMOVE_LOCK_SIGNATURE 0x4B434F4C // "LOCK"
 
-static PIOP_TRACKED_LOCK IopTracked(PIO_REMOVE_LOCK Lock, ULONG ByteCount)
+static inline BOOLEAN IopIsTracked(ULONG ByteCount)
 {
-    return ByteCount == sizeof(IOP_TRACKED_LOCK) ? (PIOP_TRACKED_LOCK)Lock : NULL;
+    return ByteCount == sizeof(IOP_TRACKED_LOCK);
 }
 
 static DECLSPEC_NORETURN VOID IopStopForLock(const VOID *Lock, PVOID Tag, PCSTR Sentence)
@@ -43,8 +46,8 @@ VOID NTAPI IoInitializeRemoveLockEx(PIO_REMOVE_LOCK Lock, ULONG AllocateTag, ULO
     RtlZeroMemory(Lock, RemlockSize);
     Lock->Common.IoCount = 1;
     KeInitializeEvent(&Lock->Common.RemoveEvent, SynchronizationEvent, FALSE);
-    PIOP_TRACKED_LOCK Tracked = IopTracked(Lock, RemlockSize);
-    if (Tracked != NULL) {
+    PIOP_TRACKED_LOCK Tracked = (PIOP_TRACKED_LOCK)Lock;
+    if (IopIsTracked(RemlockSize)) {
         Tracked->Dbg.Signature = REMOVE_LOCK_SIGNATURE;
         Tracked->Dbg.HighWatermark = (LONG)HighWatermark;
         Tracked->Dbg.AllocateTag = (LONG)AllocateTag;
@@ -91,45 +94,65 @@ static BOOLEAN IopUntrack(PIOP_TRACKED_LOCK Lock, PVOID Tag)
     return IsKnown;
 }
 
-NTSTATUS NTAPI IoAcquireRemoveLockEx(PIO_REMOVE_LOCK RemoveLock, PVOID Tag, PCSTR File, ULONG Line,
-                                     ULONG RemlockSize)
+// The device goes: what was counted in vain is taken back.
+static DECLSPEC_NOINLINE NTSTATUS NTAPI IopRefuseLock(PIO_REMOVE_LOCK Lock)
 {
-    const LONG Count = __atomic_add_fetch(&RemoveLock->Common.IoCount, 1, __ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&RemoveLock->Common.Removed, __ATOMIC_SEQ_CST)) {
-        if (__atomic_sub_fetch(&RemoveLock->Common.IoCount, 1, __ATOMIC_SEQ_CST) == 0) {
-            KeSetEvent(&RemoveLock->Common.RemoveEvent, 0, FALSE);
-        }
-        return STATUS_DELETE_PENDING;
+    if (__atomic_sub_fetch(&Lock->Common.IoCount, 1, __ATOMIC_SEQ_CST) == 0) {
+        KeSetEvent(&Lock->Common.RemoveEvent, 0, FALSE);
     }
-    PIOP_TRACKED_LOCK Tracked = IopTracked(RemoveLock, RemlockSize);
-    if (Tracked != NULL) {
-        const LONG Limit = Tracked->Dbg.HighWatermark;
-        if (Limit > 0 && Count - 1 > Limit) {
-            IopStopForLock(RemoveLock, Tag, "acquired more often than its high watermark allows");
-        }
-        IopTrack(Tracked, Tag, File, Line);
+    return STATUS_DELETE_PENDING;
+}
+
+static DECLSPEC_NOINLINE NTSTATUS NTAPI IopAcquireTracked(PIO_REMOVE_LOCK Lock, PVOID Tag,
+                                                          PCSTR File, ULONG Line)
+{
+    PIOP_TRACKED_LOCK Tracked = (PIOP_TRACKED_LOCK)Lock;
+    const LONG Limit = Tracked->Dbg.HighWatermark;
+    if (Limit > 0 && Lock->Common.IoCount - 1 > Limit) {
+        IopStopForLock(Lock, Tag, "acquired more often than its high watermark allows");
     }
+    IopTrack(Tracked, Tag, File, Line);
     return STATUS_SUCCESS;
 }
 
-static VOID IopReleaseCount(PIO_REMOVE_LOCK Lock, PVOID Tag)
+NTSTATUS NTAPI IoAcquireRemoveLockEx(PIO_REMOVE_LOCK RemoveLock, PVOID Tag, PCSTR File, ULONG Line,
+                                     ULONG RemlockSize)
 {
-    const LONG Count = __atomic_sub_fetch(&Lock->Common.IoCount, 1, __ATOMIC_SEQ_CST);
-    if (Count < 0 || (Count == 0 && !Lock->Common.Removed)) {
+    (VOID) __atomic_add_fetch(&RemoveLock->Common.IoCount, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&RemoveLock->Common.Removed, __ATOMIC_SEQ_CST)) {
+        return IopRefuseLock(RemoveLock);
+    }
+    return IopIsTracked(RemlockSize) ? IopAcquireTracked(RemoveLock, Tag, File, Line)
+                                     : STATUS_SUCCESS;
+}
+
+// The count has become 0, or less.
+static DECLSPEC_NOINLINE VOID NTAPI IopReleaseLast(PIO_REMOVE_LOCK Lock, PVOID Tag, LONG Count)
+{
+    if (Count < 0 || !Lock->Common.Removed) {
         IopStopForLock(Lock, Tag, "released more often than it was acquired");
     }
-    if (Count == 0) {
-        KeSetEvent(&Lock->Common.RemoveEvent, 0, FALSE);
+    KeSetEvent(&Lock->Common.RemoveEvent, 0, FALSE);
+}
+
+static DECLSPEC_NOINLINE VOID NTAPI IopReleaseTracked(PIO_REMOVE_LOCK Lock, PVOID Tag)
+{
+    if (!IopUntrack((PIOP_TRACKED_LOCK)Lock, Tag)) {
+        IopStopForLock(Lock, Tag, "released with a tag that it was not acquired with");
     }
+    IoReleaseRemoveLockEx(Lock, Tag, sizeof(IO_REMOVE_LOCK_COMMON_BLOCK));
 }
 
 VOID NTAPI IoReleaseRemoveLockEx(PIO_REMOVE_LOCK RemoveLock, PVOID Tag, ULONG RemlockSize)
 {
-    PIOP_TRACKED_LOCK Tracked = IopTracked(RemoveLock, RemlockSize);
-    if (Tracked != NULL && !IopUntrack(Tracked, Tag)) {
-        IopStopForLock(RemoveLock, Tag, "released with a tag that it was not acquired with");
+    if (IopIsTracked(RemlockSize)) {
+        IopReleaseTracked(RemoveLock, Tag);
+        return;
     }
-    IopReleaseCount(RemoveLock, Tag);
+    const LONG Count = __atomic_sub_fetch(&RemoveLock->Common.IoCount, 1, __ATOMIC_SEQ_CST);
+    if (Count <= 0) {
+        IopReleaseLast(RemoveLock, Tag, Count);
+    }
 }
 
 VOID NTAPI IoReleaseRemoveLockAndWaitEx(PIO_REMOVE_LOCK RemoveLock, PVOID Tag, ULONG RemlockSize)

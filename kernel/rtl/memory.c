@@ -9,7 +9,10 @@
 void *memcpy(void *restrict To, const void *restrict From, size_t ByteCount)
 {
     void *Cursor = To;
-    __asm__ volatile("rep movsb" : "+D"(Cursor), "+S"(From), "+c"(ByteCount) : : "memory");
+    size_t Words = ByteCount / 8;
+    size_t Rest = ByteCount % 8;
+    __asm__ volatile("rep movsq" : "+D"(Cursor), "+S"(From), "+c"(Words) : : "memory");
+    __asm__ volatile("rep movsb" : "+D"(Cursor), "+S"(From), "+c"(Rest) : : "memory");
     return To;
 }
 

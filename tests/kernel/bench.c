@@ -418,6 +418,71 @@ static VOID MeasureRequest(VOID)
 }
 
 //
+// The same by a sender that keeps its IRP, to a device that answers later: made anew, sent, pending,
+// completed from what would be a DPC. And the locks that a driver takes on the way.
+//
+
+static PDEVICE_OBJECT ReusedTarget;
+static PIRP PendingIrp;
+
+static NTSTATUS NTAPI Queue(PDEVICE_OBJECT DeviceObject, PIRP Irp)
+{
+    UNREFERENCED_PARAMETER(DeviceObject);
+    IoMarkIrpPending(Irp);
+    PendingIrp = Irp;
+    return STATUS_PENDING;
+}
+
+static VOID SendReused(PVOID Context)
+{
+    const PIRP Irp = Context;
+    IoReuseIrp(Irp, STATUS_NOT_SUPPORTED);
+    const PIO_STACK_LOCATION Stack = IoGetNextIrpStackLocation(Irp);
+    Stack->MajorFunction = IRP_MJ_READ;
+    Stack->Parameters.Read.Length = PAGE_SIZE;
+    IoSetCompletionRoutine(Irp, TakeBack, NULL, TRUE, TRUE, TRUE);
+    (VOID) IoCallDriver(ReusedTarget, Irp);
+    PendingIrp->IoStatus.Status = STATUS_SUCCESS;
+    PendingIrp->IoStatus.Information = PAGE_SIZE;
+    IoCompleteRequest(PendingIrp, IO_NO_INCREMENT);
+}
+
+static VOID AcquireAndReleaseRemoveLock(PVOID Context)
+{
+    if (NT_SUCCESS(IoAcquireRemoveLock((PIO_REMOVE_LOCK)Context, NULL))) {
+        IoReleaseRemoveLock((PIO_REMOVE_LOCK)Context, NULL);
+    }
+}
+
+static VOID AcquireAndReleaseSpinLock(PVOID Context)
+{
+    KeAcquireSpinLockAtDpcLevel(Context);
+    KeReleaseSpinLockFromDpcLevel(Context);
+}
+
+static VOID MeasureReused(VOID)
+{
+    static KT_DRIVER Driver = KT_DRIVER_INITIALIZER(.MajorFunction[IRP_MJ_READ] = Queue);
+    KIRQL OldIrql;
+    IO_REMOVE_LOCK RemoveLock;
+    KSPIN_LOCK SpinLock = 0;
+    const PIRP Irp = IoAllocateIrp(1, FALSE);
+    if (Irp == NULL || !NT_SUCCESS(IoCreateDevice(&Driver.Object, 0, NULL, FILE_DEVICE_UNKNOWN, 0,
+                                                  FALSE, &ReusedTarget))) {
+        return;
+    }
+    ReusedTarget->Flags &= ~(ULONG)DO_DEVICE_INITIALIZING;
+    IoInitializeRemoveLock(&RemoveLock, KT_TAG, 0, 0);
+    KeRaiseIrql(DISPATCH_LEVEL, &OldIrql);
+    KtBench("irp-1-reused", SendReused, Irp);
+    KtBench("remove-lock", AcquireAndReleaseRemoveLock, &RemoveLock);
+    KtBench("spin-lock-dpc", AcquireAndReleaseSpinLock, &SpinLock);
+    KeLowerIrql(OldIrql);
+    IoDeleteDevice(ReusedTarget);
+    IoFreeIrp(Irp);
+}
+
+//
 // From a device's interrupt to its DPC, and back to whoever was interrupted: the processor interrupts
 // itself.
 //
@@ -602,6 +667,7 @@ static VOID MeasureKernel(ULONG64 Gap)
     MeasureMdl();
     MeasureInterrupt();
     MeasureRequest();
+    MeasureReused();
     MeasureDispatcher();
     MeasureLoad();
     KtBenchDma();
