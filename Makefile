@@ -40,7 +40,7 @@ ISO := $(BUILD)/iospace.iso
 # Drivers are images of their own: drivers/NAME, and for the tests tests/drivers/NAME or NAME.c.
 DRIVER_CC ?= gcc
 MAKE_DRIVER = python3 kernel/kit/makedriver.py --build $(BUILD) --compiler $(DRIVER_CC) --checked $(DBG) $(DRIVER_OPTIONS)
-KIT := kernel/kit/makedriver.py $(wildcard kernel/kit/*.h kernel/kit/*/*.h) kernel/ddk/except.h kernel/ddk/ntddnet.h kernel/ddk/ntddnvme.h kernel/ddk/sehddk.h
+KIT := kernel/kit/makedriver.py $(wildcard kernel/kit/*.h kernel/kit/*/*.h) kernel/ddk/except.h $(wildcard kernel/ddk/ntdd*.h) kernel/ddk/sehddk.h
 DRIVERS := $(patsubst drivers/%/,$(BUILD)/drivers/%.sys,$(wildcard drivers/*/))
 DRIVER_OUT = $(or $(OUT),$(BUILD)/$(basename $(notdir $(abspath $(SRC)))).sys)
 TEST_DRIVERS := $(patsubst tests/drivers/%.c,$(BUILD)/testdrivers/%.sys,$(wildcard tests/drivers/*.c)) \

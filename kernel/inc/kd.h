@@ -26,6 +26,12 @@ VOID KdEnterCrash(VOID);
 // The body of DbgPrint for callers that hold an argument list already.
 VOID KdPrintArguments(PCSTR Format, __builtin_ms_va_list Arguments);
 
+// Calls Routine; what it prints, at IRQL <= DISPATCH_LEVEL and not in a DPC, goes to Buffer and not to the
+// console. Returns its bytes; what does not fit is left out. One at a time: the caller sees to that.
+// IRQL = PASSIVE_LEVEL.
+ULONG KdCapture(_In_ VOID (*Routine)(VOID), _Out_writes_bytes_(Capacity) PCHAR Buffer,
+                _In_ ULONG Capacity);
+
 // Exported as data; a driver sees that no debugger is there.
 extern BOOLEAN KdDebuggerEnabled;
 extern BOOLEAN KdDebuggerNotPresent;

@@ -182,6 +182,10 @@ VOID KeSetBootCommandLine(PCSTR CommandLine);
 // NULL.
 BOOLEAN KeGetBootOption(PCSTR Name, PCHAR Value, SIZE_T ValueByteCount);
 
+// The next word behind Previous (NULL: the first) that begins with Prefix, or NULL. It ends at a blank
+// or at the end of the line.
+PCSTR KeNextBootOption(PCSTR Previous, PCSTR Prefix);
+
 // -------------------------------------------------------------------------------------------------
 // Leaving the machine.
 

@@ -14,5 +14,6 @@ VOID IoInitSystem(const LOADER_BLOCK *LoaderBlock)
     IopEnumeratePci();
     IopInitializeInterrupts();
     IopAssignBars();
+    IopInitializeState();
     IopStartDevices(LoaderBlock);
 }

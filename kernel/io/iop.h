@@ -337,6 +337,13 @@ _Must_inspect_result_ NTSTATUS IopBuildResourceList(_In_ const IO_PCI_FUNCTION *
                                                     _Outptr_ PCM_RESOURCE_LIST *List);
 
 //
+// state.c
+//
+
+// \Device\KernelState (ntddstate.h).
+VOID IopInitializeState(VOID);
+
+//
 // driver.c
 //
 

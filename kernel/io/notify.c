@@ -13,7 +13,8 @@ typedef struct _IOP_NOTIFICATION {
     LIST_ENTRY Link;
     IO_NOTIFICATION_EVENT_CATEGORY Category;
     GUID Class;            // EventCategoryDeviceInterfaceChange
-    PFILE_OBJECT File;     // EventCategoryTargetDeviceChange; referenced
+    PFILE_OBJECT File;     // EventCategoryTargetDeviceChange; its owner may close it when asked to
+    PDEVICE_OBJECT Pdo;    // of File; referenced
     PDRIVER_OBJECT Driver; // referenced
     PDRIVER_NOTIFICATION_CALLBACK_ROUTINE Routine;
     PVOID Context;
@@ -63,7 +64,8 @@ NTSTATUS NTAPI IoRegisterPlugPlayNotification(IO_NOTIFICATION_EVENT_CATEGORY Eve
     *NotificationEntry = Entry;
     if (EventCategory == EventCategoryTargetDeviceChange) {
         Entry->File = EventCategoryData;
-        ObReferenceObject(Entry->File);
+        Entry->Pdo = IopBaseOfStack(Entry->File->DeviceObject);
+        ObReferenceObject(Entry->Pdo);
     } else if (EventCategory == EventCategoryDeviceInterfaceChange) {
         Entry->Class = *(const GUID *)EventCategoryData;
         if ((EventCategoryFlags & PNPNOTIFY_DEVICE_INTERFACE_INCLUDE_EXISTING_INTERFACES) != 0) {
@@ -77,8 +79,8 @@ NTSTATUS NTAPI IoRegisterPlugPlayNotification(IO_NOTIFICATION_EVENT_CATEGORY Eve
 static VOID IopFreeNotification(PIOP_NOTIFICATION Entry)
 {
     RemoveEntryList(&Entry->Link);
-    if (Entry->File != NULL) {
-        ObDereferenceObject(Entry->File);
+    if (Entry->Pdo != NULL) {
+        ObDereferenceObject(Entry->Pdo);
     }
     ObDereferenceObject(Entry->Driver);
     ExFreePoolWithTag(Entry, IOP_TAG);
@@ -127,7 +129,7 @@ static NTSTATUS IopTellEach(IO_NOTIFICATION_EVENT_CATEGORY Category, const GUID 
         const PIOP_NOTIFICATION Entry = CONTAINING_RECORD(Link, IOP_NOTIFICATION, Link);
         if (Entry->IsGone || Entry->Category != Category ||
             (Class != NULL && !RtlEqualMemory(&Entry->Class, Class, sizeof(GUID))) ||
-            (Pdo != NULL && IopBaseOfStack(Entry->File->DeviceObject) != Pdo)) {
+            (Pdo != NULL && Entry->Pdo != Pdo)) {
             continue;
         }
         if (Pdo != NULL) {

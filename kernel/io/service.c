@@ -170,9 +170,11 @@ static BOOLEAN IopIsDriverFile(PCSTR Name)
 
 #define IOP_SERVICES_KEY "\\Registry\\Machine\\System\\CurrentControlSet\\Services\\"
 
+#define IOP_PARAMETERS "\\Parameters"
+
 typedef struct _IOP_NAME {
     UNICODE_STRING String;
-    WCHAR Buffer[sizeof(IOP_SERVICES_KEY) + IOP_SERVICE_NAME_BYTES];
+    WCHAR Buffer[sizeof(IOP_SERVICES_KEY) + IOP_SERVICE_NAME_BYTES + sizeof(IOP_PARAMETERS)];
 } IOP_NAME, *PIOP_NAME;
 
 static VOID IopMakeName(PIOP_NAME Name, PCSTR Prefix, PCSTR Rest)
@@ -209,6 +211,43 @@ static VOID IopDescribeService(const IOP_NAME *Key, PCSTR FileName)
     }
 }
 
+#define IOP_PARAMETER_CHARACTERS 64
+
+// Copies up to a blank, the end, or Stop; returns how many characters that were.
+static ULONG IopCopyWord(PWSTR To, PCSTR From, CHAR Stop)
+{
+    ULONG Length = 0;
+    while (From[Length] != 0 && From[Length] != ' ' && From[Length] != '\t' &&
+           From[Length] != Stop && Length + 1 < IOP_PARAMETER_CHARACTERS) {
+        To[Length] = (UCHAR)From[Length];
+        Length += 1;
+    }
+    To[Length] = 0;
+    return Length;
+}
+
+// The boot option SERVICE.NAME=VALUE is the value NAME, a REG_SZ, below the service's Parameters.
+static VOID IopDescribeParameters(PCSTR ServiceName)
+{
+    CHAR Prefix[IOP_SERVICE_NAME_BYTES + 1];
+    CHAR Rest[IOP_SERVICE_NAME_BYTES + sizeof(IOP_PARAMETERS)];
+    IOP_NAME Path;
+    const SIZE_T Length = RtlFormatBuffer(Prefix, sizeof(Prefix), "%s.", ServiceName);
+    RtlFormatBuffer(Rest, sizeof(Rest), "%s%s", ServiceName, IOP_PARAMETERS);
+    IopMakeName(&Path, IOP_SERVICES_KEY, Rest);
+    for (PCSTR Word = KeNextBootOption(NULL, Prefix); Word != NULL;
+         Word = KeNextBootOption(Word, Prefix)) {
+        WCHAR Name[IOP_PARAMETER_CHARACTERS];
+        WCHAR Value[IOP_PARAMETER_CHARACTERS];
+        const ULONG NameLength = IopCopyWord(Name, Word + Length, '=');
+        if (Word[Length + NameLength] == '=') {
+            const ULONG Count = IopCopyWord(Value, Word + Length + NameLength + 1, 0);
+            (VOID) RtlWriteRegistryValue(RTL_REGISTRY_ABSOLUTE, Path.Buffer, Name, REG_SZ, Value,
+                                         (Count + 1) * (ULONG)sizeof(WCHAR));
+        }
+    }
+}
+
 VOID IopFindServices(const LOADER_BLOCK *LoaderBlock)
 {
     IOP_NAME Key;
@@ -220,6 +259,7 @@ VOID IopFindServices(const LOADER_BLOCK *LoaderBlock)
             IopMakeName(&Key, IOP_SERVICES_KEY, IopServices[IopServiceCount - 1].Name);
             if (NT_SUCCESS(CmCreateServiceKey(&Key.String))) {
                 IopDescribeService(&Key, Module->Name);
+                IopDescribeParameters(IopServices[IopServiceCount - 1].Name);
             }
         }
     }

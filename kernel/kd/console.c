@@ -111,8 +111,51 @@ static VOID KdpRelease(BOOLEAN WereOn)
     KeArchRestoreInterrupts(WereOn);
 }
 
+//
+// What a thread prints, for somebody who wants to read it elsewhere.
+//
+
+typedef struct _KDP_CAPTURE {
+    PKTHREAD Thread;
+    PCHAR Buffer;
+    ULONG Capacity;
+    ULONG ByteCount;
+} KDP_CAPTURE, *PKDP_CAPTURE;
+
+static PKDP_CAPTURE KdpCapture; // NULL: none
+
+// A DPC or an interrupt that comes in between is not what the thread prints.
+static BOOLEAN KdpIsCaptured(VOID)
+{
+    const KDP_CAPTURE *Capture = __atomic_load_n(&KdpCapture, __ATOMIC_RELAXED);
+    return Capture != NULL && KeArchReadIrql() <= DISPATCH_LEVEL && !KeArchGetPcr()->DpcRunning &&
+           KeArchGetCurrentThread() == Capture->Thread;
+}
+
+static VOID KdpKeepText(PVOID Context, const CHAR *Text, SIZE_T ByteCount)
+{
+    const PKDP_CAPTURE Capture = Context;
+    const ULONG Room = Capture->Capacity - Capture->ByteCount;
+    const ULONG Count = ByteCount < Room ? (ULONG)ByteCount : Room;
+    RtlCopyMemory(Capture->Buffer + Capture->ByteCount, Text, Count);
+    Capture->ByteCount += Count;
+}
+
+ULONG KdCapture(VOID (*Routine)(VOID), PCHAR Buffer, ULONG Capacity)
+{
+    KDP_CAPTURE Capture = {KeArchGetCurrentThread(), Buffer, Capacity, 0};
+    __atomic_store_n(&KdpCapture, &Capture, __ATOMIC_RELEASE);
+    Routine();
+    __atomic_store_n(&KdpCapture, NULL, __ATOMIC_RELEASE);
+    return Capture.ByteCount;
+}
+
 VOID KdPrintArguments(PCSTR Format, __builtin_ms_va_list Arguments)
 {
+    if (KdpIsCaptured()) {
+        RtlFormat(KdpKeepText, KdpCapture, Format, Arguments);
+        return;
+    }
     if (!KdpUartExists) {
         return;
     }

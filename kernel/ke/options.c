@@ -71,3 +71,14 @@ BOOLEAN KeGetBootOption(PCSTR Name, PCHAR Value, SIZE_T ValueByteCount)
     }
     return FALSE;
 }
+
+PCSTR KeNextBootOption(PCSTR Previous, PCSTR Prefix)
+{
+    PCSTR Word = Previous == NULL ? KiCommandLine : KiSkipWord(Previous);
+    for (Word = KiSkipBlanks(Word); *Word != 0; Word = KiSkipBlanks(KiSkipWord(Word))) {
+        if (RtlStringStartsWith(Word, Prefix)) {
+            return Word;
+        }
+    }
+    return NULL;
+}

@@ -17,7 +17,7 @@
         Apply(physmap) Apply(memorymap) Apply(ptmgr) Apply(claim) Apply(ledger) Apply(mapping)     \
             Apply(cachetype) Apply(pool) Apply(special) Apply(verifier) Apply(iospace) Apply(mdl)  \
                 Apply(mdlmap) Apply(mdlpages) Apply(reserve) Apply(query) Apply(misuse)            \
-                    Apply(failure) Apply(verify) Apply(watch) Apply(dhcp) Apply(handoff)           \
+                    Apply(failure) Apply(verify) Apply(watch) Apply(dhcp) Apply(inet) Apply(handoff)           \
                         Apply(exception) Apply(unwind) Apply(lock) Apply(mdlpart)                  \
                             Apply(mdlprotect) Apply(contiguous) Apply(noncached) Apply(stack)      \
                                 Apply(quarantine) Apply(copy) Apply(mtrr) Apply(branches)          \

@@ -1,0 +1,4 @@
+// This kernel's own, the same header for both sides.
+#pragma once
+
+#include "../ddk/ntddstate.h"
