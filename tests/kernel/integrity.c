@@ -160,6 +160,7 @@ static BOOLEAN ReadTag(PIT_DISK Disk)
                                                        Disk->Disk.BlockBytes)) &&
                              Words[0] == IT_MAGIC;
     Disk->Tag = (ULONG)Words[1];
+    Disk->NamespaceId = (ULONG)Words[2];
     KtFreeBuffer(&Buffer);
     return IsMarked;
 }

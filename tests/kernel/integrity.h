@@ -23,7 +23,8 @@ typedef struct _IT_BLOCK { // the host reads it
 
 typedef struct _IT_DISK {
     KT_DISK Disk;
-    ULONG Tag;        // its name for the host, which wrote it into the last block
+    ULONG Tag; // its name for the host, which wrote it into the last block
+    ULONG NamespaceId;
     ULONG BlockCount; // without the last one
     ULONG Generation; // of the last write
     KT_BUFFER Memory;

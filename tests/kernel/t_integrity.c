@@ -12,6 +12,9 @@
 #include "kernel/inc/rtl.h"
 #include "tests/kernel/integrity.h"
 
+#include <ntddnvme.h>
+#include <ntddstor.h>
+
 #define DISK_LIMIT 8
 #define SLOT_LIMIT 48
 #define SLOT_MINIMUM 4
@@ -22,13 +25,14 @@
 #define HOT_BLOCKS 512
 #define LEAST_REQUESTS 500
 
-typedef enum _IT_OPERATION { ItRead, ItWrite, ItFlush, ItOperationCount } IT_OPERATION;
-
-// How often, of 100.
-static const UCHAR Shares[ItOperationCount] = {[ItRead] = 45, [ItWrite] = 50, [ItFlush] = 5};
-static const PCSTR Names[ItOperationCount] = {
-    [ItRead] = "read", [ItWrite] = "write", [ItFlush] = "flush"};
-C_ASSERT(ARRAYSIZE(Shares) == ItOperationCount && ARRAYSIZE(Names) == ItOperationCount);
+typedef enum _IT_OPERATION {
+    ItRead,
+    ItWrite,
+    ItFlush,
+    ItTrim,
+    ItZero,
+    ItOperationCount,
+} IT_OPERATION;
 
 // A request in flight, or room for one.
 typedef struct _IT_SLOT {
@@ -71,18 +75,6 @@ static ULONG Random(ULONG Limit)
     It.Random ^= It.Random >> 7;
     It.Random ^= It.Random << 17;
     return (ULONG)(It.Random >> 32) % Limit;
-}
-
-static IT_OPERATION RandomOperation(VOID)
-{
-    ULONG Draw = Random(100);
-    for (ULONG Operation = 0; Operation < ItOperationCount - 1; Operation += 1) {
-        if (Draw < Shares[Operation]) {
-            return (IT_OPERATION)Operation;
-        }
-        Draw -= Shares[Operation];
-    }
-    return (IT_OPERATION)(ItOperationCount - 1);
 }
 
 // Small ones are more frequent, and every power of two is as frequent as another.
@@ -203,8 +195,103 @@ static PIRP BuildFlush(PIT_SLOT Slot)
     return Irp;
 }
 
-static PIRP (*const Builders[ItOperationCount])(PIT_SLOT Slot) = {
-    [ItRead] = BuildRead, [ItWrite] = BuildWrite, [ItFlush] = BuildFlush};
+// What a device control needs is all in its system buffer, which is zero at first.
+static PIRP BuildControl(const IT_SLOT *Slot, ULONG Code, ULONG ByteCount)
+{
+    const PIRP Irp = IoAllocateIrp(Slot->Disk->Disk.Device->StackSize, FALSE);
+    if (Irp == NULL) {
+        return NULL;
+    }
+    Irp->AssociatedIrp.SystemBuffer = ExAllocatePool2(POOL_FLAG_NON_PAGED, ByteCount, KT_TAG);
+    if (Irp->AssociatedIrp.SystemBuffer == NULL) {
+        IoFreeIrp(Irp);
+        return NULL;
+    }
+    const PIO_STACK_LOCATION Stack = IoGetNextIrpStackLocation(Irp);
+    Stack->MajorFunction = IRP_MJ_DEVICE_CONTROL;
+    Stack->Parameters.DeviceIoControl.IoControlCode = Code;
+    Stack->Parameters.DeviceIoControl.InputBufferLength = ByteCount;
+    Stack->Parameters.DeviceIoControl.OutputBufferLength = ByteCount;
+    return Irp;
+}
+
+typedef struct _TRIM {
+    DEVICE_MANAGE_DATA_SET_ATTRIBUTES Attributes;
+    DEVICE_DATA_SET_RANGE Ranges[2]; // side by side
+} TRIM;
+
+static PIRP BuildTrim(PIT_SLOT Slot)
+{
+    const PIRP Irp = BuildControl(Slot, IOCTL_STORAGE_MANAGE_DATA_SET_ATTRIBUTES, sizeof(TRIM));
+    if (Irp == NULL) {
+        return NULL;
+    }
+    const ULONG64 BlockBytes = Slot->Disk->Disk.BlockBytes;
+    const ULONG FirstCount = (Slot->Count + 1) / 2;
+    TRIM *const Trim = Irp->AssociatedIrp.SystemBuffer;
+    Trim->Attributes = (DEVICE_MANAGE_DATA_SET_ATTRIBUTES){
+        .Size = sizeof(Trim->Attributes),
+        .Action = DeviceDsmAction_Trim,
+        .DataSetRangesOffset = FIELD_OFFSET(TRIM, Ranges),
+        .DataSetRangesLength = (Slot->Count == 1 ? 1 : 2) * (ULONG)sizeof(Trim->Ranges[0])};
+    Trim->Ranges[0] =
+        (DEVICE_DATA_SET_RANGE){(LONGLONG)(Slot->First * BlockBytes), FirstCount * BlockBytes};
+    Trim->Ranges[1] = (DEVICE_DATA_SET_RANGE){(LONGLONG)((Slot->First + FirstCount) * BlockBytes),
+                                              (Slot->Count - FirstCount) * BlockBytes};
+    return Irp;
+}
+
+#define NVME_WRITE_ZEROES 0x08
+
+typedef struct _ZERO {
+    STORAGE_PROTOCOL_COMMAND Protocol;
+    ULONG Rest[STORAGE_PROTOCOL_COMMAND_LENGTH_NVME / sizeof(ULONG)];
+} ZERO;
+
+static PIRP BuildZero(PIT_SLOT Slot)
+{
+    const PIRP Irp = BuildControl(Slot, IOCTL_STORAGE_PROTOCOL_COMMAND, sizeof(ZERO));
+    if (Irp == NULL) {
+        return NULL;
+    }
+    const PSTORAGE_PROTOCOL_COMMAND Protocol = Irp->AssociatedIrp.SystemBuffer;
+    Protocol->Version = STORAGE_PROTOCOL_STRUCTURE_VERSION;
+    Protocol->Length = sizeof(*Protocol);
+    Protocol->ProtocolType = ProtocolTypeNvme;
+    Protocol->CommandLength = STORAGE_PROTOCOL_COMMAND_LENGTH_NVME;
+    Protocol->CommandSpecific = STORAGE_PROTOCOL_SPECIFIC_NVME_NVM_COMMAND;
+    const PULONG Words = (PULONG)Protocol->Command;
+    Words[0] = NVME_WRITE_ZEROES;
+    Words[1] = Slot->Disk->NamespaceId;
+    Words[10] = Slot->First;
+    Words[12] = Slot->Count - 1;
+    return Irp;
+}
+
+static const struct {
+    PCSTR Name;
+    ULONG Share; // of 100
+    PIRP (*Build)(PIT_SLOT Slot);
+    BOOLEAN Changes; // what blocks hold
+} Operations[] = {
+    [ItRead] = {"reads", 42, BuildRead, FALSE},
+    [ItWrite] = {"writes", 44, BuildWrite, TRUE},
+    [ItFlush] = {"flushes", 4, BuildFlush, FALSE},
+    [ItTrim] = {"trims", 5, BuildTrim, TRUE},
+    [ItZero] = {"writes of zeros", 5, BuildZero, TRUE},
+};
+C_ASSERT(ARRAYSIZE(Operations) == ItOperationCount);
+
+static IT_OPERATION RandomOperation(VOID)
+{
+    ULONG Draw = Random(100);
+    ULONG Operation = 0;
+    while (Draw >= Operations[Operation].Share) {
+        Draw -= Operations[Operation].Share;
+        Operation += 1;
+    }
+    return (IT_OPERATION)Operation;
+}
 
 // A request that is drawn by chance. FALSE: not now.
 static BOOLEAN StartRequest(PIT_SLOT Slot)
@@ -220,12 +307,15 @@ static BOOLEAN StartRequest(PIT_SLOT Slot)
         Slot->Generation = Slot->Disk->Generation += 1;
         // Devices want addresses that 4 divides, and no more.
         Slot->Va = Slot->Memory.Va + sizeof(ULONG) * Random(PAGE_SIZE / sizeof(ULONG));
-        Slot->Irp = Builders[Slot->Operation](Slot);
+        Slot->Irp = Operations[Slot->Operation].Build(Slot);
         KT_CHECK(Slot->Irp != NULL);
     }
     if (Slot->Irp == NULL) {
         Slot->Disk = NULL;
         return FALSE;
+    }
+    if (Slot->Operation == ItWrite && Random(4) == 0) {
+        IoGetNextIrpStackLocation(Slot->Irp)->Flags |= SL_WRITE_THROUGH;
     }
     It.InFlight += 1;
     IoSetCompletionRoutine(Slot->Irp, RequestIsDone, Slot, TRUE, TRUE, TRUE);
@@ -270,22 +360,36 @@ static VOID CheckFailure(const IT_SLOT *Slot) // I3
 {
     It.Failures[Slot->Operation] += 1;
     KT_EQUAL(Slot->Result.Information, 0);
-    if (!IsMeantToFail(Slot)) {
-        KT_EQUAL(Slot->Result.Status, STATUS_SUCCESS);
-    } else {
-        KT_EQUAL(Slot->Result.Status, STATUS_DEVICE_DATA_ERROR);
-    }
+    KT_EQUAL(Slot->Result.Status, IsMeantToFail(Slot) ? STATUS_DEVICE_DATA_ERROR : STATUS_SUCCESS);
 }
 
+// After a trim a block holds zeros, or what it held.
 static VOID UpdateModel(const IT_SLOT *Slot)
 {
     const BOOLEAN HasFailed = !NT_SUCCESS(Slot->Result.Status);
-    if (Slot->Operation == ItWrite && !HasFailed) {
-        ItSetBlocks(Slot->Disk, Slot->First, Slot->Count, Slot->Generation);
-    } else if (Slot->Operation == ItWrite) {
-        ItAddToBlocks(Slot->Disk, Slot->First, Slot->Count, Slot->Generation); // I2
-    } else if (Slot->Operation == ItRead && !HasFailed) {
+    const ULONG Generation = Slot->Operation == ItWrite ? Slot->Generation : IT_ZERO;
+    if (!Operations[Slot->Operation].Changes) {
+        return;
+    }
+    if (HasFailed || Slot->Operation == ItTrim) {
+        ItAddToBlocks(Slot->Disk, Slot->First, Slot->Count, Generation); // I2
+    } else {
+        ItSetBlocks(Slot->Disk, Slot->First, Slot->Count, Generation);
+    }
+}
+
+static VOID CheckSuccess(const IT_SLOT *Slot)
+{
+    It.Bytes[Slot->Operation] += ByteCountOf(Slot);
+    if (Slot->Operation == ItRead || Slot->Operation == ItWrite) {
+        KT_EQUAL(Slot->Result.Information, ByteCountOf(Slot));
+    }
+    if (Slot->Operation == ItRead) {
         KT_EQUAL(ItCheckBlocks(Slot->Disk, Slot->First, Slot->Count, Slot->Va), 0);
+    }
+    if (Slot->Operation == ItZero) {
+        const STORAGE_PROTOCOL_COMMAND *const Protocol = Slot->Irp->AssociatedIrp.SystemBuffer;
+        KT_EQUAL(Protocol->ReturnStatus, STORAGE_PROTOCOL_STATUS_SUCCESS);
     }
 }
 
@@ -297,17 +401,19 @@ static VOID FreeIrp(PIRP Irp)
         }
         IoFreeMdl(Irp->MdlAddress);
     }
+    if (Irp->AssociatedIrp.SystemBuffer != NULL) {
+        ExFreePoolWithTag(Irp->AssociatedIrp.SystemBuffer, KT_TAG);
+    }
     IoFreeIrp(Irp);
 }
 
 static VOID FinishRequest(PIT_SLOT Slot)
 {
-    KtSetContext("%s of %u blocks at %u of disk %u", Names[Slot->Operation], Slot->Count,
+    KtSetContext("%s: %u blocks at %u of disk %u", Operations[Slot->Operation].Name, Slot->Count,
                  Slot->First, Slot->Disk->Tag);
     It.Requests[Slot->Operation] += 1;
     if (NT_SUCCESS(Slot->Result.Status)) {
-        KT_EQUAL(Slot->Result.Information, ByteCountOf(Slot));
-        It.Bytes[Slot->Operation] += ByteCountOf(Slot);
+        CheckSuccess(Slot);
     } else {
         CheckFailure(Slot);
     }
@@ -329,6 +435,58 @@ static BOOLEAN FinishOne(VOID)
     const PLIST_ENTRY Link = ExInterlockedRemoveHeadList(&It.Done, &It.DoneLock);
     FinishRequest(CONTAINING_RECORD(Link, IT_SLOT, Link));
     return TRUE;
+}
+
+// ------------------------------------------------------------------------------------------------
+// With the boot option `resets`, a thread resets one controller after the other, in either way.
+
+#define SHORTEST_PAUSE_MILLISECONDS 20
+#define LONGEST_PAUSE_MILLISECONDS 150
+
+static struct {
+    PKTHREAD Thread;
+    KEVENT Stop;
+    ULONG Count;
+} Resetter;
+
+static VOID NTAPI ResetAgainAndAgain(PVOID Context)
+{
+    UNREFERENCED_PARAMETER(Context);
+    ULONG Pause = SHORTEST_PAUSE_MILLISECONDS;
+    LARGE_INTEGER Timeout = KtMilliseconds((LONG)Pause);
+    while (KeWaitForSingleObject(&Resetter.Stop, Executive, KernelMode, FALSE, &Timeout) ==
+           STATUS_TIMEOUT) {
+        const NVME_RESET Reset = {.Kind = Resetter.Count % 4 == 3 ? NvmeFunctionReset
+                                                                  : NvmeControllerReset};
+        ULONG_PTR Information;
+        KT_EQUAL(IoControlSynchronously(It.Disks[Resetter.Count % It.DiskCount].Disk.Device,
+                                        IOCTL_NVME_RESET, &Reset, sizeof(Reset), NULL, 0,
+                                        &Information),
+                 STATUS_SUCCESS);
+        Resetter.Count += 1;
+        Pause = Pause < LONGEST_PAUSE_MILLISECONDS ? Pause + 7 : SHORTEST_PAUSE_MILLISECONDS;
+        Timeout = KtMilliseconds((LONG)Pause);
+    }
+}
+
+static VOID StartResetter(VOID)
+{
+    RtlZeroMemory(&Resetter, sizeof(Resetter));
+    if (KtHasOption("resets")) {
+        KeInitializeEvent(&Resetter.Stop, NotificationEvent, FALSE);
+        Resetter.Thread = KtStartThread(ResetAgainAndAgain, NULL, 0);
+        KT_CHECK(Resetter.Thread != NULL);
+    }
+}
+
+static VOID StopResetter(VOID)
+{
+    if (Resetter.Thread != NULL) {
+        KeSetEvent(&Resetter.Stop, IO_NO_INCREMENT, FALSE);
+        KtJoin(Resetter.Thread);
+        DbgPrint("    # %u resets\n", Resetter.Count);
+        KT_CHECK(Resetter.Count > 0);
+    }
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -392,8 +550,8 @@ static VOID Report(VOID)
     ULONG64 Sum = 0;
     KtSetContext("all");
     for (ULONG Operation = 0; Operation < ItOperationCount; Operation += 1) {
-        DbgPrint("    # %llu %ss, %llu MiB, %llu failed\n", It.Requests[Operation],
-                 Names[Operation], It.Bytes[Operation] / KT_MIB, It.Failures[Operation]);
+        DbgPrint("    # %llu %s, %llu MiB, %llu failed\n", It.Requests[Operation],
+                 Operations[Operation].Name, It.Bytes[Operation] / KT_MIB, It.Failures[Operation]);
         KT_CHECK(It.Requests[Operation] > 0);
         Sum += It.Requests[Operation];
     }
@@ -419,8 +577,11 @@ static VOID RunAndCompare(VOID)
     It.Random = NumberOption("seed", __builtin_ia32_rdtsc() | 1);
     DbgPrint("    # seed=%llu, %u disks, up to %u requests of up to %u bytes\n", It.Random,
              It.DiskCount, It.SlotCount, LONGEST_BYTES);
-    KT_REQUIRE(RunFor((ULONG)NumberOption("seconds", DEFAULT_SECONDS)));
+    StartResetter();
+    const BOOLEAN IsAlive = RunFor((ULONG)NumberOption("seconds", DEFAULT_SECONDS));
+    StopResetter();
     Report();
+    KT_REQUIRE(IsAlive);
     for (ULONG Index = 0; Index < It.DiskCount; Index += 1) {
         KT_EQUAL(KtFlushDisk(&It.Disks[Index].Disk), STATUS_SUCCESS);
     }

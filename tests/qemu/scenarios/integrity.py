@@ -72,14 +72,14 @@ class IntegrityHost(Host):
 
     def prepare(self):
         (self.folder / "model").write_bytes(b"\xEE" * MEMORY_BYTES)
-        for tag, _, block_bytes, disk_bytes in DISKS:
+        for tag, identity, block_bytes, disk_bytes in DISKS:
             with open(self.image(tag), "wb") as image:
                 image.seek(disk_bytes - block_bytes)
-                image.write(self.mark(tag, block_bytes))
+                image.write(self.mark(tag, identity, block_bytes))
 
     @staticmethod
-    def mark(tag, block_bytes):
-        return struct.pack("<QQ", MAGIC, tag).ljust(block_bytes, b"\x77")
+    def mark(tag, identity, block_bytes):
+        return struct.pack("<QQQ", MAGIC, tag, identity).ljust(block_bytes, b"\x77")
 
     def do_faults(self, _):
         return int(self.HAS_FAULTS)
@@ -88,9 +88,9 @@ class IntegrityHost(Host):
         models = self.read_model()
         self.verdict.check(sorted(models) == [disk[0] for disk in DISKS],
                            f"the guest told of disks {sorted(models)}")
-        for tag, _, block_bytes, _ in DISKS:
+        for tag, identity, block_bytes, _ in DISKS:
             if tag in models:
-                self.compare(tag, block_bytes, models[tag])
+                self.compare(tag, identity, block_bytes, models[tag])
 
     def read_model(self):
         """{tag: records of its blocks}, as far as the guest has written it."""
@@ -106,7 +106,7 @@ class IntegrityHost(Host):
             place = end
         return models
 
-    def compare(self, tag, block_bytes, records):
+    def compare(self, tag, identity, block_bytes, records):
         blocks, wrong, written, open_count = Blocks(tag, block_bytes), [], 0, 0
         with open(self.image(tag), "rb") as image:
             for number, (*generations, count) in enumerate(records):
@@ -117,7 +117,7 @@ class IntegrityHost(Host):
                 if all(data != blocks.content(number, one) for one in allowed):
                     wrong.append(f"disk {tag}, block {number}: {blocks.describe(data)}; it may "
                                  f"hold generations {allowed}")
-            is_marked = image.read() == self.mark(tag, block_bytes)
+            is_marked = image.read() == self.mark(tag, identity, block_bytes)
         self.verdict.check(not wrong, f"{len(wrong)} blocks of disk {tag} are wrong")
         self.verdict.failures += wrong[:SHOWN]
         self.verdict.check(is_marked, f"the last block of disk {tag} was written to")
@@ -160,18 +160,19 @@ SHARED_MEMORY = ("-object", f"memory-backend-file,id=shared,size={MEMORY_BYTES},
                  "mem-path={folder}/model,share=on", "-device", "ivshmem-plain,memdev=shared")
 
 
+CONTROLLER = ("-device", "nvme,id=c,serial=SCRATCH0001")
+
+
 def namespaces():
     for tag, identity, block_bytes, _ in DISKS:
-        yield from ("-device", f"nvme,id=c{tag},serial=SCRATCH{tag}",
-                    "-device",
-                    f"nvme-ns,drive=n{tag},bus=c{tag},nsid={identity},"
-                    f"logical_block_size={block_bytes},physical_block_size={block_bytes}")
+        yield from ("-device", f"nvme-ns,drive=n{tag},bus=c,nsid={identity},"
+                               f"logical_block_size={block_bytes},physical_block_size={block_bytes}")
 
 
 def devices(has_faults):
     images = [faulty_image_of(tag) if has_faults and tag == FAULTY_TAG else image_of(tag)
               for tag, *_ in DISKS]
-    return (*SHARED_MEMORY, *chain(*images), *namespaces())
+    return (*SHARED_MEMORY, *chain(*images), *CONTROLLER, *namespaces())
 
 
 def workload(name, options="", host=IntegrityHost, **fields):
