@@ -12,6 +12,7 @@
 //
 // Lock: the queue's, once for each batch. So any processor may submit and poll.
 #include "nvme.h"
+#include "queueinline.h"
 
 #define NVME_CLOSE_INTERVAL 1 // milliseconds
 
@@ -35,7 +36,7 @@ static VOID NvmeEndIo(PNVME_TRACKER Tracker, NTSTATUS Status, ULONG Result, PNVM
 
 // The namespace of a command: most often that of the one before. The namespace may go meanwhile: then the
 // controller says so.
-static const NVME_IO_NAMESPACE *NvmeNamespaceOfIo(PNVME_QUEUE Queue, ULONG Id)
+static inline const NVME_IO_NAMESPACE *NvmeNamespaceOfIo(PNVME_QUEUE Queue, ULONG Id)
 {
     if (Queue->LastNamespace.Id == Id) {
         return &Queue->LastNamespace;
@@ -45,9 +46,8 @@ static const NVME_IO_NAMESPACE *NvmeNamespaceOfIo(PNVME_QUEUE Queue, ULONG Id)
 }
 
 // Everything that an emulated controller might let pass is refused here.
-static NTSTATUS NvmeBuildIo(PNVME_TRACKER Tracker, const NVME_IO *Io)
+static inline NTSTATUS NvmeBuildIo(PNVME_QUEUE Queue, PNVME_TRACKER Tracker, const NVME_IO *Io)
 {
-    const PNVME_QUEUE Queue = Tracker->Queue;
     const PNVME_COMMAND Command = &Tracker->Command;
     const NVME_IO_NAMESPACE *Namespace = NvmeNamespaceOfIo(Queue, Io->NamespaceId);
     if (Namespace == NULL) {
@@ -75,25 +75,29 @@ static NTSTATUS NvmeBuildIo(PNVME_TRACKER Tracker, const NVME_IO *Io)
     if ((Io->Flags & NVME_IO_FORCE_UNIT_ACCESS) != 0) {
         Command->Cdw12 |= NVME_FORCE_UNIT_ACCESS;
     }
-    return NvmeDescribeList(Tracker, Io->List, Io->ByteOffset, BlockCount << Namespace->BlockShift);
+    const ULONG ByteCount = BlockCount << Namespace->BlockShift;
+    if (NvmeDescribePage(Queue, Tracker, Io->List, Io->ByteOffset, ByteCount)) {
+        return STATUS_SUCCESS;
+    }
+    return NvmeDescribeList(Tracker, Io->List, Io->ByteOffset, ByteCount);
 }
 
 // FALSE: the queue is full.
-static BOOLEAN NvmeSubmitIo(PNVME_QUEUE Queue, PNVME_IO Io, PNVME_FINISHED Finished)
+static inline BOOLEAN NvmeSubmitIo(PNVME_QUEUE Queue, PNVME_IO Io, PNVME_FINISHED Finished)
 {
-    const PNVME_TRACKER Tracker = NvmeGetTracker(Queue);
+    const PNVME_TRACKER Tracker = NvmeTakeTracker(Queue);
     if (Tracker == NULL) {
         return FALSE;
     }
     Tracker->Io = Io;
     Tracker->Done = NvmeEndIo;
     const NTSTATUS Status =
-        NT_SUCCESS(Queue->ClosedStatus) ? NvmeBuildIo(Tracker, Io) : Queue->ClosedStatus;
+        NT_SUCCESS(Queue->ClosedStatus) ? NvmeBuildIo(Queue, Tracker, Io) : Queue->ClosedStatus;
     if (NT_SUCCESS(Status)) {
-        NvmeSubmit(Tracker);
+        NvmeSubmitTracker(Queue, Tracker);
     } else {
         NvmeEndIo(Tracker, Status, 0, Finished);
-        NvmePutTracker(Tracker);
+        NvmeReturnTracker(Queue, Tracker);
     }
     return TRUE;
 }
@@ -101,13 +105,13 @@ static BOOLEAN NvmeSubmitIo(PNVME_QUEUE Queue, PNVME_IO Io, PNVME_FINISHED Finis
 static ULONG NTAPI NvmeSubmitIos(PNVME_QUEUE Queue, PNVME_IO const *Ios, ULONG Count)
 {
     NVME_FINISHED Finished;
-    KIRQL OldIrql;
     ULONG Accepted = 0;
-    NvmeInitializeFinished(&Finished);
-    KeAcquireSpinLock(&Queue->Lock, &OldIrql);
+    NvmeStartFinished(&Finished);
+    const KIRQL OldIrql = NvmeAcquireQueue(Queue);
     while (Accepted < Count && NvmeSubmitIo(Queue, Ios[Accepted], &Finished)) {
         Accepted += 1;
     }
+    KeMemoryBarrier(); // Q4 of queue.c
     if (Queue->ReapCount == 0) {
         NvmeRing(Queue);
     }

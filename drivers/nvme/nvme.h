@@ -176,18 +176,19 @@ typedef struct DECLSPEC_ALIGN(64) _NVME_QUEUE {
     USHORT Phase;        // what NVME_STATUS_PHASE of a new completion is
     USHORT OutstandingCount;
     UCHAR State;            // NVME_QUEUE_STATE
-    UCHAR ReapCount;        // passes that are under way: they ring at their end
     BOOLEAN IsRingDeferred; // RingDpc is queued
     BOOLEAN IsPolled;
     BOOLEAN UsesLists; // SGLs instead of PRPs
     BOOLEAN SubmissionIsInCmb;
-    NTSTATUS ClosedStatus; // not 0: new requests are refused with it
+    NTSTATUS ClosedStatus;   // not 0: new requests are refused with it
+    volatile LONG ReapCount; // passes that are under way: they ring at their end
 
     PNVME_CONTROLLER Controller;
     PDMA_ADAPTER Adapter;       // of its own, so that nothing is shared with other queues
     PDMA_OPERATIONS Operations; // the adapter's
     ULONG ListByteCount;        // of each tracker's ListBuffer
     ULONG PrpByteCount;         // of each PrpList
+    ULONG MapRegisterCount;     // of Adapter
     ULONG MaximumTransferBytes;
     LIST_ENTRY Waiting; // IRPs that found no tracker or no map register, by Tail.Overlay.ListEntry
     LIST_ENTRY Link;    // in NVME_CONTROLLER.OwnedQueues: a queue of another driver

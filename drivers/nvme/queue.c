@@ -15,7 +15,10 @@
 //       other's news.
 //   Q3  Memory given to a controller that reads submissions from its own buffer goes by stores of 8 bytes:
 //       some take no longer ones.
+//   Q4  Whoever submits leaves the doorbell to the passes that are under way: he stores Tail before he reads
+//       ReapCount, and a pass lowers ReapCount before it reads Tail, each with a full barrier between.
 #include "nvme.h"
+#include "queueinline.h"
 
 #define NVME_PRINTED_ERRORS 32 // of each queue; the counters tell of the rest
 #define NVME_ENTRY_ALIGNMENT 16
@@ -144,6 +147,8 @@ static VOID NvmeSetUpTrackers(PNVME_QUEUE Queue, const NVME_QUEUE_LAYOUT *Layout
             Tracker->PrpList = (PULONG64)((PUCHAR)Queue->Buffer + Offset);
             Tracker->PrpListAddress = (ULONG64)Queue->BufferAddress.QuadPart + Offset;
             Tracker->ListBuffer = Lists + (SIZE_T)Index * Layout->ListBytes;
+            (VOID) Queue->Operations->InitializeDmaTransferContext(Queue->Adapter,
+                                                                   Tracker->TransferContext);
         }
     }
 }
@@ -198,16 +203,26 @@ static VOID NvmeMoveSubmissionToCmb(PNVME_QUEUE Queue)
     }
 }
 
+// All trackers may have a transfer of the longest kind, at an odd offset. The adapter grants what it
+// has.
+static ULONG NvmeOutstandingBytes(USHORT EntryCount, ULONG MaximumTransferBytes)
+{
+    const ULONG64 ByteCount = (EntryCount - 1ull) * (MaximumTransferBytes + PAGE_SIZE);
+    return MaximumTransferBytes == 0 ? PAGE_SIZE : ByteCount > MAXLONG ? MAXLONG : (ULONG)ByteCount;
+}
+
 NTSTATUS NvmeAllocateQueue(PNVME_CONTROLLER Controller, USHORT Id, USHORT EntryCount,
                            ULONG MaximumTransferBytes, PNVME_QUEUE *Result)
 {
     NVME_QUEUE_LAYOUT Layout;
     ULONG MapRegisterCount;
-    const PDMA_ADAPTER Adapter =
-        NvmeGetAdapter(Controller, NVME_MAXIMUM_COMMAND_BYTES, &MapRegisterCount);
+    const PDMA_ADAPTER Adapter = NvmeGetAdapter(
+        Controller, NvmeOutstandingBytes(EntryCount, MaximumTransferBytes), &MapRegisterCount);
     if (Adapter == NULL) {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
+    // With bounce pages there may be fewer: a page at an odd offset takes two.
+    MaximumTransferBytes = NvmeSmaller(MaximumTransferBytes, (MapRegisterCount - 1) * PAGE_SIZE);
     NTSTATUS Status = NvmeLayOutQueue(Adapter, EntryCount, MaximumTransferBytes, &Layout);
     const PNVME_QUEUE Queue = NT_SUCCESS(Status)
                                   ? ExAllocatePool2(POOL_FLAG_NON_PAGED, Layout.PoolBytes, NVME_TAG)
@@ -222,6 +237,7 @@ NTSTATUS NvmeAllocateQueue(PNVME_CONTROLLER Controller, USHORT Id, USHORT EntryC
     Queue->ListByteCount = Layout.ListBytes;
     Queue->MaximumTransferBytes = MaximumTransferBytes;
     Queue->PrpByteCount = Layout.PrpBytes;
+    Queue->MapRegisterCount = MapRegisterCount;
     Status = NvmeAllocateQueueBuffer(Queue, &Layout);
     if (!NT_SUCCESS(Status)) {
         Adapter->DmaOperations->PutDmaAdapter(Adapter);
@@ -273,64 +289,17 @@ VOID NvmeFreeQueue(PNVME_QUEUE Queue)
 
 PNVME_TRACKER NvmeGetTracker(PNVME_QUEUE Queue)
 {
-    if (Queue->FirstFree == NVME_NO_TRACKER) {
-        return NULL;
-    }
-    const PNVME_TRACKER Tracker = &Queue->Trackers[Queue->FirstFree];
-    Queue->FirstFree = Tracker->NextFree;
-    Tracker->State = NvmeTrackerTaken;
-    return Tracker;
+    return NvmeTakeTracker(Queue);
 }
 
 VOID NvmePutTracker(PNVME_TRACKER Tracker)
 {
-    const PNVME_QUEUE Queue = Tracker->Queue;
-    Tracker->State = NvmeTrackerFree;
-    Tracker->TimeLimit = 0;
-    Tracker->NextFree = Queue->FirstFree;
-    Queue->FirstFree = Tracker->Index;
-}
-
-static USHORT NvmeNextEntry(const NVME_QUEUE *Queue, USHORT Entry)
-{
-    return Entry + 1 == Queue->EntryCount ? 0 : Entry + 1;
-}
-
-// Q3.
-static VOID NvmePutIntoRing(PNVME_QUEUE Queue, const NVME_COMMAND *Command)
-{
-    const ULONG64 *From = (const ULONG64 *)Command;
-    volatile ULONG64 *To = (volatile ULONG64 *)&Queue->Submission[Queue->Tail];
-    for (ULONG Index = 0; Index < sizeof(*Command) / sizeof(*From); Index += 1) {
-        To[Index] = From[Index];
-    }
-    Queue->Tail = NvmeNextEntry(Queue, Queue->Tail);
-    Queue->Counters.Commands += 1;
-}
-
-// A new id for the command, and into the ring with it, if the queue is open.
-static VOID NvmeGiveToController(PNVME_TRACKER Tracker)
-{
-    const PNVME_QUEUE Queue = Tracker->Queue;
-    Tracker->Generation += 1;
-    Tracker->Command.CommandId =
-        (USHORT)((ULONG)Tracker->Generation << NVME_TRACKER_INDEX_BITS | Tracker->Index);
-    Tracker->StartTime = Queue->Controller->Clock;
-    if (Queue->State == NvmeQueueOpen) {
-        NvmePutIntoRing(Queue, &Tracker->Command);
-    }
+    NvmeReturnTracker(Tracker->Queue, Tracker);
 }
 
 VOID NvmeSubmit(PNVME_TRACKER Tracker)
 {
-    NT_ASSERT(Tracker->State == NvmeTrackerTaken && Tracker->Queue->State != NvmeQueueClosed);
-    Tracker->State = NvmeTrackerSubmitted;
-    Tracker->EndStatus = STATUS_SUCCESS;
-    Tracker->StatusField = 0;
-    Tracker->RetryCount = 0;
-    Tracker->IsAborting = FALSE;
-    Tracker->Queue->OutstandingCount += 1;
-    NvmeGiveToController(Tracker);
+    NvmeSubmitTracker(Tracker->Queue, Tracker);
 }
 
 // -------------------------------------------------------------------------------------------------
@@ -373,6 +342,7 @@ VOID NvmeRing(PNVME_QUEUE Queue)
 
 VOID NvmeRingSoon(PNVME_QUEUE Queue, KIRQL OldIrql)
 {
+    KeMemoryBarrier(); // Q4
     if (Queue->ReapCount != 0 || Queue->IsRingDeferred) {
         return;
     }
@@ -426,9 +396,7 @@ BOOLEAN NvmeHasCompletion(const NVME_QUEUE *Queue)
 
 VOID NvmeInitializeFinished(PNVME_FINISHED Finished)
 {
-    InitializeListHead(&Finished->Irps);
-    Finished->FirstIo = NULL;
-    Finished->NextIo = &Finished->FirstIo;
+    NvmeStartFinished(Finished);
 }
 
 VOID NvmeTellFinished(PNVME_FINISHED Finished)
@@ -455,38 +423,47 @@ static VOID NvmePrintFailure(const NVME_QUEUE *Queue, const NVME_COMMAND *Comman
              NVME_STATUS_TYPE(Status), NVME_STATUS_CODE(Status), Meaning);
 }
 
-static VOID NvmeEndTracker(PNVME_TRACKER Tracker, NTSTATUS Status, ULONG Result,
-                           PNVME_FINISHED Finished)
+static inline VOID NvmeEndTracker(PNVME_QUEUE Queue, PNVME_TRACKER Tracker, NTSTATUS Status,
+                                  ULONG Result, PNVME_FINISHED Finished)
 {
-    Tracker->Queue->OutstandingCount -= 1;
+    Queue->OutstandingCount -= 1;
     Tracker->Done(Tracker, Status, Result, Finished);
-    NvmePutTracker(Tracker);
+    NvmeReturnTracker(Queue, Tracker);
+}
+
+static DECLSPEC_NOINLINE VOID NvmeRefuseCompletion(PNVME_QUEUE Queue, USHORT CommandId)
+{
+    Queue->Counters.UnknownCompletions += 1;
+    DbgPrint("NVMe: queue %u: the controller completed command 0x%x, which was not under way\n",
+             Queue->Id, CommandId);
+    NvmeRequestRecovery(Queue->Controller, NvmeReasonProtocol);
+}
+
+static DECLSPEC_NOINLINE NTSTATUS NvmeNoteError(PNVME_QUEUE Queue, PNVME_TRACKER Tracker,
+                                                USHORT Status)
+{
+    Tracker->StatusField = Status;
+    Queue->Counters.Errors += 1;
+    if (Queue->Counters.Errors <= NVME_PRINTED_ERRORS) {
+        NvmePrintFailure(Queue, &Tracker->Command, Status);
+    }
+    return NvmeTranslateStatus(Status, NULL);
 }
 
 // Status and CommandId come from the device: they are looked at before they are believed.
-static VOID NvmeTakeCompletion(PNVME_QUEUE Queue, USHORT CommandId, USHORT Status, ULONG Result,
-                               PNVME_FINISHED Finished)
+static inline VOID NvmeTakeCompletion(PNVME_QUEUE Queue, USHORT CommandId, USHORT Status,
+                                      ULONG Result, PNVME_FINISHED Finished)
 {
     const ULONG Index = CommandId & NVME_TRACKER_INDEX_MASK;
     const PNVME_TRACKER Tracker = &Queue->Trackers[Index];
     if (Index >= Queue->TrackerCount || Tracker->State != NvmeTrackerSubmitted ||
         Tracker->Command.CommandId != CommandId) {
-        Queue->Counters.UnknownCompletions += 1;
-        DbgPrint("NVMe: queue %u: the controller completed command 0x%x, which was not under way\n",
-                 Queue->Id, CommandId);
-        NvmeRequestRecovery(Queue->Controller, NvmeReasonProtocol);
+        NvmeRefuseCompletion(Queue, CommandId);
         return;
     }
-    NTSTATUS Meaning = STATUS_SUCCESS;
-    if ((Status & ~NVME_STATUS_PHASE) != 0) {
-        Meaning = NvmeTranslateStatus(Status, NULL);
-        Tracker->StatusField = Status;
-        Queue->Counters.Errors += 1;
-        if (Queue->Counters.Errors <= NVME_PRINTED_ERRORS) {
-            NvmePrintFailure(Queue, &Tracker->Command, Status);
-        }
-    }
-    NvmeEndTracker(Tracker, Meaning, Result, Finished);
+    const NTSTATUS Meaning =
+        (Status & ~NVME_STATUS_PHASE) == 0 ? STATUS_SUCCESS : NvmeNoteError(Queue, Tracker, Status);
+    NvmeEndTracker(Queue, Tracker, Meaning, Result, Finished);
 }
 
 // Consumes every completion that has arrived, but no more than the ring holds, so that nothing that
@@ -518,28 +495,31 @@ static ULONG NvmeConsumeCompletions(PNVME_QUEUE Queue, PNVME_FINISHED Finished)
 }
 
 // What is submitted while others are told of the ends goes to the controller with one doorbell, after.
+// Q4: one of the two rings.
 ULONG NvmeReap(PNVME_QUEUE Queue)
 {
     NVME_FINISHED Finished;
-    KIRQL OldIrql;
     if (!NvmeHasCompletion(Queue)) {
         return 0;
     }
-    NvmeInitializeFinished(&Finished);
-    KeAcquireSpinLock(&Queue->Lock, &OldIrql);
+    NvmeStartFinished(&Finished);
+    const KIRQL OldIrql = NvmeAcquireQueue(Queue);
     const ULONG Count = NvmeConsumeCompletions(Queue, &Finished);
     if (!IsListEmpty(&Queue->Waiting)) {
         NvmeStartWaiting(Queue, &Finished);
     }
-    Queue->ReapCount += 1;
+    (VOID) InterlockedIncrement(&Queue->ReapCount);
     KeReleaseSpinLockFromDpcLevel(&Queue->Lock);
 
     NvmeTellFinished(&Finished);
 
-    KeAcquireSpinLockAtDpcLevel(&Queue->Lock);
-    Queue->ReapCount -= 1;
-    NvmeRing(Queue);
-    KeReleaseSpinLock(&Queue->Lock, OldIrql);
+    (VOID) InterlockedDecrement(&Queue->ReapCount);
+    if (*(volatile USHORT *)&Queue->Tail != Queue->RungTail) {
+        KeAcquireSpinLockAtDpcLevel(&Queue->Lock);
+        NvmeRing(Queue);
+        KeReleaseSpinLockFromDpcLevel(&Queue->Lock);
+    }
+    KeLowerIrql(OldIrql);
     return Count;
 }
 
@@ -587,13 +567,13 @@ VOID NvmeResubmit(PNVME_QUEUE Queue)
             continue;
         }
         if (Tracker->EndStatus != STATUS_SUCCESS) {
-            NvmeEndTracker(Tracker, Tracker->EndStatus, 0, &Finished);
+            NvmeEndTracker(Queue, Tracker, Tracker->EndStatus, 0, &Finished);
             continue;
         }
         Tracker->RetryCount += 1;
         Tracker->IsAborting = FALSE;
         Queue->Counters.Retries += 1;
-        NvmeGiveToController(Tracker);
+        NvmeGiveToController(Queue, Tracker);
     }
     NvmeStartWaiting(Queue, &Finished);
     NvmeRing(Queue);
@@ -639,7 +619,7 @@ VOID NvmeFailQueue(PNVME_QUEUE Queue, NTSTATUS Status)
     for (ULONG Index = 0; Index < Queue->TrackerCount; Index += 1) {
         const PNVME_TRACKER Tracker = &Queue->Trackers[Index];
         if (Tracker->State == NvmeTrackerSubmitted) {
-            NvmeEndTracker(Tracker, Status, 0, &Finished);
+            NvmeEndTracker(Queue, Tracker, Status, 0, &Finished);
         }
     }
     NvmeFailWaiting(Queue, Status, &Finished);

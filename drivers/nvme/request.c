@@ -20,6 +20,7 @@
 // A queue, and a namespace, are found and used at DISPATCH_LEVEL. Who takes them away waits until no
 // processor is there (NvmeFreeQueue, NvmeQuiesceNamespace).
 #include "nvme.h"
+#include "queueinline.h"
 
 #define NVME_MDL_HAS_FRAMES (MDL_PAGES_LOCKED | MDL_SOURCE_IS_NONPAGED_POOL | MDL_PARTIAL)
 
@@ -45,11 +46,6 @@ C_ASSERT(sizeof(NVME_PROGRESS) <= RTL_FIELD_SIZE(IRP, Tail.Overlay.DriverContext
 static PNVME_PROGRESS NvmeProgressOf(PIRP Irp)
 {
     return (PNVME_PROGRESS)Irp->Tail.Overlay.DriverContext;
-}
-
-static PNVME_NAMESPACE NvmeNamespaceOf(PIRP Irp)
-{
-    return IoGetCurrentIrpStackLocation(Irp)->DeviceObject->DeviceExtension;
 }
 
 NTSTATUS NvmeFinishIrp(PIRP Irp, NTSTATUS Status, ULONG_PTR Information)
@@ -104,22 +100,32 @@ static VOID NvmeEndPart(PNVME_TRACKER Tracker, NTSTATUS Status, ULONG Result,
     }
 }
 
-static VOID NvmeBeginCommand(PNVME_COMMAND Command, UCHAR Opcode, ULONG NamespaceId)
+static inline VOID NvmeBeginCommand(PNVME_COMMAND Command, UCHAR Opcode, ULONG NamespaceId)
 {
-    RtlZeroMemory(Command, sizeof(*Command));
-    Command->Opcode = Opcode;
-    Command->NamespaceId = NamespaceId;
+    *Command = (NVME_COMMAND){.Opcode = Opcode, .NamespaceId = NamespaceId};
 }
 
-// A read or write from *NextByte on, as much as goes into one command: all of it, if its buffer can be
-// described, and else less.
-static NTSTATUS NvmeBuildTransfer(PNVME_TRACKER Tracker, PIRP Irp, const NVME_NAMESPACE *Namespace,
-                                  PULONG ByteCount)
+// What cannot be described as one command goes as several: the longest that can be, half by half.
+static DECLSPEC_NOINLINE NTSTATUS NvmeMapLess(PNVME_TRACKER Tracker, PMDL Mdl, ULONG Offset,
+                                              PULONG ByteCount, BOOLEAN IsWrite, ULONG BlockMask)
 {
-    const IO_STACK_LOCATION *Stack = IoGetCurrentIrpStackLocation(Irp);
+    NTSTATUS Status;
+    do {
+        *ByteCount = (*ByteCount / 2 + BlockMask) & ~BlockMask;
+        Status = NvmeMapTransfer(Tracker, Mdl, Offset, *ByteCount, IsWrite);
+    } while (!NT_SUCCESS(Status) && Status != STATUS_INSUFFICIENT_RESOURCES &&
+             *ByteCount > BlockMask + 1);
+    return Status;
+}
+
+// A read or write from NextByte on, as much as goes into one command.
+static inline NTSTATUS NvmeBuildTransfer(PNVME_TRACKER Tracker, PIRP Irp,
+                                         const IO_STACK_LOCATION *Stack,
+                                         const NVME_NAMESPACE *Namespace, ULONG Offset,
+                                         PULONG ByteCount)
+{
     const PNVME_COMMAND Command = &Tracker->Command;
     const BOOLEAN IsWrite = Stack->MajorFunction == IRP_MJ_WRITE;
-    const ULONG Offset = NvmeProgressOf(Irp)->NextByte;
     const ULONG BlockMask = (1u << Namespace->BlockShift) - 1;
     // Parameters.Write has the same layout.
     const ULONG64 FirstByte = (ULONG64)Stack->Parameters.Read.ByteOffset.QuadPart + Offset;
@@ -127,10 +133,9 @@ static NTSTATUS NvmeBuildTransfer(PNVME_TRACKER Tracker, PIRP Irp, const NVME_NA
 
     NvmeBeginCommand(Command, IsWrite ? NVME_NVM_WRITE : NVME_NVM_READ, Namespace->Id);
     NTSTATUS Status = NvmeMapTransfer(Tracker, Irp->MdlAddress, Offset, *ByteCount, IsWrite);
-    while (!NT_SUCCESS(Status) && Status != STATUS_INSUFFICIENT_RESOURCES &&
-           *ByteCount > BlockMask + 1) {
-        *ByteCount = (*ByteCount / 2 + BlockMask) & ~BlockMask;
-        Status = NvmeMapTransfer(Tracker, Irp->MdlAddress, Offset, *ByteCount, IsWrite);
+    if (!NT_SUCCESS(Status) && Status != STATUS_INSUFFICIENT_RESOURCES &&
+        *ByteCount > BlockMask + 1) {
+        Status = NvmeMapLess(Tracker, Irp->MdlAddress, Offset, ByteCount, IsWrite, BlockMask);
     }
     Command->Cdw10 = (ULONG)FirstBlock;
     Command->Cdw11 = (ULONG)(FirstBlock >> 32);
@@ -143,44 +148,44 @@ static NTSTATUS NvmeBuildTransfer(PNVME_TRACKER Tracker, PIRP Irp, const NVME_NA
 
 // The next command of the IRP. STATUS_PENDING: there is no tracker or map register now, but there will
 // be.
-static NTSTATUS NvmeSubmitPart(PNVME_QUEUE Queue, PIRP Irp)
+static inline NTSTATUS NvmeSubmitPart(PNVME_QUEUE Queue, PIRP Irp, PNVME_PROGRESS Progress)
 {
-    const PNVME_PROGRESS Progress = NvmeProgressOf(Irp);
-    const PNVME_TRACKER Tracker = NvmeGetTracker(Queue);
+    const IO_STACK_LOCATION *Stack = IoGetCurrentIrpStackLocation(Irp);
+    const NVME_NAMESPACE *Namespace = Stack->DeviceObject->DeviceExtension;
+    const PNVME_TRACKER Tracker = NvmeTakeTracker(Queue);
     if (Tracker == NULL) {
         return STATUS_PENDING;
     }
-    ULONG ByteCount =
-        NvmeSmaller(Progress->ByteCount - Progress->NextByte, Queue->MaximumTransferBytes);
+    const ULONG Offset = Progress->NextByte;
+    ULONG ByteCount = NvmeSmaller(Progress->ByteCount - Offset, Queue->MaximumTransferBytes);
     NTSTATUS Status = STATUS_SUCCESS;
     if (ByteCount == 0) {
-        NvmeBeginCommand(&Tracker->Command, NVME_NVM_FLUSH, NvmeNamespaceOf(Irp)->Id);
+        NvmeBeginCommand(&Tracker->Command, NVME_NVM_FLUSH, Namespace->Id);
     } else {
-        Status = NvmeBuildTransfer(Tracker, Irp, NvmeNamespaceOf(Irp), &ByteCount);
+        Status = NvmeBuildTransfer(Tracker, Irp, Stack, Namespace, Offset, &ByteCount);
     }
     if (!NT_SUCCESS(Status)) {
-        NvmePutTracker(Tracker);
+        NvmeReturnTracker(Queue, Tracker);
         return Status == STATUS_INSUFFICIENT_RESOURCES && Queue->OutstandingCount != 0
                    ? STATUS_PENDING
                    : Status;
     }
     Tracker->Irp = Irp;
     Tracker->Done = NvmeEndPart;
-    Progress->NextByte += ByteCount;
+    Progress->NextByte = Offset + ByteCount;
     Progress->CommandCount += 1;
-    NvmeSubmit(Tracker);
+    NvmeSubmitTracker(Queue, Tracker);
     return STATUS_SUCCESS;
 }
 
 // What is left of the IRP. STATUS_PENDING: as NvmeSubmitPart; anything else is taken care of.
 static NTSTATUS NvmeSubmitRest(PNVME_QUEUE Queue, PIRP Irp, PNVME_FINISHED Finished)
 {
-    const NVME_PROGRESS *Progress = NvmeProgressOf(Irp);
+    const PNVME_PROGRESS Progress = NvmeProgressOf(Irp);
     NTSTATUS Status;
     do {
-        Status = NvmeSubmitPart(Queue, Irp);
-    } while (NT_SUCCESS(Status) && Status != STATUS_PENDING &&
-             Progress->NextByte < Progress->ByteCount);
+        Status = NvmeSubmitPart(Queue, Irp, Progress);
+    } while (Status == STATUS_SUCCESS && Progress->NextByte < Progress->ByteCount);
     if (!NT_SUCCESS(Status)) {
         NvmeFailRest(Irp, Status, Finished);
     }
@@ -306,7 +311,7 @@ static BOOLEAN NvmeIsChainLongEnough(PMDL Mdl, ULONG ByteCount)
 
 // Everything that an emulated controller might let pass is refused here, before anything is
 // submitted.
-static NTSTATUS NvmeCheckTransfer(const NVME_NAMESPACE *Namespace, PIRP Irp)
+static inline NTSTATUS NvmeCheckTransfer(const NVME_NAMESPACE *Namespace, PIRP Irp)
 {
     const IO_STACK_LOCATION *Stack = IoGetCurrentIrpStackLocation(Irp);
     const ULONG64 FirstByte = (ULONG64)Stack->Parameters.Read.ByteOffset.QuadPart;
@@ -328,8 +333,8 @@ static NTSTATUS NvmeCheckTransfer(const NVME_NAMESPACE *Namespace, PIRP Irp)
 }
 
 // At DISPATCH_LEVEL. STATUS_SUCCESS: the IRP is on its way, or noted in Finished.
-static NTSTATUS NvmeStartRequest(PNVME_NAMESPACE Namespace, PIRP Irp, KIRQL OldIrql,
-                                 PNVME_FINISHED Finished)
+static inline NTSTATUS NvmeStartRequest(PNVME_NAMESPACE Namespace, PIRP Irp, KIRQL OldIrql,
+                                        PNVME_FINISHED Finished)
 {
     const PNVME_QUEUE Queue = NvmeCurrentQueue(Namespace->Device.Controller);
     if (Queue == NULL) {
@@ -358,14 +363,16 @@ static NTSTATUS NvmeQueueIrp(PNVME_NAMESPACE Namespace, PIRP Irp, ULONG ByteCoun
     NVME_FINISHED Finished;
     KIRQL OldIrql;
     *Progress = (NVME_PROGRESS){.ByteCount = ByteCount};
-    NvmeInitializeFinished(&Finished);
+    NvmeStartFinished(&Finished);
     IoMarkIrpPending(Irp);
     KeRaiseIrql(DISPATCH_LEVEL, &OldIrql);
     const NTSTATUS Status = NvmeStartRequest(Namespace, Irp, OldIrql, &Finished);
     if (!NT_SUCCESS(Status)) {
         NvmeFailRest(Irp, Status, &Finished);
     }
-    NvmeTellFinished(&Finished);
+    if (NvmeIsAnythingFinished(&Finished)) {
+        NvmeTellFinished(&Finished);
+    }
     KeLowerIrql(OldIrql);
     return STATUS_PENDING;
 }

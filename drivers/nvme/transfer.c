@@ -20,6 +20,7 @@
 // The adapter's operations are called with the queue lock held. They take the adapter's own locks, and
 // wait for nothing (DMA_SYNCHRONOUS_CALLBACK).
 #include "nvme.h"
+#include "queueinline.h"
 
 #define NVME_DATA_ALIGNMENT_MASK (sizeof(ULONG) - 1)
 #define NVME_SGLS_MASK 0x3u // SglSupport: not 0, there are SGLs; 2, of whole dwords only
@@ -209,8 +210,7 @@ static BOOLEAN NvmeHasRegisters(const NVME_QUEUE *Queue, PMDL Mdl, ULONG Offset,
     DMA_TRANSFER_INFO Information = {.Version = DMA_TRANSFER_INFO_VERSION1};
     const NTSTATUS Status = Queue->Operations->GetDmaTransferInfo(
         Queue->Adapter, Mdl, Offset, ByteCount, WriteToDevice, &Information);
-    return NT_SUCCESS(Status) &&
-           Information.V1.MapRegisterCount <= Queue->Controller->MapRegisterCount &&
+    return NT_SUCCESS(Status) && Information.V1.MapRegisterCount <= Queue->MapRegisterCount &&
            Information.V1.ScatterGatherListSize <= Queue->ListByteCount;
 }
 
@@ -221,19 +221,18 @@ NTSTATUS NvmeMapTransfer(PNVME_TRACKER Tracker, PMDL Mdl, ULONG Offset, ULONG By
     if (Mdl->Next != NULL && !NvmeHasRegisters(Queue, Mdl, Offset, ByteCount, WriteToDevice)) {
         return STATUS_BUFFER_OVERFLOW;
     }
-    NTSTATUS Status =
-        Queue->Operations->InitializeDmaTransferContext(Queue->Adapter, Tracker->TransferContext);
-    if (NT_SUCCESS(Status)) {
-        Status = Queue->Operations->BuildScatterGatherListEx(
-            Queue->Adapter, Queue->Controller->Device.Self, Tracker->TransferContext, Mdl, Offset,
-            ByteCount, DMA_SYNCHRONOUS_CALLBACK, NULL, NULL, WriteToDevice, Tracker->ListBuffer,
-            Queue->ListByteCount, NULL, NULL, &Tracker->List);
-    }
+    NTSTATUS Status = Queue->Operations->BuildScatterGatherListEx(
+        Queue->Adapter, Queue->Controller->Device.Self, Tracker->TransferContext, Mdl, Offset,
+        ByteCount, DMA_SYNCHRONOUS_CALLBACK, NULL, NULL, WriteToDevice, Tracker->ListBuffer,
+        Queue->ListByteCount, NULL, NULL, &Tracker->List);
     if (!NT_SUCCESS(Status)) {
         Tracker->List = NULL;
         return Status;
     }
     Tracker->WriteToDevice = WriteToDevice;
+    if (NvmeDescribePage(Queue, Tracker, Tracker->List, 0, ByteCount)) {
+        return STATUS_SUCCESS;
+    }
     Status = NvmeDescribeList(Tracker, Tracker->List, 0, ByteCount);
     if (!NT_SUCCESS(Status)) {
         NvmeUnmapTransfer(Tracker);

@@ -113,9 +113,11 @@ static VOID SendIrp(REQUEST *Request)
     (VOID) IoCallDriver(Bench.Disk, Irp);
 }
 
-// Sends every request that is free. Returns how many.
+// Sends every request that is free. Returns how many. At DISPATCH_LEVEL, which tells the driver that
+// there may be more: it rings once for all.
 static ULONG SendIrps(VOID)
 {
+    const KIRQL OldIrql = KeRaiseIrqlToDpcLevel();
     ULONG Count = 0;
     for (ULONG Index = 0; Index < Bench.Row->Depth; Index += 1) {
         REQUEST *const Request = &Bench.Requests[Index];
@@ -125,6 +127,7 @@ static ULONG SendIrps(VOID)
             Count += 1;
         }
     }
+    KeLowerIrql(OldIrql);
     return Count;
 }
 

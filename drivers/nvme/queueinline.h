@@ -1,0 +1,112 @@
+// The few steps of every command that are too short for a call. With the queue lock, where they do not
+// take it; contracts in nvme.h.
+#pragma once
+
+#include "nvme.h"
+
+// KeAcquireSpinLock, with the change of IRQL in line.
+static inline KIRQL NvmeAcquireQueue(PNVME_QUEUE Queue)
+{
+    KIRQL OldIrql;
+    KeRaiseIrql(DISPATCH_LEVEL, &OldIrql);
+    KeAcquireSpinLockAtDpcLevel(&Queue->Lock);
+    return OldIrql;
+}
+
+static inline VOID NvmeReleaseQueue(PNVME_QUEUE Queue, KIRQL OldIrql)
+{
+    KeReleaseSpinLockFromDpcLevel(&Queue->Lock);
+    KeLowerIrql(OldIrql);
+}
+
+static inline VOID NvmeStartFinished(PNVME_FINISHED Finished)
+{
+    InitializeListHead(&Finished->Irps);
+    Finished->FirstIo = NULL;
+    Finished->NextIo = &Finished->FirstIo;
+}
+
+static inline BOOLEAN NvmeIsAnythingFinished(const NVME_FINISHED *Finished)
+{
+    return Finished->FirstIo != NULL || !IsListEmpty(&Finished->Irps);
+}
+
+static inline PNVME_TRACKER NvmeTakeTracker(PNVME_QUEUE Queue)
+{
+    if (Queue->FirstFree == NVME_NO_TRACKER) {
+        return NULL;
+    }
+    const PNVME_TRACKER Tracker = &Queue->Trackers[Queue->FirstFree];
+    Queue->FirstFree = Tracker->NextFree;
+    Tracker->State = NvmeTrackerTaken;
+    return Tracker;
+}
+
+static inline VOID NvmeReturnTracker(PNVME_QUEUE Queue, PNVME_TRACKER Tracker)
+{
+    Tracker->State = NvmeTrackerFree;
+    Tracker->TimeLimit = 0;
+    Tracker->NextFree = Queue->FirstFree;
+    Queue->FirstFree = Tracker->Index;
+}
+
+// By stores of 8 bytes, one for each load: invariant Q3 of queue.c.
+static inline VOID NvmePutIntoRing(PNVME_QUEUE Queue, const NVME_COMMAND *Command)
+{
+    const ULONG64 *From = (const ULONG64 *)Command;
+    volatile ULONG64 *To = (volatile ULONG64 *)&Queue->Submission[Queue->Tail];
+    To[0] = From[0];
+    To[1] = From[1];
+    To[2] = From[2];
+    To[3] = From[3];
+    To[4] = From[4];
+    To[5] = From[5];
+    To[6] = From[6];
+    To[7] = From[7];
+    const ULONG Next = Queue->Tail + 1u;
+    Queue->Tail = (USHORT)(Next == Queue->EntryCount ? 0 : Next);
+    Queue->Counters.Commands += 1;
+}
+
+C_ASSERT(sizeof(NVME_COMMAND) == 8 * sizeof(ULONG64));
+
+// A new id for the command, and into the ring with it, if the queue is open.
+static inline VOID NvmeGiveToController(PNVME_QUEUE Queue, PNVME_TRACKER Tracker)
+{
+    const ULONG Generation = Tracker->Generation + 1u;
+    Tracker->Generation = (USHORT)Generation;
+    Tracker->Command.CommandId = (USHORT)(Generation << NVME_TRACKER_INDEX_BITS | Tracker->Index);
+    Tracker->StartTime = Queue->Controller->Clock;
+    if (Queue->State == NvmeQueueOpen) {
+        NvmePutIntoRing(Queue, &Tracker->Command);
+    }
+}
+
+static inline VOID NvmeSubmitTracker(PNVME_QUEUE Queue, PNVME_TRACKER Tracker)
+{
+    NT_ASSERT(Tracker->State == NvmeTrackerTaken && Queue->State != NvmeQueueClosed);
+    Tracker->State = NvmeTrackerSubmitted;
+    Tracker->EndStatus = STATUS_SUCCESS;
+    Tracker->StatusField = 0;
+    Tracker->RetryCount = 0;
+    Tracker->IsAborting = FALSE;
+    Queue->OutstandingCount += 1;
+    NvmeGiveToController(Queue, Tracker);
+}
+
+// Describes a buffer within one page, in one piece: most are. FALSE: NvmeDescribeList is to do it.
+static inline BOOLEAN NvmeDescribePage(PNVME_QUEUE Queue, PNVME_TRACKER Tracker,
+                                       const SCATTER_GATHER_LIST *List, ULONG Offset,
+                                       ULONG ByteCount)
+{
+    const SCATTER_GATHER_ELEMENT *Element = &List->Elements[0];
+    const ULONG64 Address = (ULONG64)Element->Address.QuadPart + Offset;
+    if ((ULONG64)Offset + ByteCount > Element->Length ||
+        (Address & (PAGE_SIZE - 1)) + ByteCount > PAGE_SIZE ||
+        (Address & (sizeof(ULONG) - 1)) != 0 || Queue->UsesLists) {
+        return FALSE;
+    }
+    Tracker->Command.Prp1 = Address;
+    Tracker->Command.Prp2 = 0;
+    return TRUE;
+}
