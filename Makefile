@@ -49,7 +49,7 @@ TEST_DRIVERS := $(patsubst tests/drivers/%.c,$(BUILD)/testdrivers/%.sys,$(wildca
 INCLUDES = -I. -Ikernel/ddk -Iarch/x64/inc
 $(BUILD)/obj/tests/examples/%.o: INCLUDES = -Ikernel/ddk -I$(<D)
 
-.PHONY: all drivers driver iso run test host-test bench fuzz soak gdb docs check imports compdb clean \
+.PHONY: all drivers driver iso run test host-test bench bench-peer fuzz soak gdb docs check imports compdb clean \
     help setup setup-driver
 .DELETE_ON_ERROR:
 
@@ -87,6 +87,11 @@ soak: $(KERNEL) drivers | setup ## random work of disks for SOAK_SECONDS, OPERAT
 bench: | setup ## instructions per operation, beside Linux's; FILTER=nvme: only rows with such names
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/free DBG=0 all
 	@python3 tests/qemu/bench.py --build $(BUILD)/free --filter "$(FILTER)"
+
+bench-peer: | setup ## the same work by Debian's Linux, in turns: a table of ratios; PEER="--turns 1 --write"
+	@tests/tools/setup.sh peer
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/free DBG=0 all
+	@python3 tests/peer/peer.py --build $(BUILD)/free $(PEER)
 
 gdb: $(KERNEL) drivers | setup ## QEMU waits, gdb attaches with symbols
 	@python3 tests/qemu/debug.py --build $(BUILD)

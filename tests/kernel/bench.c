@@ -123,6 +123,7 @@ VOID KtBench(PCSTR Name, KT_WORK *Work, PVOID Context)
 
 #define AWAIT_TURNS 200000000u // some seconds
 #define CALIBRATION_TURNS 1000u
+#define GIVEN_TURNS 500000u // milliseconds, of virtual time and of real time
 
 // Turns the loop until *Counter is at least Target. Returns the turns that were left. A function of its
 // own, so that the turns to calibrate with are the same instructions, and that a profile shows the waiting.
@@ -161,6 +162,12 @@ ULONG64 KtAwait(const volatile ULONG *Counter, ULONG Target, PBOOLEAN HasFailed)
         CallCycles + (ULONG64)(AWAIT_TURNS - Left) * TurnCycles / CALIBRATION_TURNS;
     *HasFailed = *HasFailed || Left == 0;
     return Elapsed > Waiting ? Elapsed - Waiting : 0;
+}
+
+VOID KtGiveTime(VOID)
+{
+    const volatile ULONG Counter = 0;
+    AwaitTurns(&Counter, 1, GIVEN_TURNS);
 }
 
 ULONG64 KtMeasureRounds(PCSTR Name, KT_ROUND *Round, PVOID Context, ULONG UnitCount)

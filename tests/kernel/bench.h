@@ -47,6 +47,9 @@ VOID KtBenchRounds(PCSTR Name, KT_ROUND *Round, PVOID Context, ULONG UnitCount);
 // set then, and never cleared.
 ULONG64 KtAwait(const volatile ULONG *Counter, ULONG Target, PBOOLEAN HasFailed);
 
+// Gives devices time to work, busy; costs nothing.
+VOID KtGiveTime(VOID);
+
 // Boot option `rates`: not what an operation costs, but how many go in a second, waiting included:
 //   # rate NAME OPERATIONS CYCLES
 // The clock ticks then.

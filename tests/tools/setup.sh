@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes sure that what a target needs is installed: `setup.sh driver`, `setup.sh test` or
-# `setup.sh check`. (To build drivers with clang, install clang as well.)
+# Makes sure that what a target needs is installed: `setup.sh driver`, `setup.sh test`,
+# `setup.sh check` or `setup.sh peer`. (To build drivers with clang, install clang as well.)
 # Nothing missing: says nothing. As root on Debian or Ubuntu: installs it. Otherwise: prints the one
 # line to run, and fails.
 set -eu
@@ -39,6 +39,17 @@ clang-tidy clang-tidy
 cppcheck cppcheck
 '
 
+# What compiles a module for Linux. The kernel and its headers are not installed: tests/peer/debian.py.
+peer_needs='
+apt-get apt
+dpkg-deb dpkg
+gcc-12 gcc-12
+make make
+bc bc
+strip binutils
+/usr/lib/x86_64-linux-gnu/libelf.so.1 libelf1
+'
+
 # Without it a test of __try in drivers is skipped, as not every Debian and Ubuntu has one that is new
 # enough (kernel/kit/makedriver.py).
 test_wishes='
@@ -60,8 +71,9 @@ case ${1:-} in
 driver) needs=$driver_needs ;;
 test) needs=$test_needs ;;
 check) needs=$check_needs ;;
+peer) needs=$peer_needs ;;
 *)
-    echo "usage: setup.sh driver|test|check" >&2
+    echo "usage: setup.sh driver|test|check|peer" >&2
     exit 2
     ;;
 esac
