@@ -6,8 +6,8 @@
 //   limits     every byte lies within [lowest, highest]; no multiple of the boundary lies inside
 //   what for   access and cache type
 //
-// The search is first fit over the PFN database (pfn.c). The lowest frames are taken, so that the
-// higher ones stay free for who does not care.
+// The search is first fit over the PFN database (pfn.c): the lowest frames are taken, for who does not care
+// gets the highest; but those below 16 MiB, which some devices need, only for want of others.
 #include "kernel/inc/checked.h"
 #include "mm/mi.h"
 
@@ -75,7 +75,7 @@ static PFN_NUMBER MiTakeContiguousFrames(const MI_CONTIGUOUS_REQUEST *Request, M
 {
     const PFN_NUMBER PageCount = BYTES_TO_PAGES(Request->ByteCount);
     const PFN_NUMBER FirstPfn = MiAllocateBoundedFrameRun(
-        PageCount, 1, Request->BoundaryBytes >> PAGE_SHIFT, Window, MiPfnDriver);
+        PageCount, Request->BoundaryBytes >> PAGE_SHIFT, Window, MiPfnDriver);
     for (PFN_NUMBER Page = 0; FirstPfn != MI_NO_PFN && Page < PageCount; Page += 1) {
         const PFN_NUMBER Next = Page + 1 < PageCount ? FirstPfn + Page + 1 : MI_NO_PFN;
         MiPfnElement(FirstPfn + Page)->Flink = (ULONG)Next;

@@ -323,9 +323,8 @@ _Must_inspect_result_ PFN_NUMBER MiAllocateFrameRun(_In_ PFN_NUMBER PageCount,
                                                     _In_ MI_PFN_STATE State);
 
 // The same for a run that crosses no multiple of BoundaryPages, a power of two not below PageCount; 0:
-// it may.
+// it may. Below 16 MiB only when there is none above.
 _Must_inspect_result_ PFN_NUMBER MiAllocateBoundedFrameRun(_In_ PFN_NUMBER PageCount,
-                                                           _In_ PFN_NUMBER AlignmentPages,
                                                            _In_ PFN_NUMBER BoundaryPages,
                                                            _In_ MI_PFN_RANGE Window,
                                                            _In_ MI_PFN_STATE State);
@@ -349,6 +348,9 @@ static inline PFN_NUMBER MiNextInChain(PFN_NUMBER Pfn)
 
 // The first frame of the free list, or MI_NO_PFN; its entry's Flink is the next. For MmVerify.
 PFN_NUMBER MiFirstFreePfn(VOID);
+
+// From now on RAM above 4 GiB is handed out first: the kernel's own tables are loaded.
+VOID MiReleaseHighMemory(VOID);
 
 //
 // tlb.c: translations that must be forgotten, and tables that may be freed only then.

@@ -8,6 +8,12 @@
 // Free frames are a circular list through their entries. Frame 0 is never RAM, so its entry is the
 // list's head.
 //
+// Who asks for any frame gets the first of the list, and what few devices reach comes last: RAM above 4 GiB
+// first, then the rest, and below 16 MiB when there is nothing else. Within such a zone the lowest frames
+// come first, so that neighbours stay together. Until the kernel's own tables are loaded, RAM above 4 GiB
+// cannot be used, and comes second. A frame that is freed is the next to be handed out, unless it lies
+// below 16 MiB. Whoever asks for runs, or for addresses, finds them without the list.
+//
 // The database lies in RAM that it describes, in the direct map. Frames that firmware's holes
 // separate have entries too (state NotRam), so that an entry is found by its index alone.
 //
@@ -29,6 +35,10 @@
 
 // The first megabyte is left for what needs low addresses.
 #define MI_LOW_MEMORY_PAGES ((1ull << 20) >> PAGE_SHIFT)
+
+// What devices of 24 address bits reach, and those of 32.
+#define MI_PAGES_OF_24_BITS ((1ull << 24) >> PAGE_SHIFT)
+#define MI_PAGES_OF_32_BITS ((1ull << 32) >> PAGE_SHIFT)
 
 #define MI_FREE_LIST_HEAD 0u
 
@@ -70,15 +80,21 @@ static VOID MiSetPfnState(PMMPFN Element, MI_PFN_STATE State)
     *Element = (MMPFN){.State = (UCHAR)State, .CacheType = MiCacheTypeOfState[State]};
 }
 
+// Links a frame in front of another, or of the head: at the end.
+static VOID MiLinkFreeFrame(PFN_NUMBER Pfn, PFN_NUMBER NextPfn)
+{
+    const PMMPFN Element = &MiPfnDatabase[Pfn];
+    const PMMPFN Next = &MiPfnDatabase[NextPfn];
+    Element->Flink = (ULONG)NextPfn;
+    Element->Blink = Next->Blink;
+    MiPfnDatabase[Next->Blink].Flink = (ULONG)Pfn;
+    Next->Blink = (ULONG)Pfn;
+}
+
 static VOID MiPushFreeFrame(PFN_NUMBER Pfn)
 {
-    PMMPFN Head = &MiPfnDatabase[MI_FREE_LIST_HEAD];
-    PMMPFN Element = &MiPfnDatabase[Pfn];
-    MiSetPfnState(Element, MiPfnFree);
-    Element->Flink = Head->Flink;
-    Element->Blink = MI_FREE_LIST_HEAD;
-    MiPfnDatabase[Head->Flink].Blink = (ULONG)Pfn;
-    Head->Flink = (ULONG)Pfn;
+    MiSetPfnState(&MiPfnDatabase[Pfn], MiPfnFree);
+    MiLinkFreeFrame(Pfn, Pfn < MI_PAGES_OF_24_BITS ? MI_FREE_LIST_HEAD : MiFirstFreePfn());
 }
 
 static VOID MiTakeFreeFrame(PFN_NUMBER Pfn, MI_PFN_STATE State)
@@ -147,21 +163,32 @@ static PFN_NUMBER MiFindFreeRun(PFN_NUMBER PageCount, PFN_NUMBER AlignmentPages,
     return MI_NO_PFN;
 }
 
-PFN_NUMBER MiAllocateBoundedFrameRun(PFN_NUMBER PageCount, PFN_NUMBER AlignmentPages,
-                                     PFN_NUMBER BoundaryPages, MI_PFN_RANGE Window,
-                                     MI_PFN_STATE State)
+// Takes a run that was found.
+static VOID MiTakeFreeRun(PFN_NUMBER FirstPfn, PFN_NUMBER PageCount, MI_PFN_STATE State)
 {
-    NT_ASSERT(PageCount > 0 && AlignmentPages > 0 && (AlignmentPages & (AlignmentPages - 1)) == 0);
-    NT_ASSERT((BoundaryPages & (BoundaryPages - 1)) == 0 &&
+    for (PFN_NUMBER Index = 0; FirstPfn != MI_NO_PFN && Index < PageCount; Index += 1) {
+        MiTakeFreeFrame(FirstPfn + Index, State);
+    }
+}
+
+PFN_NUMBER MiAllocateBoundedFrameRun(PFN_NUMBER PageCount, PFN_NUMBER BoundaryPages,
+                                     MI_PFN_RANGE Window, MI_PFN_STATE State)
+{
+    PFN_NUMBER FirstPfn = MI_NO_PFN;
+    NT_ASSERT(PageCount > 0 && (BoundaryPages & (BoundaryPages - 1)) == 0 &&
               (BoundaryPages == 0 || BoundaryPages >= PageCount));
     if (MiMustFail(MM_FAIL_FRAMES)) {
         return MI_NO_PFN;
     }
     const KIRQL OldIrql = KiAcquireLock(&MiPfnLock);
-    const PFN_NUMBER FirstPfn = MiFindFreeRun(PageCount, AlignmentPages, BoundaryPages, Window);
-    for (PFN_NUMBER Index = 0; FirstPfn != MI_NO_PFN && Index < PageCount; Index += 1) {
-        MiTakeFreeFrame(FirstPfn + Index, State);
+    if (Window.FirstPfn < MI_PAGES_OF_24_BITS && Window.LastPfn >= MI_PAGES_OF_24_BITS) {
+        const MI_PFN_RANGE Above = {MI_PAGES_OF_24_BITS, Window.LastPfn};
+        FirstPfn = MiFindFreeRun(PageCount, 1, BoundaryPages, Above);
     }
+    if (FirstPfn == MI_NO_PFN) {
+        FirstPfn = MiFindFreeRun(PageCount, 1, BoundaryPages, Window);
+    }
+    MiTakeFreeRun(FirstPfn, PageCount, State);
     KiReleaseLock(&MiPfnLock, OldIrql);
     return FirstPfn;
 }
@@ -169,7 +196,15 @@ PFN_NUMBER MiAllocateBoundedFrameRun(PFN_NUMBER PageCount, PFN_NUMBER AlignmentP
 PFN_NUMBER MiAllocateFrameRun(PFN_NUMBER PageCount, PFN_NUMBER AlignmentPages, MI_PFN_RANGE Window,
                               MI_PFN_STATE State)
 {
-    return MiAllocateBoundedFrameRun(PageCount, AlignmentPages, 0, Window, State);
+    NT_ASSERT(PageCount > 0 && AlignmentPages > 0 && (AlignmentPages & (AlignmentPages - 1)) == 0);
+    if (MiMustFail(MM_FAIL_FRAMES)) {
+        return MI_NO_PFN;
+    }
+    const KIRQL OldIrql = KiAcquireLock(&MiPfnLock);
+    const PFN_NUMBER FirstPfn = MiFindFreeRun(PageCount, AlignmentPages, 0, Window);
+    MiTakeFreeRun(FirstPfn, PageCount, State);
+    KiReleaseLock(&MiPfnLock, OldIrql);
+    return FirstPfn;
 }
 
 VOID MiCheckFrameUnmapped(PFN_NUMBER Pfn)
@@ -236,9 +271,9 @@ static MI_PFN_RANGE MiRangeOfLoaded(const LOADER_RANGE *Loaded)
                           (Loaded->BaseAddress + Loaded->ByteCount - 1) >> PAGE_SHIFT};
 }
 
-// Moves *FirstPfn behind something that the boot loader left in [*FirstPfn, *FirstPfn + PageCount).
+// Moves *EndPfn to the beginning of something that the boot loader left in [*EndPfn - PageCount, *EndPfn).
 // FALSE: nothing is.
-static BOOLEAN MiSkipLoadedRange(const LOADER_BLOCK *LoaderBlock, PFN_NUMBER *FirstPfn,
+static BOOLEAN MiSkipLoadedRange(const LOADER_BLOCK *LoaderBlock, PFN_NUMBER *EndPfn,
                                  PFN_NUMBER PageCount)
 {
     for (ULONG Index = 0; Index < LoaderBlock->LoadedRangeCount; Index += 1) {
@@ -246,31 +281,32 @@ static BOOLEAN MiSkipLoadedRange(const LOADER_BLOCK *LoaderBlock, PFN_NUMBER *Fi
             continue;
         }
         const MI_PFN_RANGE Range = MiRangeOfLoaded(&LoaderBlock->LoadedRanges[Index]);
-        if (Range.FirstPfn < *FirstPfn + PageCount && Range.LastPfn >= *FirstPfn) {
-            *FirstPfn = Range.LastPfn + 1;
+        if (Range.FirstPfn < *EndPfn && Range.LastPfn + PageCount >= *EndPfn) {
+            *EndPfn = Range.FirstPfn;
             return TRUE;
         }
     }
     return FALSE;
 }
 
-// The lowest run of RAM that the boot tables map and nothing occupies, or MI_NO_PFN.
+// The highest run of RAM that the boot tables map and nothing occupies, or MI_NO_PFN.
 static PFN_NUMBER MiFindBootRun(const LOADER_BLOCK *LoaderBlock, PFN_NUMBER PageCount)
 {
     ULONG RegionCount;
     const MI_PHYSICAL_REGION *Regions = MiPhysicalRegions(&RegionCount);
-    for (ULONG Index = 0; Index < RegionCount; Index += 1) {
-        if (Regions[Index].Kind != MiPhysicalRam) {
+    for (ULONG Index = RegionCount; Index > 0; Index -= 1) {
+        const MI_PFN_RANGE Range = Regions[Index - 1].Range;
+        const PFN_NUMBER LowestPfn =
+            Range.FirstPfn > MI_LOW_MEMORY_PAGES ? Range.FirstPfn : MI_LOW_MEMORY_PAGES;
+        PFN_NUMBER EndPfn =
+            Range.LastPfn < MI_BOOT_MAP_PAGES ? Range.LastPfn + 1 : MI_BOOT_MAP_PAGES;
+        if (Regions[Index - 1].Kind != MiPhysicalRam) {
             continue;
         }
-        const MI_PFN_RANGE Range = Regions[Index].Range;
-        PFN_NUMBER FirstPfn =
-            Range.FirstPfn > MI_LOW_MEMORY_PAGES ? Range.FirstPfn : MI_LOW_MEMORY_PAGES;
-        while (MiSkipLoadedRange(LoaderBlock, &FirstPfn, PageCount)) {
+        while (MiSkipLoadedRange(LoaderBlock, &EndPfn, PageCount)) {
         }
-        if (FirstPfn + PageCount <= Range.LastPfn + 1 &&
-            FirstPfn + PageCount <= MI_BOOT_MAP_PAGES) {
-            return FirstPfn;
+        if (EndPfn > LowestPfn && EndPfn - LowestPfn >= PageCount) {
+            return EndPfn - PageCount;
         }
     }
     return MI_NO_PFN;
@@ -291,21 +327,55 @@ static PFN_NUMBER MiCountRam(PFN_NUMBER *EndPfn)
     return PageCount;
 }
 
-// Pushes every frame of RAM, the highest first, so that the lowest are handed out first: the boot
-// tables reach only those.
+// Parts of RAM, in the order in which their frames are handed out.
+#define MI_ZONE_COUNT 3
+typedef MI_PFN_RANGE MI_ZONES[MI_ZONE_COUNT];
+
+static const MI_ZONES MiBootZones = {
+    {MI_PAGES_OF_24_BITS, MI_PAGES_OF_32_BITS - 1},
+    {MI_PAGES_OF_32_BITS, MAXULONG64},
+    {1, MI_PAGES_OF_24_BITS - 1},
+};
+static const MI_ZONES MiZones = {
+    {MI_PAGES_OF_32_BITS, MAXULONG64},
+    {MI_PAGES_OF_24_BITS, MI_PAGES_OF_32_BITS - 1},
+    {1, MI_PAGES_OF_24_BITS - 1},
+};
+
+// Makes the list of free frames anew.
+static VOID MiOrderFreeFrames(const MI_ZONES Zones)
+{
+    const PMMPFN Head = &MiPfnDatabase[MI_FREE_LIST_HEAD];
+    Head->Flink = Head->Blink = MI_FREE_LIST_HEAD;
+    for (ULONG Zone = 0; Zone < MI_ZONE_COUNT; Zone += 1) {
+        for (PFN_NUMBER Pfn = Zones[Zone].FirstPfn;
+             Pfn < MiPfnDatabaseEnd && Pfn <= Zones[Zone].LastPfn; Pfn += 1) {
+            if (MiPfnDatabase[Pfn].State == MiPfnFree) {
+                MiLinkFreeFrame(Pfn, MI_FREE_LIST_HEAD);
+            }
+        }
+    }
+}
+
 static VOID MiFreeAllRam(VOID)
 {
     ULONG RegionCount;
     const MI_PHYSICAL_REGION *Regions = MiPhysicalRegions(&RegionCount);
-    for (ULONG Index = RegionCount; Index > 0; Index -= 1) {
-        const MI_PHYSICAL_REGION *Region = &Regions[Index - 1];
-        if (Region->Kind != MiPhysicalRam) {
-            continue;
-        }
-        for (PFN_NUMBER Pfn = Region->Range.LastPfn + 1; Pfn > Region->Range.FirstPfn; Pfn -= 1) {
-            MiPushFreeFrame(Pfn - 1);
+    for (ULONG Index = 0; Index < RegionCount; Index += 1) {
+        const MI_PHYSICAL_REGION *Region = &Regions[Index];
+        for (PFN_NUMBER Pfn = Region->Range.FirstPfn;
+             Region->Kind == MiPhysicalRam && Pfn <= Region->Range.LastPfn; Pfn += 1) {
+            MiSetPfnState(&MiPfnDatabase[Pfn], MiPfnFree);
         }
     }
+    MiOrderFreeFrames(MiBootZones);
+}
+
+VOID MiReleaseHighMemory(VOID)
+{
+    const KIRQL OldIrql = KiAcquireLock(&MiPfnLock);
+    MiOrderFreeFrames(MiZones);
+    KiReleaseLock(&MiPfnLock, OldIrql);
 }
 
 static VOID MiKeepFrames(MI_PFN_RANGE Range)

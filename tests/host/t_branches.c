@@ -74,9 +74,9 @@ static VOID The_last_block_of_a_page_may_go_to_another_processor(VOID)
 static VOID A_loaded_range_of_no_bytes_is_nothing(VOID)
 {
     FakeFillLoaderBlock(&FakeMachineBare);
-    FakeLoaderBlock.LoadedRanges[1] = (LOADER_RANGE){0x3000000, 0, LoaderRangeModule};
+    FakeLoaderBlock.LoadedRanges[1] = (LOADER_RANGE){0x2000000, 0, LoaderRangeModule};
     MmInitSystem(&FakeLoaderBlock);
-    CHECK_EQUAL(MiPfnState(PfnOf(0x3000000)), MiPfnFree);
+    CHECK_EQUAL(MiPfnState(PfnOf(0x2000000)), MiPfnFree);
 }
 
 static VOID A_frame_that_two_loaded_ranges_share_is_kept_once(VOID)

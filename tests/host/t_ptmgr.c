@@ -37,14 +37,49 @@ static VOID A_run_is_aligned_and_within_its_window(VOID)
     const PFN_NUMBER Second = MiAllocateFrameRun(16, 8, Window, MiPfnMdl);
     CHECK_EQUAL(Second, 0x2018);
     CHECK_EQUAL(MiAllocateFrameRun(0x100, 1, Window, MiPfnMdl), MI_NO_PFN);
-    CHECK_EQUAL(MiAllocateFrameRun(1, 1, (MI_PFN_RANGE){PfnOf(FAKE_IO_LOW), MiHighestPfn()},
-                                   MiPfnMdl) >= 0x100000,
-                TRUE);
+    const PFN_NUMBER High =
+        MiAllocateFrameRun(1, 1, (MI_PFN_RANGE){PfnOf(FAKE_IO_LOW), MiHighestPfn()}, MiPfnMdl);
+    CHECK(High >= 0x100000);
     for (PFN_NUMBER Page = 0; Page < 16; Page += 1) {
         MiFreeFrame(First + Page);
         MiFreeFrame(Second + Page);
     }
-    MiFreeFrame(0x100000); // the one above 4 GiB
+    MiFreeFrame(High);
+}
+
+#define PAGES_OF_24_BITS 0x1000u
+
+// Above 4 GiB first; what a device of 24 address bits needs last, and last again when it is freed; and runs
+// keep away from it, too, unless they must lie there.
+static VOID Frames_that_few_devices_reach_are_handed_out_last(VOID)
+{
+    PFN_NUMBER FreeCount = MiPfnStateCountOf(MiPfnFree);
+    CHECK(MiFirstFreePfn() >= 0x100000);
+    const MI_PFN_RANGE Low = {1, PAGES_OF_24_BITS - 1};
+    const MI_PFN_RANGE All = {1, MiHighestPfn()};
+    const PFN_NUMBER LowRun = MiAllocateBoundedFrameRun(16, 0, Low, MiPfnMdl);
+    CHECK(LowRun != MI_NO_PFN && LowRun + 15 < PAGES_OF_24_BITS);
+    const PFN_NUMBER Run = MiAllocateBoundedFrameRun(16, 0, All, MiPfnMdl);
+    CHECK(Run >= PAGES_OF_24_BITS && Run < 0x100000);
+    for (PFN_NUMBER Page = 0; Page < 16; Page += 1) {
+        MiFreeFrame(LowRun + Page);
+        MiFreeFrame(Run + Page);
+    }
+    PFN_NUMBER Chain = MI_NO_PFN;
+    ULONG Changes = 0;
+    BOOLEAN WasLow = FALSE;
+    for (; FreeCount != 0; FreeCount -= 1) {
+        const PFN_NUMBER Pfn = MiAllocateFrame(MiPfnMdl);
+        const BOOLEAN IsLow = Pfn < PAGES_OF_24_BITS;
+        Changes += IsLow != WasLow ? 1 : 0;
+        WasLow = IsLow;
+        MiPfnElement(Pfn)->Flink = (ULONG)Chain;
+        Chain = Pfn;
+    }
+    CHECK_EQUAL(MiAllocateFrame(MiPfnMdl), MI_NO_PFN);
+    CHECK_EQUAL(Changes, 1);
+    CHECK(WasLow);
+    MiFreeFrameChain(Chain);
 }
 
 //
@@ -252,6 +287,7 @@ static const HOST_TEST Tests[] = {
     HOST_ROW(A_frame_changes_its_state_and_comes_back, "pfn.c, F2", &FakeMachineMax),
     HOST_ROW(Frames_that_are_not_RAM_have_no_element, "pfn.c, F1", &FakeMachineMax),
     HOST_ROW(A_run_is_aligned_and_within_its_window, "mi.h, MiAllocateFrameRun", &FakeMachineMax),
+    HOST_ROW(Frames_that_few_devices_reach_are_handed_out_last, "pfn.c", &FakeMachineMax),
     HOST_ROW(Every_piece_has_its_guards_and_a_freed_one_is_found_again, "sysva.c, V1, V2",
              &FakeMachineMax),
     HOST_ROW(Large_pieces_are_aligned_as_their_frames, "mi.h, MiReserveSystemVa", &FakeMachineMax),

@@ -184,7 +184,7 @@ static VOID LeaveAStaleTable(VOID)
     const PFN_NUMBER TablePfn = PfnOf((ULONG_PTR)Pte - MiArchLayout[MiRegionDirectMap].BaseVa);
     const ULONG64 Index = (Va >> 21) & 511;
     // The entry above it.
-    for (PFN_NUMBER Pfn = 1; Pfn < 0x4000; Pfn += 1) {
+    for (PFN_NUMBER Pfn = 1; Pfn <= MiHighestRamPfn(); Pfn += 1) {
         if (MiPfnState(Pfn) == MiPfnTable &&
             FakeLoad(Pfn, (ULONG)Index).Value == MiArchMakeTable(TablePfn).Value) {
             MiArchStorePte((PMMPTE)MiFrameToVa(Pfn) + Index, (MMPTE){0});

@@ -305,18 +305,6 @@ static VOID RegistersSufficeForTheLongestTransfer(VOID)
     PutAdapter(Adapter);
 }
 
-// Frames are handed out from the lowest on, so on a large machine its tables may have taken all that a
-// device with few address bits can reach.
-static BOOLEAN HasFreeMemoryBelow(ULONG Bits)
-{
-    const PVOID Block = MmAllocateContiguousMemory(
-        16 * PAGE_SIZE, KtPhysical(Bits < 64 ? (1ull << Bits) - 1 : MAXULONG64));
-    if (Block != NULL) {
-        MmFreeContiguousMemory(Block);
-    }
-    return Block != NULL;
-}
-
 static VOID AddressBitsAreThoseOfTheDescription(VOID)
 {
     static const struct {
@@ -336,9 +324,6 @@ static VOID AddressBitsAreThoseOfTheDescription(VOID)
         Description.Dma32BitAddresses = Rows[Row].Is32;
         Description.Dma64BitAddresses = Rows[Row].Is64;
         KtSetContext("row %u", Row);
-        if (!HasFreeMemoryBelow(Rows[Row].Bits)) {
-            continue;
-        }
         const PDMA_ADAPTER Adapter = IoGetDmaAdapter(NULL, &Description, &RegisterCount);
         KT_REQUIRE(Adapter != NULL);
         KT_EQUAL(Adapter->DmaOperations->GetDmaAdapterInfo(Adapter, &Information), STATUS_SUCCESS);
