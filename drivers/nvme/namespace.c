@@ -369,7 +369,7 @@ NTSTATUS NvmeQueryBusRelations(PNVME_CONTROLLER Controller, PIRP Irp)
     return STATUS_SUCCESS;
 }
 
-static PWSTR NvmeCopyWide(const WCHAR *Text, SIZE_T ByteCount)
+PWSTR NvmeCopyWide(const WCHAR *Text, SIZE_T ByteCount)
 {
     const PWSTR Copy = ExAllocatePool2(POOL_FLAG_PAGED, ByteCount, NVME_TAG);
     if (Copy != NULL) {
@@ -410,7 +410,7 @@ static NTSTATUS NvmeQueryNamespaceId(const NVME_NAMESPACE *Namespace, PIRP Irp)
     return Answer != NULL ? STATUS_SUCCESS : STATUS_INSUFFICIENT_RESOURCES;
 }
 
-static NTSTATUS NvmeQueryTargetRelation(PDEVICE_OBJECT DeviceObject, PIRP Irp)
+NTSTATUS NvmeQueryTargetRelation(PDEVICE_OBJECT DeviceObject, PIRP Irp)
 {
     if (IoGetCurrentIrpStackLocation(Irp)->Parameters.QueryDeviceRelations.Type !=
         TargetDeviceRelation) {

@@ -69,6 +69,7 @@ static NTSTATUS NvmeHandleRemove(PNVME_CONTROLLER Controller, PIRP Irp)
     (VOID) IoAcquireRemoveLock(&Controller->RemoveLock, Irp);
     NvmeStopController(Controller, STATUS_DEVICE_DOES_NOT_EXIST);
     NvmeDeleteNamespaces(Controller);
+    NvmeDeletePmr(Controller);
     Irp->IoStatus.Status = STATUS_SUCCESS;
     const NTSTATUS Status = NvmePassDown(Controller, Irp);
     IoReleaseRemoveLockAndWait(&Controller->RemoveLock, Irp);

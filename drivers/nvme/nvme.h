@@ -613,6 +613,10 @@ BOOLEAN NvmeLookUpForIo(PNVME_CONTROLLER Controller, ULONG Id, PNVME_IO_NAMESPAC
 NTSTATUS NvmeNamespacePnp(PNVME_NAMESPACE Namespace, PIRP Irp);
 NTSTATUS NvmeQueryBusRelations(PNVME_CONTROLLER Controller, PIRP Irp);
 
+// For answers of children: a copy in paged pool (NULL: none), IRP_MN_QUERY_DEVICE_RELATIONS.
+PWSTR NvmeCopyWide(const WCHAR *Text, SIZE_T ByteCount);
+NTSTATUS NvmeQueryTargetRelation(PDEVICE_OBJECT DeviceObject, PIRP Irp);
+
 // The controller is removed: deletes the PDOs.
 VOID NvmeDeleteNamespaces(PNVME_CONTROLLER Controller);
 
@@ -754,6 +758,9 @@ VOID NvmeUnmapPmr(PNVME_CONTROLLER Controller);
 // The child that stands for it; NULL: none. Referenced by BusRelations only (namespace.c).
 PDEVICE_OBJECT NvmePmrDevice(PNVME_CONTROLLER Controller);
 NTSTATUS NvmePmrPnp(PNVME_DEVICE Device, PIRP Irp);
+
+// The controller is removed: deletes the PDO, if there is one.
+VOID NvmeDeletePmr(PNVME_CONTROLLER Controller);
 
 // Requests to that child (IRP_MJ_READ and WRITE, FLUSH_BUFFERS, DEVICE_CONTROL).
 NTSTATUS NvmePmrReadWrite(PNVME_DEVICE Device, PIRP Irp);

@@ -158,16 +158,20 @@ static BOOLEAN NvmeIsOwnFeature(ULONG Cdw10)
 // -------------------------------------------------------------------------------------------------
 // Properties.
 
-// The namespace that a request to this device is about.
-static ULONG NvmeOwnNamespace(const NVME_CONTROL *Control)
+// What of a controller's is asked for through a disk concerns no namespace; the other properties do.
+static ULONG NvmeNamespaceOfProperty(const NVME_CONTROL *Control, STORAGE_PROPERTY_ID Id,
+                                     ULONG OfController)
 {
-    return Control->Namespace != NULL ? Control->Namespace->Id : NVME_ALL_NAMESPACES;
+    return Id == StorageDeviceProtocolSpecificProperty && Control->Namespace != NULL
+               ? Control->Namespace->Id
+               : OfController;
 }
 
-static NTSTATUS NvmeQueryIdentify(PNVME_CONTROL Control, PSTORAGE_PROTOCOL_SPECIFIC_DATA Specific,
-                                  PVOID Data)
+static NTSTATUS NvmeQueryIdentify(PNVME_CONTROL Control, STORAGE_PROPERTY_ID Id,
+                                  PSTORAGE_PROTOCOL_SPECIFIC_DATA Specific, PVOID Data)
 {
     NVME_OUTCOME Outcome;
+    UNREFERENCED_PARAMETER(Id);
     NVME_COMMAND Command = {.Opcode = NVME_ADMIN_IDENTIFY,
                             .NamespaceId = Specific->ProtocolDataRequestSubValue,
                             .Cdw10 = Specific->ProtocolDataRequestValue};
@@ -184,8 +188,8 @@ static NTSTATUS NvmeQueryIdentify(PNVME_CONTROL Control, PSTORAGE_PROTOCOL_SPECI
                                 NVME_DEFAULT_SECONDS * 1000, &Outcome);
 }
 
-static NTSTATUS NvmeQueryLogPage(PNVME_CONTROL Control, PSTORAGE_PROTOCOL_SPECIFIC_DATA Specific,
-                                 PVOID Data)
+static NTSTATUS NvmeQueryLogPage(PNVME_CONTROL Control, STORAGE_PROPERTY_ID Id,
+                                 PSTORAGE_PROTOCOL_SPECIFIC_DATA Specific, PVOID Data)
 {
     const STORAGE_PROTOCOL_DATA_SUBVALUE_GET_LOG_PAGE Extra = {
         .AsUlong = Specific->ProtocolDataRequestSubValue4};
@@ -208,7 +212,7 @@ static NTSTATUS NvmeQueryLogPage(PNVME_CONTROL Control, PSTORAGE_PROTOCOL_SPECIF
         .Cdw13 = Specific->ProtocolDataRequestSubValue2};
     if (Specific->ProtocolDataRequestValue == NVME_LOG_SMART &&
         (Control->Controller->Data->LogAttributes & NVME_LPA_NAMESPACE_SMART) != 0) {
-        Command.NamespaceId = NvmeOwnNamespace(Control);
+        Command.NamespaceId = NvmeNamespaceOfProperty(Control, Id, NVME_ALL_NAMESPACES);
     }
     const NTSTATUS Status = NvmeRunAdminWithData(
         Control->Controller, &Command, NvmeFromController, Data, Specific->ProtocolDataLength,
@@ -217,12 +221,12 @@ static NTSTATUS NvmeQueryLogPage(PNVME_CONTROL Control, PSTORAGE_PROTOCOL_SPECIF
     return Status;
 }
 
-static NTSTATUS NvmeQueryFeature(PNVME_CONTROL Control, PSTORAGE_PROTOCOL_SPECIFIC_DATA Specific,
-                                 PVOID Data)
+static NTSTATUS NvmeQueryFeature(PNVME_CONTROL Control, STORAGE_PROPERTY_ID Id,
+                                 PSTORAGE_PROTOCOL_SPECIFIC_DATA Specific, PVOID Data)
 {
     NVME_OUTCOME Outcome;
     NVME_COMMAND Command = {.Opcode = NVME_ADMIN_GET_FEATURES,
-                            .NamespaceId = Control->Namespace != NULL ? Control->Namespace->Id : 0,
+                            .NamespaceId = NvmeNamespaceOfProperty(Control, Id, 0),
                             .Cdw10 = Specific->ProtocolDataRequestValue,
                             .Cdw11 = Specific->ProtocolDataRequestSubValue};
     // Some have data, a page at most.
@@ -252,7 +256,8 @@ static NTSTATUS NvmeCheckSpecific(ULONG Type, ULONG Offset, ULONG Length, ULONG 
 
 NTSTATUS NvmeQueryProtocol(PNVME_CONTROL Control)
 {
-    static NTSTATUS (*const Routines[])(PNVME_CONTROL, PSTORAGE_PROTOCOL_SPECIFIC_DATA, PVOID) = {
+    static NTSTATUS (*const Routines[])(PNVME_CONTROL, STORAGE_PROPERTY_ID,
+                                        PSTORAGE_PROTOCOL_SPECIFIC_DATA, PVOID) = {
         [NVMeDataTypeIdentify] = NvmeQueryIdentify,
         [NVMeDataTypeLogPage] = NvmeQueryLogPage,
         [NVMeDataTypeFeature] = NvmeQueryFeature,
@@ -269,6 +274,7 @@ NTSTATUS NvmeQueryProtocol(PNVME_CONTROL Control)
         return STATUS_BUFFER_TOO_SMALL;
     }
     RtlCopyMemory(&Specific, (PUCHAR)Control->Buffer + QueryOffset, sizeof(Specific));
+    const STORAGE_PROPERTY_ID Id = ((const STORAGE_PROPERTY_QUERY *)Control->Buffer)->PropertyId;
     NTSTATUS Status = NvmeCheckSpecific(Specific.ProtocolType, Specific.ProtocolDataOffset,
                                         Specific.ProtocolDataLength, sizeof(Specific),
                                         Control->OutputByteCount - AnswerOffset);
@@ -285,7 +291,7 @@ NTSTATUS NvmeQueryProtocol(PNVME_CONTROL Control)
         Data = NULL;
     }
     RtlZeroMemory(Control->Buffer, Control->OutputByteCount);
-    Status = Routines[Specific.DataType](Control, &Specific, Data);
+    Status = Routines[Specific.DataType](Control, Id, &Specific, Data);
     if (NT_SUCCESS(Status)) {
         Answer->Version = sizeof(*Answer);
         Answer->Size = sizeof(*Answer);
@@ -329,7 +335,7 @@ NTSTATUS NvmeSetProperty(PNVME_CONTROL Control)
         return STATUS_ACCESS_DENIED;
     }
     NVME_COMMAND Command = {.Opcode = NVME_ADMIN_SET_FEATURES,
-                            .NamespaceId = Control->Namespace != NULL ? Control->Namespace->Id : 0,
+                            .NamespaceId = NvmeNamespaceOfProperty(Control, Set->PropertyId, 0),
                             .Cdw10 = Specific.ProtocolDataValue,
                             .Cdw11 = Specific.ProtocolDataSubValue,
                             .Cdw12 = Specific.ProtocolDataSubValue2,

@@ -53,6 +53,7 @@ static const KT_SUITE *const KtSuites[] = {
     &KtE1000Suite,
     &KtNvmeSuite,
     &KtDiskSuite,
+    &KtNvmeControlSuite,
     &KtIoSuite,
     &KtDmaSuite,
     &KtIvshmemSuite,

@@ -72,6 +72,7 @@ extern const KT_SUITE KtEduSuite;
 extern const KT_SUITE KtE1000Suite;
 extern const KT_SUITE KtNvmeSuite;
 extern const KT_SUITE KtDiskSuite;
+extern const KT_SUITE KtNvmeControlSuite;
 extern const KT_SUITE KtIoSuite;
 extern const KT_SUITE KtDmaSuite;
 extern const KT_SUITE KtIvshmemSuite;
