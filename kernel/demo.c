@@ -5,6 +5,7 @@
 #include "kernel/demo.h"
 
 #include <ntddnet.h>
+#include <ntddnvme.h>
 #include <wdm.h>
 
 #include "kernel/disk.h"
@@ -234,6 +235,15 @@ static NTSTATUS KiShowOpenDisk(PKI_DISK Disk)
     return NT_SUCCESS(Status) ? KiShowChecksum(Disk) : Status;
 }
 
+// In the driver's own words, if it has any.
+static VOID KiShowWhatItTook(PDEVICE_OBJECT Device)
+{
+    ULONG_PTR Information;
+    const NTSTATUS Status =
+        IoControlSynchronously(Device, IOCTL_NVME_PRINT_COUNTERS, NULL, 0, NULL, 0, &Information);
+    UNREFERENCED_PARAMETER(Status);
+}
+
 static BOOLEAN KiShowDisk(VOID)
 {
     KI_DISK Disk;
@@ -247,6 +257,7 @@ static BOOLEAN KiShowDisk(VOID)
     if (NT_SUCCESS(Status)) {
         Status = KiShowOpenDisk(&Disk);
         KiCloseDisk(&Disk);
+        KiShowWhatItTook(Device);
     }
     if (!NT_SUCCESS(Status)) {
         DbgPrint("disk: cannot be read: status 0x%08x\n", Status);

@@ -54,6 +54,12 @@ static VOID NvmeCountMissedInterrupt(PNVME_QUEUE Queue)
     KeReleaseSpinLock(&Queue->Lock, OldIrql);
 }
 
+// While the controller recovers, its registers tell nothing of the command, which is given to it again.
+static BOOLEAN NvmeIsHopeless(PNVME_CONTROLLER Controller)
+{
+    return Controller->State != NvmeRecovering && !NT_SUCCESS(NvmeCheckHealth(Controller));
+}
+
 // TRUE: the command has ended. A completion that nobody announced is found here, too, as is a controller
 // that is gone: while it is started, there is no watchdog yet.
 static BOOLEAN NvmeAwait(PNVME_QUEUE Queue, PNVME_WAIT Wait, ULONG Milliseconds)
@@ -62,7 +68,7 @@ static BOOLEAN NvmeAwait(PNVME_QUEUE Queue, PNVME_WAIT Wait, ULONG Milliseconds)
     while (!NvmeWaitSlice(Wait)) {
         if (NvmeReap(Queue) != 0) {
             NvmeCountMissedInterrupt(Queue);
-        } else if (NvmeHasPassed(Deadline) || !NT_SUCCESS(NvmeCheckHealth(Queue->Controller))) {
+        } else if (NvmeHasPassed(Deadline) || NvmeIsHopeless(Queue->Controller)) {
             return FALSE;
         }
     }
@@ -268,6 +274,17 @@ PNVME_ADMIN_PAGE NvmeTakeAdminPage(PNVME_CONTROLLER Controller)
     return Found;
 }
 
+PNVME_ADMIN_PAGE NvmeWaitForAdminPage(PNVME_CONTROLLER Controller)
+{
+    const LONG64 Deadline = NvmeDeadline(NVME_ADMIN_TIMEOUT);
+    PNVME_ADMIN_PAGE Page = NvmeTakeAdminPage(Controller);
+    while (Page == NULL && !NvmeHasPassed(Deadline)) {
+        NvmeSleep(1);
+        Page = NvmeTakeAdminPage(Controller);
+    }
+    return Page;
+}
+
 VOID NvmeReturnAdminPage(PNVME_CONTROLLER Controller, PNVME_ADMIN_PAGE Page, NTSTATUS Status)
 {
     KIRQL OldIrql;
@@ -336,7 +353,7 @@ static VOID NvmeLearnController(PNVME_CONTROLLER Controller)
 
 NTSTATUS NvmeIdentifyController(PNVME_CONTROLLER Controller)
 {
-    const PNVME_ADMIN_PAGE Page = NvmeTakeAdminPage(Controller);
+    const PNVME_ADMIN_PAGE Page = NvmeWaitForAdminPage(Controller);
     if (Page == NULL) {
         return STATUS_INSUFFICIENT_RESOURCES;
     }

@@ -11,6 +11,8 @@
 //   E2  The work item is queued or runs exactly while IsWorking. NvmeStopEvents returns when it does not,
 //       and never will; whoever waits for that may hold ConfigurationMutex, so the work item takes that
 //       only as long as nobody stops it.
+//       A reset takes no event commands away: they are given to the controller again, or end, and
+//       NvmeStartEvents then asks for those that lack.
 //   E3  NvmeStopEvents makes the trackers forget: their commands go on until the admin queue ends, or the
 //       controller is reset, and are not submitted again.
 #include "nvme.h"
@@ -186,7 +188,7 @@ static VOID NvmeHandleEvent(PNVME_EVENTS Events, ULONG Result)
     *(PULONG64)((PUCHAR)&Controller->EventCounters + Meaning->CounterOffset) += 1;
     NvmePrintEvent(Events, Meaning, Result);
 
-    const PNVME_ADMIN_PAGE Page = NvmeTakeAdminPage(Controller);
+    const PNVME_ADMIN_PAGE Page = NvmeWaitForAdminPage(Controller);
     if (Page == NULL) {
         return; // the next event of this kind comes after somebody else has read the log page
     }
@@ -361,8 +363,10 @@ NTSTATUS NvmeStartEvents(PNVME_CONTROLLER Controller)
     if (!NT_SUCCESS(Status)) {
         return Status;
     }
-    NvmeStopEvents(Controller); // of before a reset
-    Controller->Events = NvmeAllocateEvents(Controller);
+    // After a reset there is everything, and no command of before is under way any more.
+    if (Controller->Events == NULL) {
+        Controller->Events = NvmeAllocateEvents(Controller);
+    }
     if (Controller->Events == NULL) {
         return STATUS_INSUFFICIENT_RESOURCES;
     }

@@ -673,6 +673,9 @@ BOOLEAN NvmeQueueHasCommandOf(PNVME_QUEUE Queue, ULONG NamespaceId);
 // the command; after STATUS_IO_TIMEOUT the page is lost until NvmeForgetLostPages. IRQL <=
 // DISPATCH_LEVEL.
 PNVME_ADMIN_PAGE NvmeTakeAdminPage(PNVME_CONTROLLER Controller);
+
+// The same at PASSIVE_LEVEL, after a while if others have all pages. NULL: none came back in time.
+PNVME_ADMIN_PAGE NvmeWaitForAdminPage(PNVME_CONTROLLER Controller);
 VOID NvmeReturnAdminPage(PNVME_CONTROLLER Controller, PNVME_ADMIN_PAGE Page, NTSTATUS Status);
 VOID NvmeForgetLostPages(PNVME_CONTROLLER Controller); // the controller was reset
 

@@ -38,12 +38,10 @@ static VOID NvmeReturnAdminData(PNVME_CONTROLLER Controller, PNVME_ADMIN_DATA Da
     }
 }
 
-static BOOLEAN NvmeTakeAdminData(PNVME_CONTROLLER Controller, PNVME_ADMIN_DATA Data,
-                                 ULONG ByteCount)
+static BOOLEAN NvmeTryToTakeAdminData(PNVME_CONTROLLER Controller, PNVME_ADMIN_DATA Data,
+                                      ULONG PageCount)
 {
-    const ULONG PageCount = (ULONG)BYTES_TO_PAGES(ByteCount);
     RtlZeroMemory(Data, sizeof(*Data));
-    NT_ASSERT(PageCount <= NVME_ADMIN_DATA_PAGES);
     while (Data->PageCount < PageCount) {
         const PNVME_ADMIN_PAGE Page = NvmeTakeAdminPage(Controller);
         if (Page == NULL) {
@@ -60,6 +58,22 @@ static BOOLEAN NvmeTakeAdminData(PNVME_CONTROLLER Controller, PNVME_ADMIN_DATA D
     }
     NvmeReturnAdminData(Controller, Data, STATUS_SUCCESS);
     return FALSE;
+}
+
+// Nobody waits with pages in his hands, so that they come back.
+static BOOLEAN NvmeTakeAdminData(PNVME_CONTROLLER Controller, PNVME_ADMIN_DATA Data,
+                                 ULONG ByteCount)
+{
+    const ULONG PageCount = (ULONG)BYTES_TO_PAGES(ByteCount);
+    const LONG64 Deadline = NvmeDeadline(NVME_DEFAULT_SECONDS * 1000);
+    NT_ASSERT(PageCount <= NVME_ADMIN_DATA_PAGES);
+    while (!NvmeTryToTakeAdminData(Controller, Data, PageCount)) {
+        if (NvmeHasPassed(Deadline)) {
+            return FALSE;
+        }
+        NvmeSleep(1);
+    }
+    return TRUE;
 }
 
 static VOID NvmeDescribeAdminData(const NVME_ADMIN_DATA *Data, PNVME_COMMAND Command)

@@ -904,6 +904,148 @@ static VOID QueuesLieInTheController(VOID)
     CloseWorkplace(&Place);
 }
 
+// The driver, loaded anew, with that value of its parameter UseCmb.
+static NTSTATUS ReloadDriver(ULONG UseCmb)
+{
+    NTSTATUS Status = RtlWriteRegistryValue(RTL_REGISTRY_SERVICES, u"nvme\\Parameters", u"UseCmb",
+                                            REG_DWORD, &UseCmb, sizeof(UseCmb));
+    if (NT_SUCCESS(Status)) {
+        Status = IoUnloadDriver("nvme");
+    }
+    return NT_SUCCESS(Status) ? IoLoadDriver("nvme") : Status;
+}
+
+static VOID MemoryOfTheControllerIsNotUsedIfNotWanted(VOID)
+{
+    WORKPLACE Place;
+    if (!OpenWorkplace(&Place)) {
+        return;
+    }
+    if (Count(&Place.Disk)->CmbByteCount == 0) {
+        CloseWorkplace(&Place);
+        KT_SKIP("the controller has no memory");
+    }
+    KT_EQUAL(ReloadDriver(0), STATUS_SUCCESS);
+    if (KT_CHECK(KtOpenScratchDisk(&Place.Disk))) {
+        const NVME_COUNTERS *Counters = Count(&Place.Disk);
+        KT_EQUAL(Counters->CmbByteCount, 0);
+        for (ULONG Index = 0; Index < Counters->ReturnedQueueCount; Index += 1) {
+            KT_EQUAL(Counters->Queues[Index].IsInController, FALSE);
+        }
+        WritePattern(&Place, 0, 0x3C);
+        ReadSecond(&Place, 0);
+        KT_CHECK(IsFilled(Place.Second, PATTERN_BYTES, 0x3C));
+    }
+    KT_EQUAL(ReloadDriver(1), STATUS_SUCCESS);
+    KT_CHECK(KtOpenScratchDisk(&Place.Disk) && Count(&Place.Disk)->CmbByteCount != 0);
+    CloseWorkplace(&Place);
+    KtKeepWhatIsHeld(); // the registry's new value
+}
+
+// ------------------------------------------------------------------------------------------------
+// Many at a time, and little memory.
+
+#define ASKING_THREADS 24 // more than the driver has pages for
+#define ASKED_TIMES 20
+
+typedef struct _ASKER {
+    KT_DISK Disk;
+    ULONG FailedCount;
+    PROTOCOL_QUERY Query;
+} ASKER;
+
+static VOID NTAPI AskAgainAndAgain(PVOID Context)
+{
+    ASKER *Asker = Context;
+    for (ULONG Index = 0; Index < ASKED_TIMES; Index += 1) {
+        ULONG_PTR Information;
+        RtlZeroMemory(&Asker->Query, sizeof(Asker->Query));
+        Asker->Query.PropertyId = StorageAdapterProtocolSpecificProperty;
+        Asker->Query.Specific = (STORAGE_PROTOCOL_SPECIFIC_DATA){
+            .ProtocolType = ProtocolTypeNvme,
+            .DataType = NVMeDataTypeIdentify,
+            .ProtocolDataRequestValue = NVME_IDENTIFY_CONTROLLER,
+            .ProtocolDataOffset = sizeof(STORAGE_PROTOCOL_SPECIFIC_DATA),
+            .ProtocolDataLength = PAGE_SIZE};
+        const NTSTATUS Status = IoControlSynchronously(
+            Asker->Disk.Device, IOCTL_STORAGE_QUERY_PROPERTY, &Asker->Query, sizeof(Asker->Query),
+            &Asker->Query, sizeof(Asker->Query), &Information);
+        if (Status != STATUS_SUCCESS || !RtlEqualMemory(Asker->Query.Data + 4, "SCRATCH", 7)) {
+            Asker->FailedCount += 1;
+        }
+    }
+}
+
+static VOID ManyAskAtATime(VOID)
+{
+    PKTHREAD Threads[ASKING_THREADS];
+    WORKPLACE Place;
+    if (!OpenWorkplace(&Place)) {
+        return;
+    }
+    ASKER *const Askers =
+        ExAllocatePool2(POOL_FLAG_NON_PAGED, ASKING_THREADS * sizeof(ASKER), KT_TAG);
+    if (KT_CHECK(Askers != NULL)) {
+        for (ULONG Index = 0; Index < ASKING_THREADS; Index += 1) {
+            Askers[Index].Disk = Place.Disk;
+            Threads[Index] = KtStartThread(AskAgainAndAgain, &Askers[Index], 0);
+        }
+        for (ULONG Index = 0; Index < ASKING_THREADS; Index += 1) {
+            KtSetContext("thread %u", Index);
+            KtJoin(Threads[Index]);
+            KT_EQUAL(Askers[Index].FailedCount, 0);
+        }
+        ExFreePoolWithTag(Askers, KT_TAG);
+    }
+    KT_EQUAL(Count(&Place.Disk)->LostAdminPages, 0);
+    CloseWorkplace(&Place);
+}
+
+static NTSTATUS TrimAPage(const KT_DISK *Disk)
+{
+    Trim.Ranges[0] = (DEVICE_DATA_SET_RANGE){0, PAGE_SIZE};
+    return SendTrim(Disk, 0, 1);
+}
+
+static NTSTATUS ReadByPassing(const KT_DISK *Disk)
+{
+    PreparePassed(NVM, NVME_NVM_READ);
+    PassedCommand()->Cdw12 = PAGE_SIZE / Disk->BlockBytes - 1;
+    PassFrom(PAGE_SIZE);
+    return Pass(Disk);
+}
+
+static NTSTATUS PrintCounters(const KT_DISK *Disk)
+{
+    return Control(Disk, IOCTL_NVME_PRINT_COUNTERS, NULL, 0, NULL, 0);
+}
+
+// Each allocation of each request fails once; nothing is left behind, and it works after that.
+static VOID LittleMemoryIsNoHarm(VOID)
+{
+    static NTSTATUS (*const Requests[])(const KT_DISK *Disk) = {TrimAPage, ReadByPassing,
+                                                                PrintCounters};
+    WORKPLACE Place;
+    if (!OpenWorkplace(&Place)) {
+        return;
+    }
+    for (ULONG Row = 0; Row < ARRAYSIZE(Requests); Row += 1) {
+        BOOLEAN HasFailed = TRUE;
+        NTSTATUS Status = STATUS_UNSUCCESSFUL;
+        ULONG Skip = 0;
+        for (; HasFailed && Skip < 50; Skip += 1) {
+            KtSetContext("request %u, allocation %u", Row, Skip);
+            MmStartFailures(MM_FAIL_ALL, Skip, 1);
+            Status = Requests[Row](&Place.Disk);
+            HasFailed = MmStopFailures() != 0;
+            KT_CHECK(Status == STATUS_SUCCESS || Status == STATUS_INSUFFICIENT_RESOURCES);
+        }
+        KT_EQUAL(Status, STATUS_SUCCESS);
+        KT_CHECK(Skip > 1);
+    }
+    CloseWorkplace(&Place);
+}
+
 // ------------------------------------------------------------------------------------------------
 // Persistent memory.
 
@@ -1203,6 +1345,10 @@ static const KT_TEST Tests[] = {
     {"a medium can be made anew", AMediumIsMadeAnew},
     {"counters count commands, and are printed", CountersCount},
     {"submission queues lie in the controller's memory", QueuesLieInTheController},
+    {"the controller's memory is not used when the parameter UseCmb is 0",
+     MemoryOfTheControllerIsNotUsedIfNotWanted},
+    {"many threads ask the controller at a time", ManyAskAtATime},
+    {"control requests survive the failure of each of their allocations", LittleMemoryIsNoHarm},
     {"persistent memory is written by requests and through a mapping", PersistentMemoryIsWritten},
     {"F7: a SMART warning is an event that is heard, counted and explained", WarningsAreHeard},
     {"F8: a temperature beyond its threshold is an event", TemperatureIsWatched},

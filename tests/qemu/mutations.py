@@ -208,6 +208,30 @@ MUTATIONS = (
     Mutation("the short way unmaps an MDL that changed", "mm/mdlmap.c",
              "MiMdlPageCount(Mdl) == 1 && MmGetMdlPfnArray(Mdl)[0] == Mapping->Locked.FirstPfn;",
              "MiMdlPageCount(Mdl) == 1;", HOST, "misuse"),
+
+    # NVMe control.
+    Mutation("the log page of an event is not read", "drivers/nvme/event.c",
+             "NvmeLogPageBytes(LogPage) / sizeof(ULONG))};",
+             "NvmeLogPageBytes(LogPage) / sizeof(ULONG)) | NVME_LOG_RETAIN_EVENT};",
+             "f07-smart-warning"),
+    Mutation("a namespace is not looked at after its format", "drivers/nvme/ioctl.c",
+             "const NTSTATUS ScanStatus = NvmeScanNamespaces(Controller);",
+             "const NTSTATUS ScanStatus = STATUS_SUCCESS;", "f15-format"),
+    Mutation("commands that nobody knows are passed on", "drivers/nvme/protocol.c",
+             "return Opcode >= FirstVendor ? &NvmeVendorCommand : NULL;",
+             "return FirstVendor != 0 ? &NvmeVendorCommand : NULL;", "nvme-control-plain"),
+    Mutation("a passed command may move more than its buffer has", "drivers/nvme/protocol.c",
+             "if (Moved != MAXULONG64 && Moved != Passed->ByteCount) {",
+             "if (Moved != MAXULONG64 && Moved < Passed->ByteCount) {", "nvme-control-plain"),
+    Mutation("the last of many ranges are not trimmed", "drivers/nvme/ioctl.c",
+             "    return NT_SUCCESS(Status) ? NvmeSendTrim(Trim) : Status;",
+             "    return Status;", "nvme-control-plain"),
+    Mutation("persistent memory is written in the wrong place", "drivers/nvme/pmr.c",
+             "RtlCopyMemory(Pmr->Va + Offset, Buffer, ByteCount);",
+             "RtlCopyMemory(Pmr->Va + (Offset ^ 8), Buffer, ByteCount);", "nvme-control-memory"),
+    Mutation("the controller does not know the addresses of its memory", "drivers/nvme/cmb.c",
+             "Controller->CmbAddress | NVME_CMBMSC_ENABLE | NVME_CMBMSC_CAPABILITIES",
+             "Controller->CmbAddress | NVME_CMBMSC_CAPABILITIES", "nvme-control-memory"),
 )
 
 

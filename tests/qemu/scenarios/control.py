@@ -101,5 +101,10 @@ ROWS = (
     control("attach", ATTACHABLE, options="mode=test filter=attached attach", floor=1,
             patterns=(NO_LEAKS, *NAMESPACES)),
     control("plain", PLAIN, patterns=(NO_LEAKS, REPORT)),
+    control("memory", IN_CONTROLLER, host=PersistentHost,
+            patterns=(NO_LEAKS, REPORT, IN_MEMORY, PERSISTENT)),
+    control("memory-verifier", IN_CONTROLLER, host=PersistentHost,
+            options="mode=test filter=nvmecontrol unmap verifier=1",
+            patterns=(NO_LEAKS, IN_MEMORY, PERSISTENT)),
     control("bounce", PLAIN, options="mode=test filter=nvmecontrol unmap dma=bounce verifier=1"),
 )
