@@ -37,7 +37,8 @@ FLOORS = (
     (r"drivers/", (DDK, r'"\w+\.h"')),
     (r"tests/examples/", (DDK, r'"examples\.h"')),
     (r"tests/kernel/",
-     (DDK, COMPILER, CONTRACTS, IO_CONTRACT, r'"mm/mm\.h"', r'"tests/(kernel|examples|drivers/\w+)/\w+\.h"')),
+     (DDK, COMPILER, CONTRACTS, IO_CONTRACT, r'"mm/mm\.h"', r'"tests/(kernel|examples|drivers/\w+)/\w+\.h"',
+      r'"drivers/\w+/\w+spec\.h"')),  # what devices say is no secret of their driver
 )
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"][^>"]*[>"])')
