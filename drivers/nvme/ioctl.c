@@ -779,9 +779,17 @@ static NTSTATUS NvmeControlSetTimeout(PNVME_CONTROL Control)
     return STATUS_SUCCESS;
 }
 
+static NTSTATUS NvmeControlReset(PNVME_CONTROL Control)
+{
+    const ULONG Kind = ((const NVME_RESET *)Control->Buffer)->Kind;
+    return Kind == NvmeControllerReset || Kind == NvmeFunctionReset
+               ? NvmeResetByRequest(Control->Controller, (NVME_RESET_KIND)Kind)
+               : STATUS_INVALID_PARAMETER;
+}
+
 static NTSTATUS NvmeControlRecovery(PNVME_CONTROL Control)
 {
-    *(PNVME_RECOVERY_COUNTERS)Control->Buffer = Control->Controller->Recovery.Counters;
+    NvmeQueryRecovery(Control->Controller, Control->Buffer);
     Control->Information = sizeof(NVME_RECOVERY_COUNTERS);
     return STATUS_SUCCESS;
 }
@@ -792,6 +800,7 @@ static NTSTATUS NvmeControlRecovery(PNVME_CONTROL Control)
 typedef enum _NVME_CONTROL_NEEDS {
     NvmeNeedsNamespace = 1, // not for controllers
     NvmeNeedsThread = 2,    // PASSIVE_LEVEL: it waits
+    NvmeNeedsNothing = 4,   // not even a controller that works
 } NVME_CONTROL_NEEDS;
 
 static const struct {
@@ -834,8 +843,10 @@ static const struct {
     {IOCTL_NVME_QUERY_COUNTERS, 0, FIELD_OFFSET(NVME_COUNTERS, Queues), NvmeNeedsThread,
      NvmeControlCounters},
     {IOCTL_NVME_PRINT_COUNTERS, 0, 0, NvmeNeedsThread, NvmeControlPrintCounters},
+    {IOCTL_NVME_RESET, sizeof(NVME_RESET), 0, NvmeNeedsThread, NvmeControlReset},
     {IOCTL_NVME_SET_TIMEOUT, sizeof(NVME_TIMEOUT), 0, 0, NvmeControlSetTimeout},
-    {IOCTL_NVME_QUERY_RECOVERY, 0, sizeof(NVME_RECOVERY_COUNTERS), 0, NvmeControlRecovery},
+    {IOCTL_NVME_QUERY_RECOVERY, 0, sizeof(NVME_RECOVERY_COUNTERS), NvmeNeedsNothing,
+     NvmeControlRecovery},
 };
 
 // While the controller recovers, admin commands wait, and so does the caller.
@@ -872,7 +883,8 @@ static NTSTATUS NvmeRunControl(PNVME_CONTROL Control, ULONG Code)
         if (Control->OutputByteCount < NvmeControls[Index].LeastOutput) {
             return STATUS_BUFFER_TOO_SMALL;
         }
-        const NTSTATUS Status = NvmeCheckState(Control);
+        const NTSTATUS Status =
+            (Needs & NvmeNeedsNothing) != 0 ? STATUS_SUCCESS : NvmeCheckState(Control);
         return NT_SUCCESS(Status) ? NvmeControls[Index].Routine(Control) : Status;
     }
     return STATUS_INVALID_DEVICE_REQUEST;

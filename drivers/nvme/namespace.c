@@ -88,7 +88,8 @@ VOID NvmeDeleteNamespaces(PNVME_CONTROLLER Controller)
 static BOOLEAN NvmeIsNamespaceBusy(const NVME_NAMESPACE *Namespace)
 {
     const PNVME_CONTROLLER Controller = Namespace->Device.Controller;
-    for (ULONG Id = 1; Id <= Controller->IoQueueCount; Id += 1) {
+    // What such a controller has not answered never ends: nobody may wait for it.
+    for (ULONG Id = 1; Id <= Controller->IoQueueCount && !Controller->Unstoppable; Id += 1) {
         if (Controller->Queues[Id] != NULL &&
             NvmeQueueHasRequestOf(Controller->Queues[Id], Namespace->Device.Self)) {
             return TRUE;

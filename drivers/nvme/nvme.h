@@ -411,8 +411,9 @@ BOOLEAN NvmeIsOnBus(const NVME_CONTROLLER *Controller);
 // Asserts that the one state may follow the other.
 VOID NvmeSetState(PNVME_CONTROLLER Controller, NVME_STATE State);
 
-// Opens the I/O queues, and submits again what was under way.
-NTSTATUS NvmeOpenIoQueues(PNVME_CONTROLLER Controller);
+// ConfigurationMutex. PASSIVE_LEVEL.
+VOID NvmeLockController(PNVME_CONTROLLER Controller);
+VOID NvmeUnlockController(PNVME_CONTROLLER Controller);
 
 // From disabled to ready again with the queues that there are: admin queue, Set Features, I/O queues.
 // Trackers keep their commands. For the recovery.
@@ -442,6 +443,9 @@ VOID NvmeRequestRecovery(PNVME_CONTROLLER Controller, NVME_REASON Reason);
 // STATUS_DEVICE_NOT_READY: it is not started. STATUS_DEVICE_DOES_NOT_EXIST,
 // STATUS_DEVICE_HARDWARE_ERROR: it did not come back. PASSIVE_LEVEL, without ConfigurationMutex.
 NTSTATUS NvmeResetByRequest(PNVME_CONTROLLER Controller, NVME_RESET_KIND Kind);
+
+// What has become of the controller since it was started. Any IRQL.
+VOID NvmeQueryRecovery(PNVME_CONTROLLER Controller, PNVME_RECOVERY_COUNTERS Counters);
 
 // Under ConfigurationMutex, for every queue that there is. ReapAll: polled queues, too. EndAll: as
 // NvmeFailQueue, but of an Unstoppable controller only what it was not given ends.

@@ -451,7 +451,9 @@ static DECLSPEC_NOINLINE NTSTATUS NvmeNoteError(PNVME_QUEUE Queue, PNVME_TRACKER
     if (Queue->Counters.Errors <= NVME_PRINTED_ERRORS) {
         NvmePrintFailure(Queue, &Tracker->Command, Status);
     }
-    return NvmeTranslateStatus(Status, NULL);
+    const NTSTATUS Meaning = NvmeTranslateStatus(Status, NULL);
+    // The recovery has it aborted because it is late.
+    return Meaning == STATUS_CANCELLED && Tracker->IsAborting ? STATUS_IO_TIMEOUT : Meaning;
 }
 
 // Status and CommandId come from the device: they are looked at before they are believed.
@@ -623,7 +625,9 @@ VOID NvmeFailQueue(PNVME_QUEUE Queue, NTSTATUS Status)
     for (ULONG Index = 0; Index < Queue->TrackerCount; Index += 1) {
         const PNVME_TRACKER Tracker = &Queue->Trackers[Index];
         if (Tracker->State == NvmeTrackerSubmitted) {
-            NvmeEndTracker(Queue, Tracker, Status, 0, &Finished);
+            NvmeEndTracker(Queue, Tracker,
+                           Tracker->EndStatus != STATUS_SUCCESS ? Tracker->EndStatus : Status, 0,
+                           &Finished);
         }
     }
     NvmeFailWaiting(Queue, Status, &Finished);

@@ -338,7 +338,8 @@ static inline NTSTATUS NvmeStartRequest(PNVME_NAMESPACE Namespace, PIRP Irp, KIR
 {
     const PNVME_QUEUE Queue = NvmeCurrentQueue(Namespace->Device.Controller);
     if (Queue == NULL) {
-        return STATUS_DEVICE_NOT_READY;
+        return NT_SUCCESS(Namespace->ClosedStatus) ? STATUS_DEVICE_NOT_READY
+                                                   : Namespace->ClosedStatus;
     }
     KeAcquireSpinLockAtDpcLevel(&Queue->Lock);
     NTSTATUS Status = Queue->ClosedStatus;

@@ -17,8 +17,8 @@
         Apply(physmap) Apply(memorymap) Apply(ptmgr) Apply(claim) Apply(ledger) Apply(mapping)     \
             Apply(cachetype) Apply(pool) Apply(special) Apply(verifier) Apply(iospace) Apply(mdl)  \
                 Apply(mdlmap) Apply(mdlpages) Apply(reserve) Apply(query) Apply(misuse)            \
-                    Apply(failure) Apply(verify) Apply(watch) Apply(dhcp) Apply(inet) Apply(handoff)           \
-                        Apply(exception) Apply(unwind) Apply(lock) Apply(mdlpart)                  \
+                    Apply(failure) Apply(verify) Apply(watch) Apply(dhcp) Apply(inet) Apply(nvme)  \
+                        Apply(handoff) Apply(exception) Apply(unwind) Apply(lock) Apply(mdlpart)   \
                             Apply(mdlprotect) Apply(contiguous) Apply(noncached) Apply(stack)      \
                                 Apply(quarantine) Apply(copy) Apply(mtrr) Apply(branches)          \
                                     Apply(damage) Apply(paths) Apply(owners) Apply(imagememory)    \
