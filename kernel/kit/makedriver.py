@@ -155,7 +155,7 @@ def compile_all(arguments, sources, own, objects):
     flags = [*FLAGS, *extra, *(STRICT if arguments.strict else []),
              *(["-DDBG=1"] if arguments.checked == "1" else []), f"-ffile-prefix-map={root}=.",
              *(f"-I{folder}" for folder in own), f"-I{spellings}", f"-isystem{KIT}",
-             f"-isystem{ddk}", *arguments.flags]
+             f"-isystem{ddk}", f"-idirafter{ddk.parent}", *arguments.flags]
 
     def compile_one(source):
         target = objects / f"{source.name}.o"
