@@ -92,6 +92,16 @@ PCSTR IopOwnerName(_In_ const IOP_SERVICE *Service);
 // Whether the service is for the hardware id Id (UTF-16).
 BOOLEAN IopServiceMatches(_In_ const IOP_SERVICE *Service, _In_ PCWSTR Id);
 
+// The word of a module's arguments that begins at *Cursor, cut off; its length in *Length. NULL: no more.
+PCSTR IopNextWord(_Inout_ PCSTR *Cursor, _Out_ PULONG Length);
+
+//
+// parameter.c
+//
+
+// Writes the values among a module's arguments below the key. What cannot be is told of.
+VOID IopWriteParameters(_In_ PCWSTR Key, _In_ PCSTR Arguments);
+
 //
 // leak.c
 //

@@ -7,6 +7,7 @@
 //   lowerfilter    it stands below the function driver of each device that its ids name
 //   upperfilter    above it
 //   messages=N     its devices are to interrupt by up to N messages, if they can, and not by their lines
+//   value:N=T:V    a value of its key Parameters (parameter.c)
 //
 // A module without ids is loaded at the start: if it has an AddDevice routine, it gets a device of the
 // root's, else it is a legacy driver, whose DriverEntry makes its devices.
@@ -52,8 +53,7 @@ PIOP_SERVICE IopFindService(PCSTR Name)
 // Arguments.
 //
 
-// The word that begins at *Cursor, cut off; its length in *Length. NULL: no more.
-static PCSTR IopNextWord(PCSTR *Cursor, ULONG *Length)
+PCSTR IopNextWord(PCSTR *Cursor, PULONG Length)
 {
     PCSTR Word = *Cursor;
     while (*Word == ' ') {
@@ -248,6 +248,15 @@ static VOID IopDescribeParameters(PCSTR ServiceName)
     }
 }
 
+static VOID IopGiveParameters(PCSTR ServiceName, PCSTR Arguments)
+{
+    CHAR Path[IOP_SERVICE_NAME_BYTES + sizeof(IOP_PARAMETERS)];
+    IOP_NAME Key;
+    RtlFormatBuffer(Path, sizeof(Path), "%s%s", ServiceName, IOP_PARAMETERS);
+    IopMakeName(&Key, IOP_SERVICES_KEY, Path);
+    IopWriteParameters(Key.Buffer, Arguments);
+}
+
 VOID IopFindServices(const LOADER_BLOCK *LoaderBlock)
 {
     IOP_NAME Key;
@@ -259,6 +268,7 @@ VOID IopFindServices(const LOADER_BLOCK *LoaderBlock)
             IopMakeName(&Key, IOP_SERVICES_KEY, IopServices[IopServiceCount - 1].Name);
             if (NT_SUCCESS(CmCreateServiceKey(&Key.String))) {
                 IopDescribeService(&Key, Module->Name);
+                IopGiveParameters(IopServices[IopServiceCount - 1].Name, Module->Arguments);
                 IopDescribeParameters(IopServices[IopServiceCount - 1].Name);
             }
         }

@@ -242,6 +242,48 @@ static VOID ServicesSayWhatTheyAre(VOID)
     RtlFreeUnicodeString(&ImagePath);
 }
 
+static VOID InfFilesGiveParameters(VOID)
+{
+    static const ULONG Depth = 0x80;
+    static const UCHAR Bytes[] = {0x00, 0x7F, 0xFF};
+    static const struct {
+        PCWSTR Name;
+        ULONG Type;
+        const VOID *Data;
+        ULONG ByteCount;
+    } Rows[] = {
+        {u"Depth", REG_DWORD, &Depth, sizeof(Depth)},
+        {u"A name", REG_SZ, u"50% off, today", sizeof(u"50% off, today")},
+        {u"Path", REG_EXPAND_SZ, u"%SystemRoot%\\x", sizeof(u"%SystemRoot%\\x")},
+        {u"Parts", REG_MULTI_SZ, u"one\0two 2\0", sizeof(u"one\0two 2\0")},
+        {u"Bytes", REG_BINARY, Bytes, sizeof(Bytes)},
+    };
+    HANDLE Key;
+    if (!NT_SUCCESS(Open(
+            NULL, u"\\Registry\\Machine\\System\\CurrentControlSet\\Services\\ktchild\\Parameters",
+            FALSE, &Key))) {
+        KT_SKIP("the tests' drivers are not here");
+    }
+    for (ULONG Row = 0; Row < ARRAYSIZE(Rows); Row += 1) {
+        DECLSPEC_ALIGN(8) UCHAR Buffer[128];
+        const PKEY_VALUE_PARTIAL_INFORMATION Value = (PKEY_VALUE_PARTIAL_INFORMATION)Buffer;
+        UNICODE_STRING Name;
+        ULONG ByteCount;
+        KtSetContext("row %u", Row);
+        RtlInitUnicodeString(&Name, Rows[Row].Name);
+        if (!KT_EQUAL(ZwQueryValueKey(Key, &Name, KeyValuePartialInformation, Buffer,
+                                      sizeof(Buffer), &ByteCount),
+                      STATUS_SUCCESS)) {
+            continue;
+        }
+        KT_EQUAL(Value->Type, Rows[Row].Type);
+        KT_EQUAL(Value->DataLength, Rows[Row].ByteCount);
+        KT_EQUAL(RtlCompareMemory(Value->Data, Rows[Row].Data, Rows[Row].ByteCount),
+                 Rows[Row].ByteCount);
+    }
+    ZwClose(Key);
+}
+
 static const KT_TEST Tests[] = {
     {"Keys are made, opened and deleted", KeysAreMadeOpenedAndDeleted},
     {"Values are set and read", ValuesAreSetAndRead},
@@ -249,6 +291,7 @@ static const KT_TEST Tests[] = {
     {"Tables of values are filled", TablesAreFilled},
     {"Services have parameters", ServicesHaveParameters},
     {"Services say where their image is, and how it starts", ServicesSayWhatTheyAre},
+    {"What a driver's INF adds to the registry is there before the driver", InfFilesGiveParameters},
 };
 
 const KT_SUITE KtRegistrySuite = {"registry", KtNeedsNothing, Tests, ARRAYSIZE(Tests)};

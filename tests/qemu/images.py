@@ -55,6 +55,7 @@ def module_of(path, ids=None, extra=()):
         ids = said.hardware_ids
         words = (f"messages={said.messages}",) if said.messages else ()
         words += (f"{said.filter}filter",) if said.filter else ()
+        words += tuple(inf.argument(*value) for value in said.values)
     return Module(path, (*(ids or ()), *words, *extra))
 
 

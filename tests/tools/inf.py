@@ -138,11 +138,30 @@ def number(text):
 def registry_values(sections, name):
     for _, row in sections.get(name.lower(), []):
         root, key, value_name, flags, *data = [*row, "", "", "", ""][:4] + row[4:]
-        if root.upper() != "HKR" or key.lower() not in ("", "parameters"):
+        if root.upper() != "HKR" or key.lower() != "parameters":
             continue
         kind = REG_TYPES.get(number(flags) & 0x30001, "REG_SZ")
-        value = number(data[0]) if kind == "REG_DWORD" and data else " ".join(data)
-        yield value_name, kind, value
+        yield value_name, kind, decoded_data(kind, data)
+
+
+def decoded_data(kind, data):
+    """A number, bytes, a list of texts, or a text."""
+    if kind == "REG_DWORD":
+        return number(data[0]) if data else 0
+    if kind == "REG_BINARY":
+        return bytes(int(text, 16) for text in data if text)
+    return data if kind == "REG_MULTI_SZ" else ",".join(data)
+
+
+def argument(name, kind, value):
+    """A value as an argument of the driver's module (kernel/io/parameter.c)."""
+    def escaped(text):
+        return "".join(c if c.isalnum() or c in "-_.:\\/{}" else f"%{ord(c):02X}" for c in text)
+    texts = {"REG_DWORD": lambda: f"dword:{value}", "REG_BINARY": lambda: f"binary:{value.hex()}",
+             "REG_SZ": lambda: f"sz:{escaped(value)}",
+             "REG_EXPAND_SZ": lambda: f"expand:{escaped(value)}",
+             "REG_MULTI_SZ": lambda: f"multi:{','.join(map(escaped, value))}"}
+    return f"value:{escaped(name)}={texts[kind]()}"
 
 
 def read_service(inf, install):
