@@ -486,6 +486,18 @@ _Must_inspect_result_ _Ret_maybenull_ _IRQL_requires_max_(PASSIVE_LEVEL)
 PADAPTER_OBJECT NTAPI HalGetAdapter(_In_ PDEVICE_DESCRIPTION DeviceDescription,
                                     _Out_ PULONG NumberOfMapRegisters);
 
+// Ours, instead of PutScatterGatherList and FreeCommonBuffer, for a device that never answered: it may write
+// to the memory for ever, so nobody else ever gets it. The list's buffer is mapped no longer and stays the
+// driver's, who frees it as always: its pages go to nobody then. Nor do bounce pages, and the pages of a common
+// buffer, which is gone. The adapter may be released. IRQL <= DISPATCH_LEVEL; for a common buffer
+// PASSIVE_LEVEL. What is no list or buffer of the adapter stops with 0xE6, as there.
+_IRQL_requires_max_(DISPATCH_LEVEL) VOID
+    NTAPI IoQuarantineScatterGatherList(_In_ PDMA_ADAPTER DmaAdapter,
+                                        _In_ PSCATTER_GATHER_LIST ScatterGather);
+
+_IRQL_requires_max_(PASSIVE_LEVEL) VOID
+    NTAPI IoQuarantineCommonBuffer(_In_ PDMA_ADAPTER DmaAdapter, _In_ PVOID VirtualAddress);
+
 // Orders the processor's accesses to the MDL's memory before those of a device: on x64 all that is
 // needed. Of this MDL only, not of the chain.
 FORCEINLINE VOID KeFlushIoBuffers(_In_ PMDL Mdl, _In_ BOOLEAN ReadOperation,

@@ -7,13 +7,6 @@
 //   dma=bounce    every page of RAM goes by a bounce page: what a driver forgets to flush never arrives,
 //                 and what it maps in the wrong direction is lost. Memory of devices does not: a
 //                 transfer from one to another goes straight at both settings.
-//
-// Quarantine. A driver whose device never answers has a transfer that it cannot end: PutScatterGatherList
-// and the like would say that the device is done. So it releases the adapter with the transfer still
-// outstanding. At level 1 of the verifier that is a violation, because most often it is a driver that
-// forgot. At level 0 the adapter becomes a grave: its bounce pages, its common buffers and its records are
-// never freed, and mm keeps the frames of the buffers from use (MmQuarantineFrames) when their owner
-// frees them. A device that wakes up later writes to memory that nobody has.
 #include "kernel/io/dma.h"
 #include "kernel/inc/checked.h"
 
@@ -26,7 +19,6 @@
 
 KI_LOCK IopDmaListLock = KI_LOCK_INITIALIZER(IOP_RANK_DMA_LIST, "IopDmaListLock");
 LIST_ENTRY IopDmaAdapters = {&IopDmaAdapters, &IopDmaAdapters};
-ULONG64 IopDmaQuarantinedPages;
 
 //
 // What a device can do.
@@ -235,33 +227,6 @@ PADAPTER_OBJECT NTAPI HalGetAdapter(PDEVICE_DESCRIPTION DeviceDescription,
 // Release.
 //
 
-// The frames of a transfer that never ended are nobody's any more, once their owner frees them.
-static VOID IopQuarantineHold(const IOP_DMA_HOLD *Hold)
-{
-    for (ULONG Index = 0; Index < Hold->UsedCount; Index += 1) {
-        const IOP_DMA_REGISTER *Register = &Hold->Registers[Index];
-        if (Register->Mdl != NULL && Register->Bounce == NULL) {
-            IopDmaQuarantinedPages += MmQuarantineFrames(&Register->Pfn, 1);
-        }
-    }
-}
-
-// The adapter stays for ever, with all that a device may still write to.
-static VOID IopBuryAdapter(PIOP_DMA_ADAPTER Adapter)
-{
-    for (PLIST_ENTRY Link = Adapter->Holds.Flink; Link != &Adapter->Holds; Link = Link->Flink) {
-        IopQuarantineHold(CONTAINING_RECORD(Link, IOP_DMA_HOLD, Link));
-    }
-    for (PLIST_ENTRY Link = Adapter->Straight.Flink; Link != &Adapter->Straight;
-         Link = Link->Flink) {
-        const PIOP_DMA_STRAIGHT Straight = CONTAINING_RECORD(Link, IOP_DMA_STRAIGHT, Link);
-        Straight->Signature = 0; // it can no longer be put
-        IopDmaQuarantinedPages += IopQuarantineStraightList(Straight);
-    }
-    IopDmaQuarantinedPages += Adapter->BufferPages;
-    IopDmaQuarantinedPages += Adapter->Block != NULL ? Adapter->RegisterCount + 2 : 0;
-}
-
 // At level 1: everything must be freed before.
 static VOID IopVerifyPut(const IOP_DMA_ADAPTER *Adapter, PVOID Caller)
 {
@@ -310,15 +275,10 @@ static VOID NTAPI IopPutDmaAdapter(PDMA_ADAPTER DmaAdapter)
     Adapter->StraightSignature = 0;
     KiReleaseLock(&IopDmaListLock, OldIrql);
     if (!IopIsAdapterIdle(Adapter)) {
-        IopBuryAdapter(Adapter);
+        IopQuarantineAdapter(Adapter);
         return;
     }
     IopDereferenceAdapter(Adapter);
-}
-
-ULONG64 IoQuarantinedDmaPages(VOID)
-{
-    return IopDmaQuarantinedPages;
 }
 
 //

@@ -19,7 +19,7 @@
 //
 // Invariants (D1: checked by IoVerifyDma; D3: whenever registers are granted or flushed):
 //   D1  Registers in use are those of all holds that were granted, and no two holds share one. With
-//       those that are free they are TotalCount.
+//       those that are free or in quarantine they are TotalCount.
 //   D2  A hold waits only while something that it needs is taken, or others wait before it.
 //   D3  At level 1, each byte of a bounce page that is no transfer's has IOP_DMA_PADDING.
 // Locks: IopDmaListLock for the list of adapters, then the adapter's own for its lists and registers.
@@ -145,6 +145,7 @@ typedef struct _IOP_DMA_ADAPTER {
     ULONG RegisterCount; // for one transfer
     ULONG TotalCount;
     ULONG FreeCount;
+    ULONG LostCount;       // in quarantine
     PIOP_DMA_HOLD Channel; // who has it, or NULL
     ULONG64 ChannelNumber; // how often it was granted
     LIST_ENTRY Waiting;    // in order of arrival
@@ -183,6 +184,13 @@ VOID IopReferenceAdapter(_In_ PIOP_DMA_ADAPTER Adapter);
 VOID IopDereferenceAdapter(_In_ PIOP_DMA_ADAPTER Adapter);
 
 //
+// dmaquarantine.c
+//
+
+// Everything that the adapter has out, for a driver that released it nevertheless.
+VOID IopQuarantineAdapter(_In_ PIOP_DMA_ADAPTER Adapter);
+
+//
 // dmahold.c: map registers.
 //
 
@@ -213,6 +221,9 @@ _Must_inspect_result_ PIOP_DMA_HOLD IopTakeOutOfLine(_In_ PIOP_DMA_ADAPTER Adapt
 // Gives the registers back, and serves who waits for them.
 VOID IopReleaseHold(_In_ PIOP_DMA_HOLD Hold);
 
+// The same, but registers with pages never come back.
+VOID IopLoseHold(_In_ PIOP_DMA_HOLD Hold);
+
 // The hold of this address, which is no list's; anything else stops the machine with Code.
 PIOP_DMA_HOLD IopFindHold(_In_ PIOP_DMA_ADAPTER Adapter, _In_opt_ PVOID MapRegisterBase,
                           _In_ ULONG Code, _In_ PCSTR Routine, _In_ PVOID Caller);
@@ -229,6 +240,21 @@ _Must_inspect_result_ BOOLEAN IopClaimContext(_In_ PIOP_DMA_HOLD Hold, _In_opt_ 
 
 VOID IopRunChannel(_In_ PIOP_DMA_HOLD Hold);
 VOID IopRunList(_In_ PIOP_DMA_HOLD Hold);
+
+//
+// dmabuffer.c, dmaput.c: what a driver has, found and taken from the adapter.
+//
+
+// NULL: it is no common buffer of the adapter.
+PIOP_DMA_BUFFER IopRemoveBuffer(_In_ PIOP_DMA_ADAPTER Adapter, _In_ const VOID *Va);
+
+// The straight list that this is, found among all: it is not looked at. NULL: it is none.
+PIOP_DMA_STRAIGHT IopFindAmongStraight(_In_ PIOP_DMA_ADAPTER Adapter,
+                                       _In_ const SCATTER_GATHER_LIST *List);
+
+// The hold of a list that a driver has; anything else stops the machine.
+PIOP_DMA_HOLD IopFindList(_In_ PIOP_DMA_ADAPTER Adapter, _In_opt_ PSCATTER_GATHER_LIST List,
+                          _In_ PCSTR Routine, _In_ PVOID Caller);
 
 //
 // dmamap.c: transfers.
@@ -309,9 +335,6 @@ IOP_DMA_OPERATION(PBUILD_MDL_FROM_SCATTER_GATHER_LIST) IopBuildMdlFromScatterGat
 // dmastraight.h, dmastraight.c: straight lists.
 //
 
-// Keeps from use what the device may still write to. Returns the pages.
-ULONG64 IopQuarantineStraightList(_In_ const IOP_DMA_STRAIGHT *Straight);
-
 // Lists in the system's memory: each adapter has a few blocks, for IOP_KEPT_LIST_PAGES pages at most: 128
 // KiB at any offset. More of them, and longer ones, go the long way.
 #define IOP_KEPT_LIST_COUNT 2
@@ -356,6 +379,8 @@ typedef enum _IOP_DMA_ROUTINE {
     IopDmaCancelMapped,
     IopDmaDomain,
     IopDmaFlushBuffer,
+    IopDmaQuarantineList,
+    IopDmaQuarantineBuffer,
     IopDmaRoutineCount,
 } IOP_DMA_ROUTINE;
 

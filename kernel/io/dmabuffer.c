@@ -149,7 +149,7 @@ PVOID NTAPI IopAllocateCommonBufferWithBounds(PDMA_ADAPTER DmaAdapter,
 // Free.
 //
 
-static PIOP_DMA_BUFFER IopRemoveBuffer(PIOP_DMA_ADAPTER Adapter, const VOID *Va)
+PIOP_DMA_BUFFER IopRemoveBuffer(PIOP_DMA_ADAPTER Adapter, const VOID *Va)
 {
     PIOP_DMA_BUFFER Found = NULL;
     const KIRQL OldIrql = KiAcquireLock(&Adapter->Lock);

@@ -218,16 +218,19 @@ VOID IopServeLine(PIOP_DMA_ADAPTER Adapter)
 // Giving back.
 //
 
-VOID IopReleaseHold(PIOP_DMA_HOLD Hold)
+static VOID IopEndHold(PIOP_DMA_HOLD Hold, BOOLEAN IsLost)
 {
     const PIOP_DMA_ADAPTER Adapter = Hold->Adapter;
     IopReferenceAdapter(Adapter);
-    IopForgetMapped(Hold);
     const KIRQL OldIrql = KiAcquireLock(&Adapter->Lock);
     RemoveEntryList(&Hold->Link);
     Adapter->HoldCounts[Hold->Kind] -= 1;
-    Adapter->FreeCount += Hold->RegisterCount;
-    if (Adapter->Block != NULL && Hold->RegisterCount != 0) {
+    if (IsLost) {
+        Adapter->LostCount += Hold->RegisterCount;
+    } else {
+        Adapter->FreeCount += Hold->RegisterCount;
+    }
+    if (!IsLost && Adapter->Block != NULL && Hold->RegisterCount != 0) {
         RtlClearBits(&Adapter->Bits, Hold->FirstRegister, Hold->RegisterCount);
     }
     if (Adapter->Channel == Hold) {
@@ -241,6 +244,17 @@ VOID IopReleaseHold(PIOP_DMA_HOLD Hold)
     IopFreeHold(Hold);
     IopServeLine(Adapter);
     IopDereferenceAdapter(Adapter);
+}
+
+VOID IopReleaseHold(PIOP_DMA_HOLD Hold)
+{
+    IopForgetMapped(Hold);
+    IopEndHold(Hold, FALSE);
+}
+
+VOID IopLoseHold(PIOP_DMA_HOLD Hold)
+{
+    IopEndHold(Hold, Hold->Adapter->Block != NULL);
 }
 
 VOID IopRunHold(PIOP_DMA_HOLD Hold)

@@ -1,9 +1,8 @@
 // What a driver does with a list that it has: it puts it, or makes an MDL of it.
 #include "kernel/io/dmastraight.h"
 
-// The hold of a list that a driver has; anything else stops the machine.
-static PIOP_DMA_HOLD IopFindList(PIOP_DMA_ADAPTER Adapter, PSCATTER_GATHER_LIST List, PCSTR Routine,
-                                 PVOID Caller)
+PIOP_DMA_HOLD IopFindList(PIOP_DMA_ADAPTER Adapter, PSCATTER_GATHER_LIST List, PCSTR Routine,
+                          PVOID Caller)
 {
     PIOP_DMA_HOLD Found = NULL;
     if (IopIsVerifyingDma()) {
@@ -29,9 +28,7 @@ static PIOP_DMA_HOLD IopFindList(PIOP_DMA_ADAPTER Adapter, PSCATTER_GATHER_LIST 
     return Found;
 }
 
-// The straight list that this is, found among all: it is not looked at. NULL: it is none.
-static PIOP_DMA_STRAIGHT IopFindAmongStraight(PIOP_DMA_ADAPTER Adapter,
-                                              const SCATTER_GATHER_LIST *List)
+PIOP_DMA_STRAIGHT IopFindAmongStraight(PIOP_DMA_ADAPTER Adapter, const SCATTER_GATHER_LIST *List)
 {
     PIOP_DMA_STRAIGHT Found = NULL;
     const KIRQL OldIrql = KiAcquireLock(&Adapter->Lock);

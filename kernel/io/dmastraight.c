@@ -1,5 +1,4 @@
-// What straight lists (dmastraight.h) need less often: chains, more pages than one, an end that never
-// comes.
+// What straight lists (dmastraight.h) need less often: chains, and more pages than one.
 #include "kernel/io/dmastraight.h"
 
 // Where the run of adjacent frames ends that begins with *Pfn: behind *Last, or at the first that does not
@@ -138,29 +137,4 @@ VOID IopKeepLists(PIOP_DMA_ADAPTER Adapter, PVOID Memory)
         Adapter->KeptLists = List;
         List += IopListByteCount(IOP_KEPT_LIST_PAGES);
     }
-}
-
-//
-// An end that never comes.
-//
-
-static ULONG64 IopQuarantineElement(const SCATTER_GATHER_ELEMENT *Element)
-{
-    const ULONG64 First = (ULONG64)Element->Address.QuadPart;
-    const PFN_NUMBER LastPfn = (First + Element->Length - 1) >> PAGE_SHIFT;
-    ULONG64 PageCount = 0;
-    for (PFN_NUMBER Pfn = First >> PAGE_SHIFT; Pfn <= LastPfn; Pfn += 1) {
-        PageCount += MmQuarantineFrames(&Pfn, 1);
-    }
-    return PageCount;
-}
-
-ULONG64 IopQuarantineStraightList(const IOP_DMA_STRAIGHT *Straight)
-{
-    const SCATTER_GATHER_LIST *List = Straight->List;
-    ULONG64 PageCount = 0;
-    for (ULONG Index = 0; Index < List->NumberOfElements; Index += 1) {
-        PageCount += IopQuarantineElement(&List->Elements[Index]);
-    }
-    return PageCount;
 }

@@ -47,6 +47,8 @@ static const IOP_DMA_RULE IopDmaRules[] = {
     [IopDmaCancelMapped] = {"CancelMappedTransfer", PASSIVE_LEVEL, DISPATCH_LEVEL},
     [IopDmaDomain] = {"a routine of DMA domains", PASSIVE_LEVEL, DISPATCH_LEVEL},
     [IopDmaFlushBuffer] = {"FlushDmaBuffer", PASSIVE_LEVEL, DISPATCH_LEVEL},
+    [IopDmaQuarantineList] = {"IoQuarantineScatterGatherList", PASSIVE_LEVEL, DISPATCH_LEVEL},
+    [IopDmaQuarantineBuffer] = {"IoQuarantineCommonBuffer", PASSIVE_LEVEL, PASSIVE_LEVEL},
 };
 C_ASSERT(ARRAYSIZE(IopDmaRules) == IopDmaRoutineCount);
 
@@ -361,12 +363,13 @@ static ULONG IopCountViolations(PIOP_DMA_ADAPTER Adapter)
         HeldCount += Hold->RegisterCount;
         Counts[Hold->Kind] += 1;
     }
-    ULONG Violations = HeldCount + Adapter->FreeCount != Adapter->TotalCount ? 1 : 0;
+    ULONG Violations =
+        HeldCount + Adapter->LostCount + Adapter->FreeCount != Adapter->TotalCount ? 1 : 0;
     for (ULONG Kind = 0; Kind < IopDmaKindCount; Kind += 1) {
         Violations += Counts[Kind] != Adapter->HoldCounts[Kind] ? 1 : 0;
     }
     if (Adapter->Block != NULL) {
-        Violations += RtlCountSetBits(&Adapter->Bits) != HeldCount ? 1 : 0;
+        Violations += RtlCountSetBits(&Adapter->Bits) != HeldCount + Adapter->LostCount ? 1 : 0;
     }
     KiReleaseLock(&Adapter->Lock, OldIrql);
     if (Violations != 0) {

@@ -148,6 +148,12 @@ typedef PVOID(NTAPI *PALLOCATE_COMMON_BUFFER_WITH_BOUNDS)(_In_ PDMA_ADAPTER DmaA
                                                           _In_ NODE_REQUIREMENT PreferredNode,
                                                           _Out_ PPHYSICAL_ADDRESS LogicalAddress);
 
+// Ours: memory of a device that never answered goes to nobody.
+NTKERNELAPI VOID NTAPI IoQuarantineScatterGatherList(_In_ PDMA_ADAPTER DmaAdapter,
+                                                     _In_ PSCATTER_GATHER_LIST ScatterGather);
+NTKERNELAPI VOID NTAPI IoQuarantineCommonBuffer(_In_ PDMA_ADAPTER DmaAdapter,
+                                                _In_ PVOID VirtualAddress);
+
 // mingw-w64 makes nothing of it; the compiler must not move accesses across it.
 #undef KeFlushIoBuffers
 FORCEINLINE VOID KeFlushIoBuffers(_In_ PMDL Mdl, _In_ BOOLEAN ReadOperation,

@@ -1417,6 +1417,45 @@ static VOID MemoryOfATransferThatNeverEndedStaysAway(VOID)
     KtKeepWhatIsHeld();
 }
 
+// At both levels, and with both back ends: what the device knows of goes to nobody, and the driver goes on.
+static VOID WhatADeviceMayStillWriteToCanBeHandedOver(VOID)
+{
+    const PDMA_ADAPTER Adapter = GetAdapter(64, BUFFER_PAGES * PAGE_SIZE);
+    const PMDL Mdl = KtAllocatePages(3);
+    RECEIVED Received = {0};
+    PHYSICAL_ADDRESS Logical;
+    KT_REQUIRE(Adapter != NULL && Mdl != NULL);
+    const PVOID Common =
+        Adapter->DmaOperations->AllocateCommonBuffer(Adapter, 2 * PAGE_SIZE, &Logical, TRUE);
+    KT_REQUIRE(Common != NULL);
+    KT_EQUAL(GetList(Adapter, Mdl, 0, 3 * PAGE_SIZE, FALSE, &Received), STATUS_SUCCESS);
+    KT_REQUIRE(Received.Count == 1);
+    PFN_NUMBER Frames[5] = {0};
+    ULONG FrameCount = 0;
+    for (ULONG Index = 0; Index < Received.List->NumberOfElements; Index += 1) {
+        const SCATTER_GATHER_ELEMENT *Element = &Received.List->Elements[Index];
+        for (ULONG Page = 0; Page < Element->Length >> PAGE_SHIFT && FrameCount < 3; Page += 1) {
+            Frames[FrameCount] = ((ULONG64)Element->Address.QuadPart >> PAGE_SHIFT) + Page;
+            FrameCount += 1;
+        }
+    }
+    KT_EQUAL(FrameCount, 3);
+    Frames[3] = (ULONG64)Logical.QuadPart >> PAGE_SHIFT;
+    Frames[4] = Frames[3] + 1;
+    const ULONG64 Before = IoQuarantinedDmaPages();
+    IoQuarantineScatterGatherList(Adapter, Received.List);
+    IoQuarantineCommonBuffer(Adapter, Common);
+    KT_EQUAL(IoQuarantinedDmaPages(), Before + 5);
+    KT_EQUAL(IoVerifyDma(), 0);
+    // The adapter goes on, and can be released.
+    KT_EQUAL(GetList(Adapter, Mdl, 0, PAGE_SIZE, TRUE, &Received), STATUS_SUCCESS);
+    PutList(Adapter, Received.List, TRUE);
+    PutAdapter(Adapter);
+    KtFreePages(Mdl);
+    KT_EQUAL(CountFramesAmongFree(Frames, 5), 0);
+    KtKeepWhatIsHeld();
+}
+
 static VOID APoolBlockInQuarantineIsNotUsedAgain(VOID)
 {
     KT_RETAIL_ONLY();
@@ -1780,6 +1819,8 @@ static const KT_TEST Tests[] = {
      WhatIsFreedUnflushedIsForgotten},
     {"Memory of a transfer that never ended is never used again [9.7.4]",
      MemoryOfATransferThatNeverEndedStaysAway},
+    {"What a device may still write to can be handed over [9.7.5]",
+     WhatADeviceMayStillWriteToCanBeHandedOver},
     {"A small pool block in quarantine is not given out again [9.7.4]",
      APoolBlockInQuarantineIsNotUsedAgain},
     {"A real device of 28 address bits moves data out and back [9.4.1, 9.4.7]",
