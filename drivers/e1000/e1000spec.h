@@ -15,26 +15,32 @@
 #define E1000_CTRL 0x0000   // device control
 #define E1000_STATUS 0x0008 // device status, read-only
 #define E1000_EERD 0x0014   // EEPROM read
+#define E1000_MDIC 0x0020   // one access to the PHY
 #define E1000_FCAL 0x0028   // flow control: address low, address high, type, transmit timer
 #define E1000_FCAH 0x002C
 #define E1000_FCT 0x0030
 #define E1000_FCTTV 0x0170
 #define E1000_VET 0x0038 // the Ethernet type that marks a VLAN tag
 #define E1000_ICR 0x00C0 // interrupt causes; cleared by reading
-#define E1000_ITR 0x00C4 // interrupt throttling, in units of 256 ns; 0: off
+#define E1000_ITR 0x00C4 // least time between two interrupts, in units of 256 ns; 0: off
+#define E1000_ICS 0x00C8 // interrupt cause set: a 1 is an interrupt, made by software
 #define E1000_IMS 0x00D0 // interrupt mask set: a 1 enables a cause; reads as what is enabled
 #define E1000_IMC 0x00D8 // interrupt mask clear: a 1 disables a cause
 #define E1000_WUC 0x5800 // wake-up control
 
 #define E1000_ICR_TXDW 0x00000001u   // a descriptor that asked for it was written back
+#define E1000_ICR_LSC 0x00000004u    // the link went up or down
 #define E1000_ICR_RXDMT0 0x00000010u // few receive descriptors are left
 #define E1000_ICR_RXO 0x00000040u    // a frame found no descriptor
 #define E1000_ICR_RXT0 0x00000080u   // a frame was received
 
-#define E1000_CTRL_LRST 0x00000008u    // link reset; must be 0 for copper
-#define E1000_CTRL_ASDE 0x00000020u    // speed from the PHY's autonegotiation
-#define E1000_CTRL_SLU 0x00000040u     // set link up
-#define E1000_CTRL_ILOS 0x00000080u    // invert loss of signal; must be 0
+#define E1000_CTRL_FD 0x00000001u    // full duplex, when forced
+#define E1000_CTRL_LRST 0x00000008u  // link reset; must be 0 for copper
+#define E1000_CTRL_ASDE 0x00000020u  // speed from the PHY's autonegotiation
+#define E1000_CTRL_SLU 0x00000040u   // set link up
+#define E1000_CTRL_ILOS 0x00000080u  // invert loss of signal; must be 0
+#define E1000_CTRL_SPEED 0x00000300u // two bits, when forced: 10, 100, 1000 Mbit/s
+#define E1000_CTRL_SPEED_1000 0x00000200u
 #define E1000_CTRL_FRCSPD 0x00000800u  // force speed
 #define E1000_CTRL_FRCDPLX 0x00001000u // force duplex
 #define E1000_CTRL_RST 0x04000000u     // reset everything but the PCI configuration; clears itself
@@ -48,12 +54,37 @@
 #define E1000_STATUS_SPEED_SHIFT 6  // two bits: 10, 100, 1000, 1000 Mbit/s
 #define E1000_STATUS_SPEED_MASK 0x3u
 
+#define E1000_ITR_NANOSECONDS 256u
+
 #define E1000_EERD_START 0x00000001u
 #define E1000_EERD_DONE 0x00000010u
 #define E1000_EERD_ADDRESS_SHIFT 8 // in 16-bit words
 #define E1000_EERD_DATA_SHIFT 16
 
 #define E1000_VET_VLAN 0x8100u
+
+#define E1000_MDIC_REGISTER_SHIFT 16
+#define E1000_MDIC_PHY_SHIFT 21
+#define E1000_MDIC_INTERNAL_PHY 1u // its address
+#define E1000_MDIC_WRITE 0x04000000u
+#define E1000_MDIC_READ 0x08000000u
+#define E1000_MDIC_READY 0x10000000u
+#define E1000_MDIC_ERROR 0x40000000u
+
+//
+// The PHY: IEEE 802.3, clause 22, and "PHY Registers".
+//
+
+#define E1000_PHY_CONTROL 0
+#define E1000_PHY_STATUS 1
+#define E1000_PHY_REGISTER_COUNT 32
+
+#define E1000_PHY_CONTROL_SPEED_1000 0x0040
+#define E1000_PHY_CONTROL_FULL_DUPLEX 0x0100
+#define E1000_PHY_CONTROL_RESTART 0x0200 // negotiate anew; clears itself
+#define E1000_PHY_CONTROL_NEGOTIATE 0x1000
+#define E1000_PHY_CONTROL_LOOPBACK 0x4000
+#define E1000_PHY_CONTROL_RESET 0x8000
 
 //
 // EEPROM: "EEPROM Address Map". Words of 16 bits.
@@ -76,13 +107,20 @@
 #define E1000_RDTR 0x2820   // interrupt delay timers; 0: off
 #define E1000_RXDCTL 0x2828 // when descriptors are fetched and written back
 #define E1000_RADV 0x282C
-#define E1000_RXCSUM 0x5000 // checksum offload; 0: off
+#define E1000_RXCSUM 0x5000 // checksum offload
 
 #define E1000_RCTL_EN 0x00000002u
+#define E1000_RCTL_UPE 0x00000008u   // accept frames to any station
+#define E1000_RCTL_MPE 0x00000010u   // accept frames to any group
+#define E1000_RCTL_LPE 0x00000020u   // accept frames of more than 1,522 bytes
 #define E1000_RCTL_BAM 0x00008000u   // accept broadcasts
+#define E1000_RCTL_VFE 0x00040000u   // tagged frames must be in the VLAN filter table
 #define E1000_RCTL_SECRC 0x04000000u // strip the frame's check sequence
-// All other fields of RCTL are 0: no promiscuous mode, no frames beyond 1,522 bytes, no loopback,
-// 2,048-byte buffers.
+// All other fields of RCTL are 0: no MAC loopback, 2,048-byte buffers, RXDMT0 when half of the ring is
+// left, and bits 47:36 of a group address are its hash.
+
+#define E1000_RXCSUM_IPOFL 0x00000100u // verify the IPv4 header's checksum
+#define E1000_RXCSUM_TUOFL 0x00000200u // verify TCP's and UDP's
 
 #define E1000_RXDCTL_WTHRESH_ONE 0x00010000u // write back each descriptor
 #define E1000_RXDCTL_GRAN 0x01000000u        // the thresholds count descriptors, not cache lines
@@ -127,47 +165,87 @@
 #define E1000_TIPG_IPGR2_SHIFT 20
 
 //
-// Statistics: "Statistics Registers". Cleared by reading.
+// Statistics: "Statistics Registers". Cleared by reading; of a pair, by reading the high half.
 //
 
-#define E1000_STATISTICS 0x4000
-#define E1000_STATISTICS_COUNT 64
+#define E1000_CRCERRS 0x4000
+#define E1000_ALGNERRC 0x4004
+#define E1000_SYMERRS 0x4008
+#define E1000_RXERRC 0x400C
+#define E1000_MPC 0x4010
+#define E1000_COLC 0x4028
+#define E1000_SEQEC 0x4038
+#define E1000_CEXTERR 0x403C
+#define E1000_RLEC 0x4040
+#define E1000_GPRC 0x4074
+#define E1000_BPRC 0x4078
+#define E1000_MPRC 0x407C
+#define E1000_GPTC 0x4080
+#define E1000_GORCL 0x4088
+#define E1000_GOTCL 0x4090
+#define E1000_RNBC 0x40A0
+#define E1000_RUC 0x40A4
+#define E1000_RFC 0x40A8
+#define E1000_ROC 0x40AC
+#define E1000_RJC 0x40B0
+#define E1000_MPTC 0x40F0
+#define E1000_BPTC 0x40F4
+#define E1000_TSCTC 0x40F8
+#define E1000_TSCTFC 0x40FC
 
 //
-// Descriptors, in memory. Rings are aligned to 16 bytes.
+// Descriptors, in memory: 16 bytes each, rings are aligned to 16 bytes. The second half of each is read
+// and written at once.
 //
 
 // Legacy receive descriptor: the driver gives the address, the card the rest.
 typedef struct _E1000_RECEIVE_DESCRIPTOR {
     ULONG64 BufferAddress;
-    USHORT ByteCount;
-    USHORT Checksum;
-    UCHAR Status;
-    UCHAR Errors;
-    USHORT Special;
+    ULONG64 Result; // bytes 15:0, checksum 31:16, status 39:32, errors 47:40, VLAN tag 63:48
 } E1000_RECEIVE_DESCRIPTOR, *PE1000_RECEIVE_DESCRIPTOR;
 C_ASSERT(sizeof(E1000_RECEIVE_DESCRIPTOR) == 16);
 
-#define E1000_RECEIVE_DD 0x01  // descriptor done: the card has written it
-#define E1000_RECEIVE_EOP 0x02 // end of packet
-// Errors that spoil a frame: CRC or alignment, symbol, sequence, carrier extension, receive data.
-// The two checksum errors (0x20, 0x40) are not among them: checksums are verified by whoever reads
-// the protocol.
-#define E1000_RECEIVE_ERRORS 0x97
+#define E1000_RECEIVE_BYTES(Result) ((ULONG)(Result)&0xFFFF)
+#define E1000_RECEIVE_TAG(Result) ((USHORT)((Result) >> 48))
 
-// Legacy transmit descriptor.
+#define E1000_RECEIVE_DD 0x0000000100000000ull    // descriptor done: the card has written it
+#define E1000_RECEIVE_EOP 0x0000000200000000ull   // end of packet
+#define E1000_RECEIVE_IXSM 0x0000000400000000ull  // no checksum was verified
+#define E1000_RECEIVE_VP 0x0000000800000000ull    // a VLAN tag was taken out
+#define E1000_RECEIVE_TCPCS 0x0000002000000000ull // TCP's or UDP's checksum was verified
+#define E1000_RECEIVE_IPCS 0x0000004000000000ull  // the IPv4 header's checksum was verified
+#define E1000_RECEIVE_TCPE 0x0000200000000000ull  // and is wrong
+#define E1000_RECEIVE_IPE 0x0000400000000000ull   // and is wrong
+// Errors that spoil a frame: CRC or alignment, symbol, sequence, carrier extension, receive data.
+#define E1000_RECEIVE_ERRORS 0x0000970000000000ull
+
+// Legacy transmit descriptor, or a data or context descriptor: DEXT says which kind, DTYP which of the
+// two.
 typedef struct _E1000_TRANSMIT_DESCRIPTOR {
-    ULONG64 BufferAddress;
-    USHORT ByteCount;
-    UCHAR ChecksumOffset;
-    UCHAR Command;
-    UCHAR Status;
-    UCHAR ChecksumStart;
-    USHORT Special;
+    ULONG64 BufferAddress; // context: where checksums begin, are put and end, for IP and TCP or UDP
+    ULONG64 Command;
 } E1000_TRANSMIT_DESCRIPTOR, *PE1000_TRANSMIT_DESCRIPTOR;
 C_ASSERT(sizeof(E1000_TRANSMIT_DESCRIPTOR) == 16);
 
-#define E1000_TRANSMIT_EOP 0x01  // end of packet
-#define E1000_TRANSMIT_IFCS 0x02 // append the frame's check sequence
-#define E1000_TRANSMIT_RS 0x08   // report status: set DD when done
-#define E1000_TRANSMIT_DD 0x01
+// Bits 15:0 (legacy) or 19:0 (the others) are bytes: of this piece, or of the payload.
+#define E1000_TRANSMIT_DTYP_DATA 0x00100000ull
+#define E1000_TRANSMIT_EOP 0x01000000ull  // end of packet
+#define E1000_TRANSMIT_IFCS 0x02000000ull // append the frame's check sequence
+#define E1000_TRANSMIT_TSE 0x04000000ull  // segment it
+#define E1000_TRANSMIT_RS 0x08000000ull   // report status: set DD when done
+#define E1000_TRANSMIT_DEXT 0x20000000ull // no legacy descriptor
+#define E1000_TRANSMIT_VLE 0x40000000ull  // insert the VLAN tag
+#define E1000_TRANSMIT_DD 0x0000000100000000ull
+#define E1000_TRANSMIT_IXSM 0x0000010000000000ull // data: fill in the IPv4 header's checksum
+#define E1000_TRANSMIT_TXSM 0x0000020000000000ull // data: fill in TCP's or UDP's
+#define E1000_TRANSMIT_TAG_SHIFT 48
+
+#define E1000_CONTEXT_TCP 0x01000000ull  // 0: UDP
+#define E1000_CONTEXT_IPV4 0x02000000ull // 0: IPv6
+#define E1000_CONTEXT_HEADER_SHIFT 40    // bytes of all headers, with TSE
+#define E1000_CONTEXT_SEGMENT_SHIFT 48   // payload bytes per segment, with TSE
+
+#define E1000_PIECE_BYTES 0x2000u        // more than this in one descriptor is split
+#define E1000_LARGEST_FRAME_BYTES 16110u // what the card's packet buffer allows, less its own needs
+#define E1000_SEGMENTED_BYTES 0x10000u   // what a context descriptor is given at most
+#define E1000_LEAST_FRAME_BYTES 60u      // of a frame on the wire, without the check sequence

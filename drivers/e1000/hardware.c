@@ -2,21 +2,26 @@
 // Operation".
 //
 // Invariants:
-//   E1  Every register that the driver relies on is programmed here or in ring.c: CTRL.RST does not
-//       reset all of them everywhere (QEMU keeps, among others, the interrupt mask and the ring
-//       pointers).
+//   E1  Every register that the driver relies on is programmed here, or in filter.c and interrupt.c:
+//       CTRL.RST does not reset all of them everywhere (QEMU keeps, among others, the interrupt mask
+//       and the ring pointers).
 //   E2  Interrupt causes are enabled only while the interrupt routine is connected. The routine reads
 //       their register, which clears them and lets go of the line.
 //   E3  RCTL is written with its final value once per bring-up, after everything that it enables.
-//       QEMU holds back received frames for a second after each write of it.
+//       QEMU holds back received frames for a second after each write of it, also of the same value,
+//       and drops what is looped back meanwhile.
 //   E4  Every wait has a deadline in real time, and tells a card that is slow from one that is
 //       gone.
+#define INITGUID // here alone
+#include <wdm.h>
+#include <wdmguid.h>
+
 #include "e1000.h"
 
 #define E1000_RESET_MS 100
-#define E1000_DRAIN_MS 10 // for the DMA that is under way when the units are stopped
+#define E1000_BUS_INTERFACE_VERSION 1 // PCI_BUS_INTERFACE_STANDARD_VERSION, of ntddk.h
+#define E1000_DRAIN_MS 10             // for the DMA that is under way when the units are stopped
 #define E1000_EEPROM_MS 10
-#define E1000_LINK_MS 3000 // autonegotiation over copper takes one to two seconds
 #define E1000_POLL_MICROSECONDS 10
 #define E1000_QUICK_POLLS 100 // before a wait begins to sleep between two looks
 
@@ -45,7 +50,7 @@ BOOLEAN E1000IsDeadlineOver(E1000_DEADLINE Deadline)
     return KeQueryPerformanceCounter(NULL).QuadPart >= Deadline.Ticks;
 }
 
-static VOID E1000Sleep(ULONG Milliseconds)
+VOID E1000Sleep(ULONG Milliseconds)
 {
     LARGE_INTEGER Interval;
 
@@ -53,18 +58,16 @@ static VOID E1000Sleep(ULONG Milliseconds)
     (VOID) KeDelayExecutionThread(KernelMode, FALSE, &Interval);
 }
 
-// All ones is no legal value of STATUS. A removed card may also read as zeros, so that its receive
-// address, once programmed, has lost the valid bit.
+// All ones is no legal value of STATUS. A removed card may also read as zeros, so that the length of its
+// receive ring, once programmed, is lost.
 BOOLEAN E1000IsGone(const E1000_ADAPTER *Adapter)
 {
     return E1000ReadRegister(Adapter, E1000_STATUS) == E1000_ABSENT ||
-           (Adapter->State == E1000Started &&
-            !(E1000ReadRegister(Adapter, E1000_RAH) & E1000_RAH_AV));
+           (Adapter->State == E1000Started && E1000ReadRegister(Adapter, E1000_RDLEN) == 0);
 }
 
-// Waits until the bits of Mask read as Value.
-static NTSTATUS E1000WaitForBits(const E1000_ADAPTER *Adapter, ULONG Offset, ULONG Mask,
-                                 ULONG Value, ULONG Milliseconds)
+NTSTATUS E1000WaitForBits(const E1000_ADAPTER *Adapter, ULONG Offset, ULONG Mask, ULONG Value,
+                          ULONG Milliseconds)
 {
     const E1000_DEADLINE Deadline = E1000StartDeadline(Milliseconds);
     ULONG Polls = 0;
@@ -73,7 +76,7 @@ static NTSTATUS E1000WaitForBits(const E1000_ADAPTER *Adapter, ULONG Offset, ULO
     for (BOOLEAN Over = FALSE;; Over = E1000IsDeadlineOver(Deadline)) {
         const ULONG Current = E1000ReadRegister(Adapter, Offset);
         if (Current == E1000_ABSENT && E1000IsGone(Adapter)) {
-            return STATUS_NO_SUCH_DEVICE;
+            return STATUS_DEVICE_DOES_NOT_EXIST;
         }
         if ((Current & Mask) == Value) {
             return STATUS_SUCCESS;
@@ -88,24 +91,6 @@ static NTSTATUS E1000WaitForBits(const E1000_ADAPTER *Adapter, ULONG Offset, ULO
             E1000Sleep(1);
         }
     }
-}
-
-BOOLEAN E1000IsLinkUp(const E1000_ADAPTER *Adapter)
-{
-    const ULONG Status = E1000ReadRegister(Adapter, E1000_STATUS);
-    return Status != E1000_ABSENT && (Status & E1000_STATUS_LU) != 0;
-}
-
-BOOLEAN E1000IsFullDuplex(const E1000_ADAPTER *Adapter)
-{
-    return (E1000ReadRegister(Adapter, E1000_STATUS) & E1000_STATUS_FD) != 0;
-}
-
-ULONG E1000LinkMegabits(const E1000_ADAPTER *Adapter)
-{
-    static const ULONG Megabits[] = {10, 100, 1000, 1000};
-    const ULONG Status = E1000ReadRegister(Adapter, E1000_STATUS);
-    return Megabits[(Status >> E1000_STATUS_SPEED_SHIFT) & E1000_STATUS_SPEED_MASK];
 }
 
 // -------------------------------------------------------------------------------------------------
@@ -127,7 +112,7 @@ NTSTATUS E1000QuiesceDma(const E1000_ADAPTER *Adapter)
 {
     if (E1000IsGone(Adapter)) {
         DbgPrint("e1000: the card no longer answers; it was removed or has failed.\n");
-        return STATUS_NO_SUCH_DEVICE;
+        return STATUS_DEVICE_DOES_NOT_EXIST;
     }
     E1000StopUnits(Adapter);
     E1000WriteRegister(Adapter, E1000_CTRL,
@@ -143,6 +128,55 @@ NTSTATUS E1000QuiesceDma(const E1000_ADAPTER *Adapter)
     E1000WriteRegister(Adapter, E1000_IMC, MAXULONG);
     (VOID) E1000ReadRegister(Adapter, E1000_ICR);
     return STATUS_SUCCESS;
+}
+
+// Asks the bus driver for its interface to the function's configuration space.
+static NTSTATUS E1000QueryBus(const E1000_ADAPTER *Adapter, PBUS_INTERFACE_STANDARD Bus)
+{
+    IO_STATUS_BLOCK Result;
+    KEVENT Event;
+
+    KeInitializeEvent(&Event, NotificationEvent, FALSE);
+    const PIRP Irp = IoBuildSynchronousFsdRequest(IRP_MJ_PNP, Adapter->LowerDevice, NULL, 0, NULL,
+                                                  &Event, &Result);
+    if (Irp == NULL) {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    const PIO_STACK_LOCATION Stack = IoGetNextIrpStackLocation(Irp);
+    Irp->IoStatus.Status = STATUS_NOT_SUPPORTED;
+    Stack->MinorFunction = IRP_MN_QUERY_INTERFACE;
+    Stack->Parameters.QueryInterface.InterfaceType = &GUID_BUS_INTERFACE_STANDARD;
+    Stack->Parameters.QueryInterface.Size = sizeof(*Bus);
+    Stack->Parameters.QueryInterface.Version = E1000_BUS_INTERFACE_VERSION;
+    Stack->Parameters.QueryInterface.Interface = (PINTERFACE)Bus;
+    NTSTATUS Status = IoCallDriver(Adapter->LowerDevice, Irp);
+    if (Status == STATUS_PENDING) {
+        (VOID) KeWaitForSingleObject(&Event, Executive, KernelMode, FALSE, NULL);
+        Status = Result.Status;
+    }
+    return Status;
+}
+
+BOOLEAN E1000DisableBusMaster(const E1000_ADAPTER *Adapter)
+{
+    BUS_INTERFACE_STANDARD Bus;
+    USHORT Command;
+
+    RtlZeroMemory(&Bus, sizeof(Bus));
+    if (!NT_SUCCESS(E1000QueryBus(Adapter, &Bus))) {
+        return FALSE;
+    }
+    BOOLEAN IsOff = Bus.GetBusData(Bus.Context, PCI_WHICHSPACE_CONFIG, &Command,
+                                   FIELD_OFFSET(PCI_COMMON_CONFIG, Command),
+                                   sizeof(Command)) == sizeof(Command);
+    if (IsOff) {
+        Command &= (USHORT)~PCI_ENABLE_BUS_MASTER;
+        IsOff = Bus.SetBusData(Bus.Context, PCI_WHICHSPACE_CONFIG, &Command,
+                               FIELD_OFFSET(PCI_COMMON_CONFIG, Command),
+                               sizeof(Command)) == sizeof(Command);
+    }
+    Bus.InterfaceDereference(Bus.Context);
+    return IsOff;
 }
 
 // -------------------------------------------------------------------------------------------------
@@ -185,13 +219,13 @@ static BOOLEAN E1000IsStationAddress(const UCHAR *Mac)
     const UCHAR GroupBit = 0x01;
     UCHAR AnyBit = 0;
 
-    for (ULONG Index = 0; Index < DHCP_MAC_BYTES; Index += 1) {
+    for (ULONG Index = 0; Index < NET_ETHERNET_ADDRESS_BYTES; Index += 1) {
         AnyBit |= Mac[Index];
     }
     return AnyBit != 0 && !(Mac[0] & GroupBit);
 }
 
-static NTSTATUS E1000ReadMacAddress(PE1000_ADAPTER Adapter)
+NTSTATUS E1000ReadMacAddress(PE1000_ADAPTER Adapter)
 {
     USHORT Words[E1000_EEPROM_WORD_COUNT];
 
@@ -199,7 +233,7 @@ static NTSTATUS E1000ReadMacAddress(PE1000_ADAPTER Adapter)
     if (!NT_SUCCESS(Status)) {
         return Status;
     }
-    for (ULONG Index = 0; Index < DHCP_MAC_BYTES; Index += 1) {
+    for (ULONG Index = 0; Index < NET_ETHERNET_ADDRESS_BYTES; Index += 1) {
         const USHORT Word = Words[E1000_EEPROM_MAC_WORD + Index / 2];
         Adapter->MacAddress[Index] = (UCHAR)(Index % 2 == 0 ? Word : Word >> 8);
     }
@@ -213,21 +247,29 @@ static NTSTATUS E1000ReadMacAddress(PE1000_ADAPTER Adapter)
 // -------------------------------------------------------------------------------------------------
 // Programming (E1).
 
-// Registers with one fixed value. No flow control, no timers, no offload, no wake-up.
+// Registers with one fixed value. No flow control, no timers, no wake-up.
 static const struct {
     ULONG Offset;
     ULONG Value;
 } E1000FixedRegisters[] = {
-    {E1000_FCAL, 0},   {E1000_FCAH, 0},
-    {E1000_FCT, 0},    {E1000_FCTTV, 0},
-    {E1000_ITR, 0},    {E1000_RDTR, 0},
-    {E1000_RADV, 0},   {E1000_TIDV, 0},
-    {E1000_TADV, 0},   {E1000_RXCSUM, 0},
-    {E1000_TXDCTL, 0}, {E1000_RXDCTL, E1000_RXDCTL_WTHRESH_ONE | E1000_RXDCTL_GRAN},
-    {E1000_WUC, 0},    {E1000_VET, E1000_VET_VLAN},
+    {E1000_FCAL, 0},
+    {E1000_FCAH, 0},
+    {E1000_FCT, 0},
+    {E1000_FCTTV, 0},
+    {E1000_RDTR, 0},
+    {E1000_RADV, 0},
+    {E1000_TIDV, 0},
+    {E1000_TADV, 0},
+    {E1000_RXCSUM, E1000_RXCSUM_IPOFL | E1000_RXCSUM_TUOFL},
+    {E1000_TXDCTL, 0},
+    {E1000_RXDCTL, E1000_RXDCTL_WTHRESH_ONE | E1000_RXDCTL_GRAN},
+    {E1000_WUC, 0},
+    {E1000_VET, E1000_VET_VLAN},
+    {E1000_TIPG, E1000_TIPG_IPGT | E1000_TIPG_IPGR1 << E1000_TIPG_IPGR1_SHIFT |
+                     E1000_TIPG_IPGR2 << E1000_TIPG_IPGR2_SHIFT},
 };
 
-static VOID E1000ProgramGeneral(const E1000_ADAPTER *Adapter)
+VOID E1000ProgramGeneral(const E1000_ADAPTER *Adapter)
 {
     const ULONG Clear = E1000_CTRL_LRST | E1000_CTRL_ILOS | E1000_CTRL_FRCSPD | E1000_CTRL_FRCDPLX |
                         E1000_CTRL_RFCE | E1000_CTRL_TFCE | E1000_CTRL_VME | E1000_CTRL_PHY_RST;
@@ -240,61 +282,46 @@ static VOID E1000ProgramGeneral(const E1000_ADAPTER *Adapter)
     }
 }
 
-static VOID E1000ClearTable(const E1000_ADAPTER *Adapter, ULONG Offset, ULONG Count)
+static VOID E1000ProgramAddress(const E1000_ADAPTER *Adapter, ULONG LowRegister, ULONG64 Address)
 {
-    for (ULONG Index = 0; Index < Count; Index += 1) {
-        E1000WriteRegister(Adapter, Offset + Index * sizeof(ULONG), 0);
-    }
+    E1000WriteRegister(Adapter, LowRegister, (ULONG)Address);
+    E1000WriteRegister(Adapter, LowRegister + sizeof(ULONG), (ULONG)(Address >> 32));
 }
 
-// Frames to our own address and broadcasts come in; no multicast group, no VLAN.
-static VOID E1000ProgramAddresses(const E1000_ADAPTER *Adapter)
+// Both rings begin at descriptor 0 and are the driver's: head is tail.
+VOID E1000ProgramRings(const E1000_ADAPTER *Adapter, ULONG64 ReceiveAddress, ULONG ReceiveCount,
+                       ULONG64 TransmitAddress, ULONG TransmitCount)
 {
-    const UCHAR *const Mac = Adapter->MacAddress;
-    const ULONG Low = Mac[0] | Mac[1] << 8 | Mac[2] << 16 | (ULONG)Mac[3] << 24;
-    const ULONG High = Mac[4] | Mac[5] << 8 | E1000_RAH_AV;
-
-    E1000ClearTable(Adapter, E1000_RAL, E1000_RA_COUNT * E1000_RA_STRIDE / sizeof(ULONG));
-    E1000ClearTable(Adapter, E1000_MTA, E1000_MTA_COUNT);
-    E1000ClearTable(Adapter, E1000_VFTA, E1000_VFTA_COUNT);
-    E1000WriteRegister(Adapter, E1000_RAL, Low);
-    E1000WriteRegister(Adapter, E1000_RAH, High);
+    E1000ProgramAddress(Adapter, E1000_RDBAL, ReceiveAddress);
+    E1000WriteRegister(Adapter, E1000_RDLEN,
+                       ReceiveCount * (ULONG)sizeof(E1000_RECEIVE_DESCRIPTOR));
+    E1000WriteRegister(Adapter, E1000_RDH, 0);
+    E1000WriteRegister(Adapter, E1000_RDT, 0);
+    E1000ProgramAddress(Adapter, E1000_TDBAL, TransmitAddress);
+    E1000WriteRegister(Adapter, E1000_TDLEN,
+                       TransmitCount * (ULONG)sizeof(E1000_TRANSMIT_DESCRIPTOR));
+    E1000WriteRegister(Adapter, E1000_TDH, 0);
+    E1000WriteRegister(Adapter, E1000_TDT, 0);
+    E1000WriteRegister(Adapter, E1000_TCTL,
+                       E1000_TCTL_EN | E1000_TCTL_PSP |
+                           E1000_TCTL_CT_STANDARD << E1000_TCTL_CT_SHIFT |
+                           E1000_TCTL_COLD_FULL_DUPLEX << E1000_TCTL_COLD_SHIFT);
 }
 
-static VOID E1000ClearStatistics(const E1000_ADAPTER *Adapter)
+VOID E1000Program(PE1000_ADAPTER Adapter)
 {
-    for (ULONG Index = 0; Index < E1000_STATISTICS_COUNT; Index += 1) {
-        (VOID) E1000ReadRegister(Adapter, E1000_STATISTICS + Index * sizeof(ULONG));
-    }
-}
-
-// A missing link is no failure of the card: somebody may plug the cable in later.
-static NTSTATUS E1000WaitForLink(const E1000_ADAPTER *Adapter)
-{
-    const NTSTATUS Status =
-        E1000WaitForBits(Adapter, E1000_STATUS, E1000_STATUS_LU, E1000_STATUS_LU, E1000_LINK_MS);
-    if (Status == STATUS_IO_TIMEOUT) {
-        DbgPrint("e1000: the link did not come up within %u ms; is the cable plugged in?\n",
-                 E1000_LINK_MS);
-        return STATUS_SUCCESS;
-    }
-    return Status;
-}
-
-NTSTATUS E1000BringUp(PE1000_ADAPTER Adapter)
-{
-    NTSTATUS Status = E1000QuiesceDma(Adapter);
-    if (NT_SUCCESS(Status)) {
-        Status = E1000ReadMacAddress(Adapter);
-    }
-    if (!NT_SUCCESS(Status)) {
-        return Status;
-    }
     E1000ProgramGeneral(Adapter);
-    E1000ProgramAddresses(Adapter);
-    E1000ClearStatistics(Adapter);
-    E1000StartReceive(Adapter);
-    E1000StartTransmit(Adapter);
+    E1000ProgramRings(Adapter, (ULONG64)Adapter->Receive.Block.Address.QuadPart,
+                      Adapter->Receive.Count, (ULONG64)Adapter->Transmit.Block.Address.QuadPart,
+                      Adapter->Transmit.Count);
+    E1000ResetTransmit(Adapter);
+    E1000ResetReceive(Adapter);
+    // The PHY keeps its mode over a reset of the card: it is told in both cases.
+    if (!NT_SUCCESS(E1000SetLoopback(Adapter, Adapter->Options.Loopback != 0))) {
+        DbgPrint("e1000: the PHY does not answer.\n");
+    }
+    E1000ProgramThrottle(Adapter);
+    E1000ProgramFilter(Adapter);
+    E1000UpdateLink(Adapter);
     E1000WriteRegister(Adapter, E1000_IMS, E1000_INTERRUPT_CAUSES);
-    return E1000WaitForLink(Adapter);
 }

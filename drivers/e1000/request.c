@@ -1,241 +1,229 @@
-// What IRPs ask of a started adapter: a frame out, a frame in, what the adapter is, an address by
-// DHCP.
+// What IRPs ask of the adapter, and who does it. Each request holds the remove lock until it is
+// completed, so that REMOVE waits for all of them.
 //
-// Requests are served by the thread that brings them, one at a time, because both rings and the
-// DHCP client have one user: a second one that comes meanwhile is refused with STATUS_DEVICE_BUSY.
-// IRQL: PASSIVE_LEVEL; requests wait by polling.
+// A routine that returns STATUS_PENDING has taken the IRP; any other status is its result, and
+// IoStatus.Information is what the routine has left there.
 #include "e1000.h"
 
-#define E1000_READ_MS 1500 // longer than QEMU holds back frames after a bring-up (E3 in hardware.c)
+typedef NTSTATUS E1000_REQUEST_ROUTINE(PE1000_ADAPTER Adapter, PIRP Irp);
 
-typedef NTSTATUS E1000_REQUEST_ROUTINE(PE1000_ADAPTER Adapter, PIRP Irp,
-                                       const IO_STACK_LOCATION *Stack, PULONG_PTR Information);
-
-// -------------------------------------------------------------------------------------------------
-// Frames.
-
-// A frame that is given to a card without link waits in it, or is lost without a word.
-static NTSTATUS E1000CheckLink(const E1000_ADAPTER *Adapter)
+static NTSTATUS E1000Serve(PDEVICE_OBJECT Fdo, PIRP Irp, E1000_REQUEST_ROUTINE *Routine)
 {
-    if (E1000IsGone(Adapter)) {
-        return STATUS_NO_SUCH_DEVICE;
-    }
-    return E1000IsLinkUp(Adapter) ? STATUS_SUCCESS : STATUS_NETWORK_UNREACHABLE;
-}
+    const PE1000_ADAPTER Adapter = Fdo->DeviceExtension;
 
-static NTSTATUS E1000CheckFrameLength(const IO_STACK_LOCATION *Stack, PMDL Mdl)
-{
-    const ULONG ByteCount = Stack->Parameters.Write.Length;
-
-    if (ByteCount > E1000_MAXIMUM_FRAME_BYTES) {
-        return STATUS_INVALID_BUFFER_SIZE;
-    }
-    if (ByteCount < E1000_ETHERNET_HEADER_BYTES || Mdl == NULL ||
-        ByteCount > MmGetMdlByteCount(Mdl)) {
-        return STATUS_INVALID_PARAMETER;
-    }
-    return STATUS_SUCCESS;
-}
-
-static NTSTATUS E1000WriteFrame(PE1000_ADAPTER Adapter, PIRP Irp, const IO_STACK_LOCATION *Stack,
-                                PULONG_PTR Information)
-{
-    NTSTATUS Status = E1000CheckFrameLength(Stack, Irp->MdlAddress);
+    NTSTATUS Status = IoAcquireRemoveLock(&Adapter->RemoveLock, Irp);
     if (!NT_SUCCESS(Status)) {
-        return Status;
+        Irp->IoStatus.Status = STATUS_DEVICE_DOES_NOT_EXIST;
+        Irp->IoStatus.Information = 0;
+        IoCompleteRequest(Irp, IO_NO_INCREMENT);
+        return STATUS_DEVICE_DOES_NOT_EXIST;
     }
-    Status = E1000CheckLink(Adapter);
-    if (!NT_SUCCESS(Status)) {
-        return Status;
-    }
-    Status = E1000SendMdl(Adapter, Irp->MdlAddress, Stack->Parameters.Write.Length);
-    *Information = NT_SUCCESS(Status) ? Stack->Parameters.Write.Length : 0;
-    return Status;
-}
-
-// The buffer must hold the longest frame, so that no frame is ever cut or lost for want of room.
-static NTSTATUS E1000ReadFrame(PE1000_ADAPTER Adapter, PIRP Irp, const IO_STACK_LOCATION *Stack,
-                               PULONG_PTR Information)
-{
-    const ULONG Capacity = Stack->Parameters.Read.Length;
-    ULONG ByteCount;
-
-    if (Irp->MdlAddress == NULL || Capacity < E1000_MAXIMUM_FRAME_BYTES ||
-        Capacity > MmGetMdlByteCount(Irp->MdlAddress)) {
-        return STATUS_BUFFER_TOO_SMALL;
-    }
-    const PUCHAR Buffer =
-        MmGetSystemAddressForMdlSafe(Irp->MdlAddress, NormalPagePriority | MdlMappingNoExecute);
-    if (Buffer == NULL) {
-        return STATUS_INSUFFICIENT_RESOURCES;
-    }
-    const NTSTATUS Status = E1000ReceiveFrame(Adapter, Buffer, Capacity, E1000_READ_MS, &ByteCount);
-    *Information = ByteCount;
-    return Status;
-}
-
-// -------------------------------------------------------------------------------------------------
-// DHCP over our rings.
-
-static NTSTATUS NTAPI E1000DhcpSend(PVOID Context, const UCHAR *Frame, ULONG ByteCount)
-{
-    const PE1000_ADAPTER Adapter = Context;
-
-    RtlCopyMemory(Adapter->OwnFrame.Va, Frame, ByteCount);
-    return E1000SendOwnFrame(Adapter, ByteCount);
-}
-
-static NTSTATUS NTAPI E1000DhcpReceive(PVOID Context, PUCHAR Frame, ULONG Capacity, ULONG TimeoutMs,
-                                       PULONG ByteCount)
-{
-    return E1000ReceiveFrame(Context, Frame, Capacity, TimeoutMs, ByteCount);
-}
-
-static ULONG64 NTAPI E1000DhcpClock(PVOID Context)
-{
-    LARGE_INTEGER Frequency;
-    const ULONG64 Ticks = (ULONG64)KeQueryPerformanceCounter(&Frequency).QuadPart;
-    const ULONG64 TicksPerSecond = (ULONG64)Frequency.QuadPart;
-
-    UNREFERENCED_PARAMETER(Context);
-    return Ticks / TicksPerSecond * 1000 + Ticks % TicksPerSecond * 1000 / TicksPerSecond;
-}
-
-static VOID E1000ExplainMissingLease(const DHCP_CLIENT *Client, NTSTATUS Status)
-{
-    DbgPrint("e1000: no DHCP lease (status 0x%08x) after %u messages.\n", Status,
-             Client->SentCount);
-    for (ULONG Verdict = 0; Verdict < DhcpVerdictCount; Verdict += 1) {
-        if (Client->VerdictCounts[Verdict] != 0) {
-            DbgPrint("e1000:   %u frames: %s\n", Client->VerdictCounts[Verdict],
-                     DhcpDescribeVerdict((DHCP_VERDICT)Verdict));
-        }
-    }
-}
-
-static NTSTATUS E1000ObtainLease(PE1000_ADAPTER Adapter)
-{
-    const DHCP_LINK Link = {Adapter, E1000DhcpSend, E1000DhcpReceive, E1000DhcpClock};
-    const ULONG Seed = (ULONG)KeQueryPerformanceCounter(NULL).QuadPart;
-
-    NTSTATUS Status = E1000CheckLink(Adapter);
-    if (!NT_SUCCESS(Status)) {
-        return Status;
-    }
-    DhcpInitializeClient(&Adapter->Dhcp, &Link, Adapter->MacAddress, Seed);
-    Status = DhcpObtainLease(&Adapter->Dhcp);
-    if (!NT_SUCCESS(Status)) {
-        E1000ExplainMissingLease(&Adapter->Dhcp, Status);
+    Status = Routine(Adapter, Irp);
+    if (Status != STATUS_PENDING) {
+        E1000CompleteIrp(Adapter, Irp, Status, Irp->IoStatus.Information);
     }
     return Status;
 }
 
-// -------------------------------------------------------------------------------------------------
-// Device control. Output goes to the system buffer, whose length was checked.
-
-static NTSTATUS E1000QueryAdapter(PE1000_ADAPTER Adapter, PVOID Output)
+NTSTATUS NTAPI E1000DispatchRead(PDEVICE_OBJECT Fdo, PIRP Irp)
 {
-    const PNET_ADAPTER_INFORMATION Information = Output;
-    const BOOLEAN LinkUp = E1000IsLinkUp(Adapter);
+    return E1000Serve(Fdo, Irp, E1000ReadFrame);
+}
 
+NTSTATUS NTAPI E1000DispatchWrite(PDEVICE_OBJECT Fdo, PIRP Irp)
+{
+    return E1000Serve(Fdo, Irp, E1000WriteFrame);
+}
+
+// -------------------------------------------------------------------------------------------------
+// Queries and settings, at PASSIVE_LEVEL. Input and output share the system buffer, which has room for
+// both; their lengths were checked. Those that change or access the card have the turn.
+
+typedef NTSTATUS E1000_CONTROL_ROUTINE(PE1000_ADAPTER Adapter, PVOID Buffer);
+
+static NTSTATUS E1000QueryAdapter(PE1000_ADAPTER Adapter, PVOID Buffer)
+{
+    const PNET_ADAPTER_INFORMATION Information = Buffer;
+
+    E1000UpdateLink(Adapter);
     RtlCopyMemory(Information->EthernetAddress, Adapter->MacAddress,
                   sizeof(Information->EthernetAddress));
-    Information->LinkUp = LinkUp;
-    Information->FullDuplex = LinkUp && E1000IsFullDuplex(Adapter);
-    Information->MegabitsPerSecond = LinkUp ? E1000LinkMegabits(Adapter) : 0;
+    Information->LinkUp = Adapter->Link.LinkUp;
+    Information->FullDuplex = Adapter->Link.FullDuplex;
+    Information->MegabitsPerSecond = Adapter->Link.MegabitsPerSecond;
     return STATUS_SUCCESS;
 }
 
-static VOID E1000StoreAddress(UCHAR Bytes[NET_IPV4_ADDRESS_BYTES], ULONG Address)
+static NTSTATUS E1000QueryCapabilities(PE1000_ADAPTER Adapter, PVOID Buffer)
 {
-    Bytes[0] = (UCHAR)(Address >> 24);
-    Bytes[1] = (UCHAR)(Address >> 16);
-    Bytes[2] = (UCHAR)(Address >> 8);
-    Bytes[3] = (UCHAR)Address;
+    static const ULONG Checksums =
+        NET_FRAME_IPV4_CHECKSUM | NET_FRAME_TCP_CHECKSUM | NET_FRAME_UDP_CHECKSUM;
+    const PNET_CAPABILITIES Capabilities = Buffer;
+
+    Capabilities->TransmitFlags =
+        Checksums | NET_FRAME_SEGMENT | NET_FRAME_IPV6 | NET_FRAME_VLAN | NET_FRAME_LENT;
+    Capabilities->ReceiveFlags = Checksums | NET_FRAME_VLAN | NET_FRAME_LENT;
+    Capabilities->MaximumFrameBytes = Adapter->Options.MaximumFrameBytes;
+    Capabilities->LargestFrameBytes = E1000_LARGEST_FRAME_BYTES;
+    Capabilities->MaximumSegmentedBytes = E1000_SEGMENTED_BYTES;
+    Capabilities->MinimumRingCount = E1000_MINIMUM_RING_COUNT;
+    Capabilities->MaximumRingCount = E1000_MAXIMUM_RING_COUNT;
+    Capabilities->ExactAddressCount = E1000_RA_COUNT - 1;
+    return STATUS_SUCCESS;
 }
 
-static NTSTATUS E1000ReportLease(PE1000_ADAPTER Adapter, PVOID Output)
+static NTSTATUS E1000QueryStatisticsRequest(PE1000_ADAPTER Adapter, PVOID Buffer)
 {
-    const PNET_LEASE Lease = Output;
-    const DHCP_REPLY *const Reply = &Adapter->Dhcp.Reply;
+    E1000QueryStatistics(Adapter, Buffer);
+    return STATUS_SUCCESS;
+}
 
-    const NTSTATUS Status = E1000ObtainLease(Adapter);
-    if (NT_SUCCESS(Status)) {
-        E1000StoreAddress(Lease->Address, Reply->Address);
-        E1000StoreAddress(Lease->Mask, Reply->SubnetMask);
-        E1000StoreAddress(Lease->Router, Reply->Router);
-        E1000StoreAddress(Lease->NameServer, Reply->DnsServer);
-        E1000StoreAddress(Lease->Server, Reply->ServerId);
-        Lease->LeaseSeconds = Reply->LeaseSeconds;
+static NTSTATUS E1000QueryFilter(PE1000_ADAPTER Adapter, PVOID Buffer)
+{
+    *(PNET_FILTER)Buffer = Adapter->Filter;
+    return STATUS_SUCCESS;
+}
+
+static NTSTATUS E1000SetFilterRequest(PE1000_ADAPTER Adapter, PVOID Buffer)
+{
+    return E1000SetFilter(Adapter, Buffer);
+}
+
+static NTSTATUS E1000QueryVlan(PE1000_ADAPTER Adapter, PVOID Buffer)
+{
+    *(PNET_VLAN)Buffer = Adapter->Vlan;
+    return STATUS_SUCCESS;
+}
+
+static NTSTATUS E1000SetVlanRequest(PE1000_ADAPTER Adapter, PVOID Buffer)
+{
+    return E1000SetVlan(Adapter, Buffer);
+}
+
+static NTSTATUS E1000QueryOptions(PE1000_ADAPTER Adapter, PVOID Buffer)
+{
+    *(PNET_OPTIONS)Buffer = Adapter->Options;
+    return STATUS_SUCCESS;
+}
+
+static NTSTATUS E1000SetOptionsRequest(PE1000_ADAPTER Adapter, PVOID Buffer)
+{
+    return E1000SetOptions(Adapter, Buffer);
+}
+
+static NTSTATUS E1000AccessPhyRequest(PE1000_ADAPTER Adapter, PVOID Buffer)
+{
+    const PNET_PHY Phy = Buffer;
+
+    if (Phy->Register >= E1000_PHY_REGISTER_COUNT) {
+        return STATUS_INVALID_PARAMETER;
     }
-    return Status;
+    return Phy->Write ? E1000WritePhy(Adapter, Phy->Register, Phy->Value)
+                      : E1000ReadPhy(Adapter, Phy->Register, &Phy->Value);
+}
+
+static NTSTATUS E1000SelfTestRequest(PE1000_ADAPTER Adapter, PVOID Buffer)
+{
+    return E1000SelfTest(Adapter, Buffer);
+}
+
+static NTSTATUS E1000ObtainLeaseRequest(PE1000_ADAPTER Adapter, PVOID Buffer)
+{
+    return E1000ObtainLease(Adapter, Buffer);
 }
 
 static const struct {
     ULONG ControlCode;
+    ULONG InputByteCount;
     ULONG OutputByteCount;
-    NTSTATUS (*Routine)(PE1000_ADAPTER Adapter, PVOID Output);
+    BOOLEAN NeedsTurn;
+    E1000_CONTROL_ROUTINE *Routine;
 } E1000ControlRoutines[] = {
-    {IOCTL_NET_QUERY_ADAPTER, sizeof(NET_ADAPTER_INFORMATION), E1000QueryAdapter},
-    {IOCTL_NET_OBTAIN_LEASE, sizeof(NET_LEASE), E1000ReportLease},
+    {IOCTL_NET_QUERY_ADAPTER, 0, sizeof(NET_ADAPTER_INFORMATION), TRUE, E1000QueryAdapter},
+    {IOCTL_NET_QUERY_CAPABILITIES, 0, sizeof(NET_CAPABILITIES), TRUE, E1000QueryCapabilities},
+    {IOCTL_NET_QUERY_STATISTICS, 0, sizeof(NET_STATISTICS), TRUE, E1000QueryStatisticsRequest},
+    {IOCTL_NET_QUERY_FILTER, 0, sizeof(NET_FILTER), TRUE, E1000QueryFilter},
+    {IOCTL_NET_SET_FILTER, sizeof(NET_FILTER), 0, TRUE, E1000SetFilterRequest},
+    {IOCTL_NET_QUERY_VLAN, 0, sizeof(NET_VLAN), TRUE, E1000QueryVlan},
+    {IOCTL_NET_SET_VLAN, sizeof(NET_VLAN), 0, TRUE, E1000SetVlanRequest},
+    {IOCTL_NET_QUERY_OPTIONS, 0, sizeof(NET_OPTIONS), TRUE, E1000QueryOptions},
+    {IOCTL_NET_SET_OPTIONS, sizeof(NET_OPTIONS), 0, TRUE, E1000SetOptionsRequest},
+    {IOCTL_NET_PHY, sizeof(NET_PHY), sizeof(NET_PHY), TRUE, E1000AccessPhyRequest},
+    {IOCTL_NET_SELF_TEST, 0, sizeof(NET_SELF_TEST), TRUE, E1000SelfTestRequest},
+    {IOCTL_NET_OBTAIN_LEASE, 0, sizeof(NET_LEASE), FALSE, E1000ObtainLeaseRequest},
 };
 
-static NTSTATUS E1000Control(PE1000_ADAPTER Adapter, PIRP Irp, const IO_STACK_LOCATION *Stack,
-                             PULONG_PTR Information)
+// Stopped and gone cards are refused here; what a routine finds out itself is its result.
+static NTSTATUS E1000RunControl(PE1000_ADAPTER Adapter, ULONG Row, PVOID Buffer)
 {
-    for (ULONG Index = 0; Index < ARRAYSIZE(E1000ControlRoutines); Index += 1) {
-        const ULONG OutputByteCount = E1000ControlRoutines[Index].OutputByteCount;
-        if (E1000ControlRoutines[Index].ControlCode !=
+    static const NTSTATUS Refusals[] = {
+        [E1000Stopped] = STATUS_DEVICE_NOT_READY,
+        [E1000Started] = STATUS_SUCCESS,
+        [E1000Gone] = STATUS_DEVICE_DOES_NOT_EXIST,
+    };
+    const BOOLEAN NeedsTurn = E1000ControlRoutines[Row].NeedsTurn;
+
+    if (NeedsTurn) {
+        E1000AcquireTurn(Adapter);
+    }
+    NTSTATUS Status = Refusals[Adapter->State];
+    if (NT_SUCCESS(Status)) {
+        Status = E1000ControlRoutines[Row].Routine(Adapter, Buffer);
+    }
+    if (NeedsTurn) {
+        E1000ReleaseTurn(Adapter);
+    }
+    return Status;
+}
+
+static NTSTATUS E1000Control(PE1000_ADAPTER Adapter, PIRP Irp)
+{
+    const IO_STACK_LOCATION *const Stack = IoGetCurrentIrpStackLocation(Irp);
+
+    if (Stack->Parameters.DeviceIoControl.IoControlCode == IOCTL_NET_WAIT_EVENT) {
+        return E1000WaitEvent(Adapter, Irp);
+    }
+    Irp->IoStatus.Information = 0;
+    for (ULONG Row = 0; Row < ARRAYSIZE(E1000ControlRoutines); Row += 1) {
+        if (E1000ControlRoutines[Row].ControlCode !=
             Stack->Parameters.DeviceIoControl.IoControlCode) {
             continue;
         }
-        if (Stack->Parameters.DeviceIoControl.OutputBufferLength < OutputByteCount) {
+        const ULONG OutputByteCount = E1000ControlRoutines[Row].OutputByteCount;
+        if (Stack->Parameters.DeviceIoControl.OutputBufferLength < OutputByteCount ||
+            Stack->Parameters.DeviceIoControl.InputBufferLength <
+                E1000ControlRoutines[Row].InputByteCount) {
             return STATUS_BUFFER_TOO_SMALL;
         }
-        const NTSTATUS Status =
-            E1000ControlRoutines[Index].Routine(Adapter, Irp->AssociatedIrp.SystemBuffer);
-        *Information = NT_SUCCESS(Status) ? OutputByteCount : 0;
+        const NTSTATUS Status = E1000RunControl(Adapter, Row, Irp->AssociatedIrp.SystemBuffer);
+        Irp->IoStatus.Information = NT_SUCCESS(Status) ? OutputByteCount : 0;
         return Status;
     }
     return STATUS_INVALID_DEVICE_REQUEST;
 }
 
-// -------------------------------------------------------------------------------------------------
-// Dispatch.
-
-static E1000_REQUEST_ROUTINE *const E1000RequestRoutines[] = {
-    [IRP_MJ_READ] = E1000ReadFrame,
-    [IRP_MJ_WRITE] = E1000WriteFrame,
-    [IRP_MJ_DEVICE_CONTROL] = E1000Control,
-};
-
-static NTSTATUS E1000ServeRequest(PE1000_ADAPTER Adapter, PIRP Irp, PULONG_PTR Information)
+NTSTATUS NTAPI E1000DispatchControl(PDEVICE_OBJECT Fdo, PIRP Irp)
 {
-    static const NTSTATUS Refusals[] = {
-        [E1000Stopped] = STATUS_DEVICE_NOT_READY,
-        [E1000Started] = STATUS_SUCCESS,
-        [E1000Gone] = STATUS_NO_SUCH_DEVICE,
-    };
-    const IO_STACK_LOCATION *const Stack = IoGetCurrentIrpStackLocation(Irp);
-
-    if (!E1000TryAcquireAdapter(Adapter)) {
-        return STATUS_DEVICE_BUSY;
-    }
-    NTSTATUS Status = Refusals[Adapter->State];
-    if (NT_SUCCESS(Status)) {
-        Status = E1000RequestRoutines[Stack->MajorFunction](Adapter, Irp, Stack, Information);
-    }
-    E1000ReleaseAdapter(Adapter);
-    return Status;
+    return E1000Serve(Fdo, Irp, E1000Control);
 }
 
-NTSTATUS NTAPI E1000DispatchRequest(PDEVICE_OBJECT Fdo, PIRP Irp)
+NTSTATUS NTAPI E1000DispatchInternalControl(PDEVICE_OBJECT Fdo, PIRP Irp)
 {
-    ULONG_PTR Information = 0;
+    static const struct {
+        ULONG ControlCode;
+        E1000_REQUEST_ROUTINE *Routine;
+    } Rows[] = {
+        {IOCTL_NET_SEND, E1000SendFrames},
+        {IOCTL_NET_RECEIVE, E1000ReceiveFrames},
+        {IOCTL_NET_RETURN, E1000ReturnFrames},
+    };
+    const ULONG ControlCode =
+        IoGetCurrentIrpStackLocation(Irp)->Parameters.DeviceIoControl.IoControlCode;
 
-    const NTSTATUS Status = E1000ServeRequest(Fdo->DeviceExtension, Irp, &Information);
-    Irp->IoStatus.Status = Status;
-    Irp->IoStatus.Information = Information;
-    IoCompleteRequest(Irp, IO_NO_INCREMENT);
-    return Status;
+    for (ULONG Row = 0; Row < ARRAYSIZE(Rows); Row += 1) {
+        if (Rows[Row].ControlCode == ControlCode) {
+            return E1000Serve(Fdo, Irp, Rows[Row].Routine);
+        }
+    }
+    return E1000Serve(Fdo, Irp, E1000Control);
 }

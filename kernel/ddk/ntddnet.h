@@ -90,7 +90,7 @@ C_ASSERT(sizeof(NET_FRAME) == 0x40 && FIELD_OFFSET(NET_FRAME, Status) == 0x24);
 // Sends a list of frames in order. Parameters.DeviceIoControl.Type3InputBuffer: the first NET_FRAME.
 // Pends until the card has done with all of them; also lists longer than the ring. Afterwards the card
 // holds no reference to any page. Information: how many frames were sent. Status: STATUS_SUCCESS when
-// all were; else that of the first that was not. Each frame's Status is one of
+// all were; else that of one that was not. Each frame's Status is one of
 //   STATUS_SUCCESS                 the card has read and taken it; whether it arrives, nobody knows
 //   STATUS_NETWORK_UNREACHABLE     there is no link: not given to the card
 //   STATUS_INVALID_PARAMETER       less than a header, offsets outside of the frame, flags that the
@@ -127,7 +127,9 @@ typedef struct _NET_RECEIVE {
 // IRP_MJ_WRITE: one frame, in the request's MDL (chain), of Parameters.Write.Length bytes. As
 // IOCTL_NET_SEND; the IRP's status is the frame's. Information: bytes.
 // IRP_MJ_READ: one frame, copied to the request's MDL (chain). STATUS_BUFFER_TOO_SMALL: Length is less
-// than MaximumFrameBytes, or more than the MDL describes; nothing is lost. Pends until there is one.
+// than MaximumFrameBytes, or more than the MDL describes; no frame is lost. STATUS_BUFFER_OVERFLOW: the
+// rest of a frame that is longer than Length is lost (MaximumFrameBytes was raised meanwhile). Pends
+// until there is one.
 
 // -------------------------------------------------------------------------------------------------
 // What happens to the link. METHOD_BUFFERED.
@@ -256,7 +258,10 @@ C_ASSERT(sizeof(NET_FILTER) == 0x188);
 #define IOCTL_NET_SET_VLAN NET_CONTROL(0x0824, METHOD_BUFFERED)
 #define IOCTL_NET_QUERY_VLAN NET_CONTROL(0x0825, METHOD_BUFFERED)
 
-#define NET_VLAN_STRIP 0x0001  // tags are taken out of received frames (NET_FRAME_VLAN, VlanTag)
+// Tags are taken out of received frames (NET_FRAME_VLAN, VlanTag), and can be put into frames that are
+// sent: without it, sending with NET_FRAME_VLAN is STATUS_INVALID_PARAMETER. The card has one switch for
+// both.
+#define NET_VLAN_STRIP 0x0001
 #define NET_VLAN_FILTER 0x0002 // tagged frames come in only when their identifier is a member
 
 #define NET_VLAN_COUNT 4096
@@ -271,7 +276,7 @@ C_ASSERT(sizeof(NET_VLAN) == 0x204);
 // Options. Input of SET, output of QUERY: NET_OPTIONS. To set, query first and change what is to be
 // changed. What needs a new ring resets the card: frames in it are sent first, those that wait are
 // sent afterwards. STATUS_INVALID_PARAMETER: a value out of its range; nothing is changed.
-// STATUS_DEVICE_BUSY: frames are lent, and the receive ring or MaximumFrameBytes was to change.
+// STATUS_DEVICE_BUSY: frames are lent, and ReceiveRingCount was to change; nothing is changed.
 // STATUS_INSUFFICIENT_RESOURCES: no memory; nothing is changed. Kept over resets and STOP.
 #define IOCTL_NET_SET_OPTIONS NET_CONTROL(0x0826, METHOD_BUFFERED)
 #define IOCTL_NET_QUERY_OPTIONS NET_CONTROL(0x0827, METHOD_BUFFERED)
@@ -307,7 +312,7 @@ C_ASSERT(sizeof(NET_PHY) == 4);
 // Tests the card without a host: registers, EEPROM, the interrupt, and frames of several lengths and
 // offloads through the PHY's loopback. Needs no link; takes a second or two, in which the network is
 // cut; waiting requests stay, frames that are in the card are sent first. Output: NET_SELF_TEST.
-// STATUS_SUCCESS also when a test fails. STATUS_DEVICE_BUSY: frames are lent.
+// STATUS_SUCCESS also when a test fails. STATUS_INSUFFICIENT_RESOURCES: no memory for the test.
 #define IOCTL_NET_SELF_TEST NET_CONTROL(0x0829, METHOD_BUFFERED)
 
 #define NET_TEST_REGISTERS 0x0001 // hold what is written
