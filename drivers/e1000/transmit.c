@@ -153,22 +153,30 @@ static const UCHAR *E1000CopySource(const E1000_TRANSMIT_RING *Ring, const NET_F
     return (const UCHAR *)Mdl->MappedSystemVa + Frame->Offset;
 }
 
-// Copies, and pads with zeros. Writes up to 15 bytes behind the end of the frame, in the slot.
+// Copies 16 bytes at a time; the last 16 may overlap those before.
+static VOID E1000CopyBytes(PUCHAR Target, const UCHAR *Source, ULONG ByteCount)
+{
+    const ULONG Step = 16;
+
+    if (ByteCount < Step) {
+        RtlCopyMemory(Target, Source, ByteCount);
+        return;
+    }
+    for (ULONG Offset = 0; Offset < ByteCount - Step; Offset += Step) {
+        __builtin_memcpy(Target + Offset, Source + Offset, 16);
+    }
+    __builtin_memcpy(Target + ByteCount - Step, Source + ByteCount - Step, 16);
+}
+
+// Returns how many bytes are to be sent: with zeros at the end, if the frame is too short.
 static ULONG E1000CopyToSlot(PUCHAR Slot, const UCHAR *Source, ULONG ByteCount)
 {
-    ULONG Offset = 0;
-
-    for (; ByteCount - Offset >= 16; Offset += 16) {
-        __builtin_memcpy(Slot + Offset, Source + Offset, 16);
+    E1000CopyBytes(Slot, Source, ByteCount);
+    if (ByteCount >= E1000_LEAST_FRAME_BYTES) {
+        return ByteCount;
     }
-    if (ByteCount - Offset != 0) {
-        RtlCopyMemory(Slot + Offset, Source + Offset, ByteCount - Offset);
-    }
-    if (ByteCount < E1000_LEAST_FRAME_BYTES) {
-        RtlZeroMemory(Slot + ByteCount, E1000_LEAST_FRAME_BYTES - ByteCount);
-        return E1000_LEAST_FRAME_BYTES;
-    }
-    return ByteCount;
+    RtlZeroMemory(Slot + ByteCount, E1000_LEAST_FRAME_BYTES - ByteCount);
+    return E1000_LEAST_FRAME_BYTES;
 }
 
 C_ASSERT(E1000_SLOT_BYTES >= E1000_LEAST_FRAME_BYTES);
@@ -370,7 +378,9 @@ static NTSTATUS E1000PutFrame(const E1000_ADAPTER *Adapter, PE1000_TRANSMIT_RING
     if (Offload.HasContext) {
         E1000PutContext(Ring, &Offload);
     }
-    const UCHAR *const Source = E1000CopySource(Ring, Frame);
+    // Padding would become payload of a segment.
+    const BOOLEAN IsSegmented = (Frame->Flags & NET_FRAME_SEGMENT) != 0;
+    const UCHAR *const Source = IsSegmented ? NULL : E1000CopySource(Ring, Frame);
     if (Source != NULL) {
         E1000PutCopy(Ring, Frame, Source, Offload.DataCommand);
     } else if (Frame->Flags & NET_FRAME_LENT) {
@@ -385,7 +395,7 @@ static NTSTATUS E1000PutFrame(const E1000_ADAPTER *Adapter, PE1000_TRANSMIT_RING
         Ring->ContextCommand = Command;
         return Status;
     }
-    if (Source == NULL && Frame->ByteCount < E1000_LEAST_FRAME_BYTES) {
+    if (Source == NULL && !IsSegmented && Frame->ByteCount < E1000_LEAST_FRAME_BYTES) {
         E1000PutPiece(Ring, Ring->ZerosAddress, E1000_LEAST_FRAME_BYTES - Frame->ByteCount,
                       Offload.DataCommand);
     }

@@ -51,6 +51,7 @@ static const KT_SUITE *const KtSuites[] = {
     &KtStaleSuite,
     &KtEduSuite,
     &KtE1000Suite,
+    &KtE1000LoopSuite,
     &KtInetSuite,
     &KtNvmeSuite,
     &KtDiskSuite,

@@ -70,6 +70,7 @@ extern const KT_SUITE KtStaleSuite;
 extern const KT_SUITE KtFailureSuite;
 extern const KT_SUITE KtEduSuite;
 extern const KT_SUITE KtE1000Suite;
+extern const KT_SUITE KtE1000LoopSuite;
 extern const KT_SUITE KtInetSuite;
 extern const KT_SUITE KtNvmeSuite;
 extern const KT_SUITE KtDiskSuite;

@@ -115,7 +115,7 @@ FAULT_DUMP = (r"trap 14 \(page fault\), error code 0x[0-9a-f]+: [a-z ]+, the pag
 SELF_TESTS = 215  # the floor for a machine with all devices
 DEVICE_FREE = 190  # ... and without any
 
-E1000_TESTS = 10 # tests whose suites are the network card's
+E1000_TESTS = 40  # tests whose suites are the network card's
 VERIFIED = SELF_TESTS - 20  # what level 1 forbids is skipped
 NO_LEAKS = "^# leaks, with the drivers unloaded: 0, 0 bytes"
 SOME_FAILED = "^# allocations that failed on purpose so far: [1-9]"
@@ -244,7 +244,7 @@ MACHINES = (
     # The network card's suites on every machine that is another one to its driver: verifier, bounce
     # pages, little memory, memory above 4 GiB, a line that others share, no throttling.
     *(Machine(f"q35-max-e1000{name}", devices=NETWORK + devices, ram=ram, floor=E1000_TESTS,
-              options=f"mode=test filter=e1000 {options}", patterns=patterns, timeout=240)
+              options=f"mode=test filter=e1000 loopback {options}", patterns=patterns, timeout=240)
       for name, ram, devices, options, patterns in (
           ("", "256M", (), "", ()),
           ("-verifier", "512M", (), "verifier=1", (NO_LEAKS,)),
@@ -254,7 +254,7 @@ MACHINES = (
           ("-shared-line", "256M", EDUS, "intx", ()))),
     Machine("pc-qemu64-e1000-unthrottled-verifier", machine="pc", cpu="qemu64", floor=E1000_TESTS,
             devices=("-netdev", "user,id=net", "-device", "e1000,netdev=net,mitigation=off"),
-            options="mode=test filter=e1000 verifier=1", patterns=(NO_LEAKS,), timeout=240),
+            options="mode=test filter=e1000 loopback verifier=1", patterns=(NO_LEAKS,), timeout=240),
 
     # Whatever firmware assigned is ignored: the kernel places every memory BAR itself.
     Machine("q35-max-placebars", options="mode=demo placebars filter=io", floor=15, patterns=PLACED),
