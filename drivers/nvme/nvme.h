@@ -176,6 +176,7 @@ typedef struct DECLSPEC_ALIGN(64) _NVME_QUEUE {
     USHORT Phase;        // what NVME_STATUS_PHASE of a new completion is
     USHORT OutstandingCount;
     UCHAR State;            // NVME_QUEUE_STATE
+    BOOLEAN IsMuted;        // the controller does not know it: no doorbells
     BOOLEAN IsRingDeferred; // RingDpc is queued
     BOOLEAN IsPolled;
     BOOLEAN UsesLists; // SGLs instead of PRPs
@@ -514,11 +515,14 @@ BOOLEAN NvmeHasCompletion(const NVME_QUEUE *Queue);
 //   Reset     Empties both rings, for a controller that has been reset. Trackers keep their commands.
 //   Resubmit  Ends Hold: submits every command that is under way again, by a new id, or ends it with
 //             its EndStatus, and rings.
+//   Mute      The controller does not know the queue any more, until Reset: completions that it left are
+//             taken, but the doorbells are left alone.
 //   Fail      Closes the queue: every tracker and every IRP that waits ends with Status, as does whatever
 //             comes later. The controller must not be able to touch memory (N2).
 VOID NvmeOpenQueue(PNVME_QUEUE Queue);
 VOID NvmeCloseQueue(PNVME_QUEUE Queue, NTSTATUS Status);
 VOID NvmeHoldQueue(PNVME_QUEUE Queue);
+VOID NvmeMuteQueue(PNVME_QUEUE Queue);
 VOID NvmeResetQueue(PNVME_QUEUE Queue);
 VOID NvmeResubmit(PNVME_QUEUE Queue);
 VOID NvmeFailQueue(PNVME_QUEUE Queue, NTSTATUS Status);

@@ -360,6 +360,9 @@ VOID NvmeRingSoon(PNVME_QUEUE Queue, KIRQL OldIrql)
 
 static VOID NvmeTellHead(PNVME_QUEUE Queue)
 {
+    if (Queue->IsMuted) {
+        return;
+    }
     if (Queue->ShadowHead != NULL &&
         !NvmeUpdateShadow(Queue->ShadowHead, Queue->HeadEvent, Queue->Head)) {
         Queue->Counters.SavedDoorbells += 1;
@@ -540,10 +543,19 @@ VOID NvmeHoldQueue(PNVME_QUEUE Queue)
     KeReleaseSpinLock(&Queue->Lock, OldIrql);
 }
 
+VOID NvmeMuteQueue(PNVME_QUEUE Queue)
+{
+    KIRQL OldIrql;
+    KeAcquireSpinLock(&Queue->Lock, &OldIrql);
+    Queue->IsMuted = TRUE;
+    KeReleaseSpinLock(&Queue->Lock, OldIrql);
+}
+
 VOID NvmeResetQueue(PNVME_QUEUE Queue)
 {
     KIRQL OldIrql;
     KeAcquireSpinLock(&Queue->Lock, &OldIrql);
+    Queue->IsMuted = FALSE;
     Queue->Tail = 0;
     Queue->RungTail = 0;
     Queue->Head = 0;

@@ -426,6 +426,7 @@ static VOID NvmeRestart(PNVME_CONTROLLER Controller, NVME_RESET_KIND Kind, PCSTR
     NvmeForEachQueue(Controller, NvmeHoldQueue);
     NvmeReapAll(Controller);
     NvmeForEachQueue(Controller, NvmeJudge);
+    NvmeForEachQueue(Controller, NvmeMuteQueue);
     const NTSTATUS Status = NvmeHaltAndReenable(Controller, Kind);
     if (NT_SUCCESS(Status)) {
         Controller->Recovery.Counters.Resets += 1;

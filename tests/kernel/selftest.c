@@ -73,6 +73,7 @@ static const KT_SUITE *const KtSuites[] = {
     &KtQueueSuite,
     &KtScenarioSuite,
     &KtIntegritySuite,
+    &KtTroubleSuite,
     &KtOracleSuite,
 };
 // clang-format on

@@ -91,6 +91,7 @@ extern const KT_SUITE KtStrangerSuite;
 extern const KT_SUITE KtExamplesSuite;
 extern const KT_SUITE KtScenarioSuite;
 extern const KT_SUITE KtIntegritySuite;
+extern const KT_SUITE KtTroubleSuite;
 extern const KT_SUITE KtOracleSuite;
 
 //

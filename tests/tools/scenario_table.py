@@ -8,6 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "qemu"))
+from machines import ALL_MACHINES  # noqa: E402
 from scenarios import CATALOGUE, SCENARIOS  # noqa: E402
 
 TABLE = ROOT / "docs" / "scenarios.md"
@@ -26,7 +27,8 @@ injected, or the host watches; `python3 tests/qemu/run.py --only '^f01'` runs th
 
 def rows_of(entry):
     return [row.name for row in SCENARIOS
-            if (match := NUMBER.match(row.name)) and int(match[1]) == entry.number]
+            if (match := NUMBER.match(row.name)) and int(match[1]) == entry.number
+            ] + list(entry.rows)
 
 
 def line_of(entry):
@@ -46,6 +48,9 @@ def complaints():
         match = NUMBER.match(row.name)
         if match is not None and int(match[1]) not in numbers:
             yield f"{row.name}: the catalogue has no such number"
+    names = {row.name for row in ALL_MACHINES + SCENARIOS}
     for entry in CATALOGUE:
         if entry.why_not and rows_of(entry):
             yield f"F{entry.number} of the catalogue can't be done, but has rows"
+        yield from (f"F{entry.number} of the catalogue: there is no row {name}"
+                    for name in rows_of(entry) if name not in names)

@@ -186,5 +186,9 @@ ROWS = (
              complaints=tuple(pattern for tag, *_ in DISKS for pattern in (
                  f"^1 blocks of disk {tag} are wrong", f"^disk {tag}, block [0-9]+: "))),
     workload("faults", "seconds=8", FaultyHost),
+    workload("resets", "seconds=8 resets"),
+    # QEMU cuts the function off from memory first, and then ends what is under way.
+    workload("function-resets", "seconds=5 resets=function",
+             allowed=("^Invalid (read|write) at addr 0x.*, reason: rejected$",)),
     workload("bounce-verifier", "seconds=5 dma=bounce verifier=1", ram="256M"),
 )

@@ -124,6 +124,8 @@ ROWS = (
     scenario("slow-disk", 5, devices=THROTTLED, host=Throttle,
              traces=("pci_nvme_mmio_stopped", "pci_nvme_abort")),
     scenario("order-of-writes", 6, devices=LOGGED, host=WriteLog),
+    scenario("no-memory", 11, devices=("-device", "intel-iommu", *BLANK, *nvme("n0")),
+             allowed=("^Invalid (read|write) at addr 0x.*, reason: rejected$",)),
     MISTAKE,
     replace(MISTAKE, name="f22-mistake-fails-the-row", allowed=(),
             complaints=(f"^QEMU says: {WRONG_DOORBELL}",)),
