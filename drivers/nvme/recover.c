@@ -436,6 +436,7 @@ static VOID NvmeRestart(PNVME_CONTROLLER Controller, NVME_RESET_KIND Kind, PCSTR
             }
         }
         NvmeSetState(Controller, NvmeReady);
+        (VOID) NvmeEnablePmr(Controller); // a function-level reset has switched it off
         (VOID) NvmeStartEvents(Controller);
         DbgPrint("NVMe: the controller works again\n");
     } else if (Status == STATUS_DEVICE_DOES_NOT_EXIST) {

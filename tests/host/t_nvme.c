@@ -136,6 +136,14 @@ static VOID NTAPI FakeReleaseRemoveAndWait(PIO_REMOVE_LOCK Lock, PVOID Tag, ULON
 #define IoFreeWorkItem FakeFreeWork
 #define IoQueueWorkItem FakeQueueWork
 #define RtlCmDecodeMemIoResource FakeDecode
+#define ExInitializeRundownProtection(Rundown) ((VOID)((Rundown)->Count = 0))
+#define ExReInitializeRundownProtection(Rundown) ((VOID)((Rundown)->Count = 0))
+#define ExAcquireRundownProtection(Rundown) ((Rundown)->Count += 2, TRUE)
+#define ExReleaseRundownProtection(Rundown) ((VOID)((Rundown)->Count -= 2))
+#define ExWaitForRundownProtectionRelease(Rundown) ((VOID)((Rundown)->Count = 1))
+#define ExRundownCompleted(Rundown) ((VOID)(Rundown))
+#define IoRegisterDeviceInterface(Pdo, Class, Reference, Name) ((VOID)(Name), STATUS_NOT_SUPPORTED)
+#define IoSetDeviceInterfaceState(Name, IsOn) ((VOID)(Name), STATUS_SUCCESS)
 #define RtlQueryRegistryValues(Place, Path, Table, Context, Environment)                           \
     ((VOID)(Table), (VOID)(Path), STATUS_OBJECT_NAME_NOT_FOUND)
 #define InterlockedIncrement(Target) __atomic_add_fetch(Target, 1, __ATOMIC_SEQ_CST)
@@ -982,6 +990,64 @@ static NVME_RECOVERY_COUNTERS QueryRecovery(VOID)
     return Counters;
 }
 
+static ULONG CountLostPages(VOID)
+{
+    ULONG Count = 0;
+    for (ULONG Index = 0; Index < NVME_ADMIN_PAGES; Index += 1) {
+        Count += Driven()->AdminPages[Index].IsLost;
+    }
+    return Count;
+}
+
+static NTSTATUS IdentifyByProperty(VOID)
+{
+    static struct {
+        STORAGE_PROPERTY_ID PropertyId;
+        STORAGE_QUERY_TYPE QueryType;
+        STORAGE_PROTOCOL_SPECIFIC_DATA Specific;
+        UCHAR Data[PAGE_SIZE];
+    } Query;
+    ULONG_PTR Information;
+    memset(&Query, 0, sizeof(Query));
+    Query.PropertyId = StorageAdapterProtocolSpecificProperty;
+    Query.Specific =
+        (STORAGE_PROTOCOL_SPECIFIC_DATA){.ProtocolType = ProtocolTypeNvme,
+                                         .DataType = NVMeDataTypeIdentify,
+                                         .ProtocolDataRequestValue = NVME_IDENTIFY_CONTROLLER,
+                                         .ProtocolDataOffset = sizeof(Query.Specific),
+                                         .ProtocolDataLength = PAGE_SIZE};
+    const NTSTATUS Status = SendIoctl(Children[0], IOCTL_STORAGE_QUERY_PROPERTY, &Query,
+                                      sizeof(Query), sizeof(Query), &Information);
+    CHECK(!NT_SUCCESS(Status) || memcmp(Query.Data + 4, "S-12345", 7) == 0);
+    return Status;
+}
+
+// Whoever asked is gone by then, and with him what he had on his stack; the page is nobody's until the
+// controller was reset.
+static VOID An_admin_command_that_is_not_answered_in_time_hits_nothing_later(VOID)
+{
+    static const FAULT Faults[] = {FaultHang, FaultLate};
+    for (ULONG Row = 0; Row < ARRAYSIZE(Faults); Row += 1) {
+        Reset();
+        Start();
+        Setup.Fault = Faults[Row];
+        Setup.FaultAt = Device.CommandNumber + 1;
+        Setup.FaultDelay = 5500;
+        const LONG64 Before = Now;
+        CHECK_EQUAL(IdentifyByProperty(), STATUS_IO_TIMEOUT);
+        CHECK((Now - Before) / 1000 >= 5000 && (Now - Before) / 1000 < 6000);
+        CHECK_EQUAL(CountLostPages(), 1);
+        Setup.Fault = FaultNone;
+        CHECK_EQUAL(IdentifyByProperty(), STATUS_SUCCESS); // with other pages
+        Sleep(10000);
+        CHECK_EQUAL(Driven()->State, NvmeReady);
+        CHECK_EQUAL(Device.ResetCount, Row == 0 ? 1 : Device.ResetCount);
+        CHECK_EQUAL(CountLostPages(), Device.ResetCount == 0 ? 1 : 0);
+        CHECK_EQUAL(IdentifyByProperty(), STATUS_SUCCESS);
+        RemoveAndCheckNothingIsHeld();
+    }
+}
+
 // The one that hangs ends when the controller was reset, not before; the others never know.
 static VOID A_command_that_hangs_ends_after_a_reset_and_the_others_succeed(VOID)
 {
@@ -1535,6 +1601,7 @@ static const HOST_TEST Tests[] = {
     HOST_ROW(A_failed_command_fails_its_request_and_nothing_else, "NVMe 4.6.1", NULL),
     HOST_ROW(A_command_that_hangs_ends_after_a_reset_and_the_others_succeed, "N2 R1", NULL),
     HOST_ROW(A_command_that_hangs_is_aborted_by_a_controller_that_can, "NVMe 5.1", NULL),
+    HOST_ROW(An_admin_command_that_is_not_answered_in_time_hits_nothing_later, "A1 A2", NULL),
     HOST_ROW(A_late_answer_is_an_answer, "R1", NULL),
     HOST_ROW(Commands_that_were_under_way_at_a_reset_are_given_to_the_controller_again, "R2", NULL),
     HOST_ROW(A_command_that_kills_the_controller_each_time_ends_with_an_error, "R3", NULL),

@@ -1225,6 +1225,42 @@ static VOID TemperatureIsWatched(VOID)
     CloseWorkplace(&Place);
 }
 
+// What the controller was told before, it is told again.
+static VOID AResetLosesNothing(VOID)
+{
+    static const NVME_RESET Resets[] = {{NvmeControllerReset}, {NvmeFunctionReset}};
+    const PDEVICE_OBJECT Pmr = IoFindDevice(FILE_DEVICE_NVME_PMR, 0);
+    WORKPLACE Place;
+    if (!OpenWorkplace(&Place)) {
+        return;
+    }
+    const BOOLEAN HasCmb = Count(&Place.Disk)->CmbByteCount != 0;
+    for (ULONG Row = 0; Row < ARRAYSIZE(Resets); Row += 1) {
+        KtSetContext("reset %u", Resets[Row].Kind);
+        RtlFillMemory(Place.Buffer.Va, PAGE_SIZE, (UCHAR)(Row + 1));
+        KT_CHECK(Pmr == NULL ||
+                 TransferPmr(Pmr, IRP_MJ_WRITE, Place.Buffer.Va, 0, PAGE_SIZE) == STATUS_SUCCESS);
+        KT_EQUAL(Control(&Place.Disk, IOCTL_NVME_RESET, &Resets[Row], sizeof(Resets[Row]), NULL, 0),
+                 STATUS_SUCCESS);
+        const NVME_COUNTERS *Counters = Count(&Place.Disk);
+        for (ULONG Index = 0; HasCmb && Index < Counters->ReturnedQueueCount; Index += 1) {
+            KT_EQUAL(Counters->Queues[Index].IsInController, Counters->Queues[Index].Id != 0);
+        }
+        if (Pmr != NULL) {
+            KT_EQUAL(TransferPmr(Pmr, IRP_MJ_READ, Place.Second, 0, PAGE_SIZE), STATUS_SUCCESS);
+            KT_CHECK(RtlEqualMemory(Place.Buffer.Va, Place.Second, PAGE_SIZE));
+        }
+        const ULONG64 Events = Counters->Events.TemperatureWarnings;
+        SetThreshold(&Place.Disk, 10);
+        KT_CHECK(WaitForEvent(&Place.Disk, EVENT(TemperatureWarnings), Events));
+        SetThreshold(&Place.Disk, 70);
+        WritePattern(&Place, 0, (UCHAR)(0xD0 + Row));
+        ReadSecond(&Place, 0);
+        KT_CHECK(IsFilled(Place.Second, PATTERN_BYTES, (UCHAR)(0xD0 + Row)));
+    }
+    CloseWorkplace(&Place);
+}
+
 // Of an NVMe controller; the registers are mapped anew, beside the driver's mapping.
 static VOID RingAbsentDoorbell(VOID)
 {
@@ -1338,7 +1374,7 @@ static const KT_TEST Tests[] = {
     {"a passed command that makes no sense is refused before it is sent", PassedCommandsAreChecked},
     {"zeroes are written without sending them", ZeroesAreWritten},
     {"the controller compares blocks with a buffer", TheControllerCompares},
-    {"trimmed blocks are given back", TrimmedBlocksAreGivenBack},
+    {"trimmed blocks read as zero", TrimmedBlocksAreGivenBack},
     {"wrong ranges are refused, and nothing is done", WrongRangesAreRefused},
     {"the write cache can be switched off and on", TheWriteCacheCanBeSwitched},
     {"F15: a format gives the disk another block size while it is read", AFormatChangesTheBlocks},
@@ -1349,6 +1385,7 @@ static const KT_TEST Tests[] = {
      MemoryOfTheControllerIsNotUsedIfNotWanted},
     {"many threads ask the controller at a time", ManyAskAtATime},
     {"control requests survive the failure of each of their allocations", LittleMemoryIsNoHarm},
+    {"after a reset events come, and the controller's memory is what it was", AResetLosesNothing},
     {"persistent memory is written by requests and through a mapping", PersistentMemoryIsWritten},
     {"F7: a SMART warning is an event that is heard, counted and explained", WarningsAreHeard},
     {"F8: a temperature beyond its threshold is an event", TemperatureIsWatched},
