@@ -2,13 +2,15 @@
 //
 //   RunAdmin   tracker of the admin queue --> ring --> wait --> outcome
 //                                                       |
-//                                                 time is up: the tracker forgets the waiter, who leaves
+//                                                 time is up: the tracker forgets the waiter, who
+//                                                 leaves
 //
 // Invariants:
-//   A1  What a waiter has on its stack is known to its tracker alone, and only until the waiter leaves:
-//       both look at Tracker->Context under the queue lock. A late completion finds NULL there.
-//   A2  A page whose command was not answered in time is not given out again until the controller was
-//       reset: until then the controller may write to it.
+//   A1  What a waiter has on its stack is known to its tracker alone, and only until the waiter
+//       leaves: both look at Tracker->Context under the queue lock. A late completion finds NULL
+//       there.
+//   A2  A page whose command was not answered in time is not given out again until the controller
+//       was reset: until then the controller may write to it.
 #include "nvme.h"
 
 #define NVME_ADMIN_TIMEOUT 5000 // milliseconds
@@ -54,14 +56,15 @@ static VOID NvmeCountMissedInterrupt(PNVME_QUEUE Queue)
     KeReleaseSpinLock(&Queue->Lock, OldIrql);
 }
 
-// While the controller recovers, its registers tell nothing of the command, which is given to it again.
+// While the controller recovers, its registers tell nothing of the command, which is given to it
+// again.
 static BOOLEAN NvmeIsHopeless(PNVME_CONTROLLER Controller)
 {
     return Controller->State != NvmeRecovering && !NT_SUCCESS(NvmeCheckHealth(Controller));
 }
 
-// TRUE: the command has ended. A completion that nobody announced is found here, too, as is a controller
-// that is gone: while it is started, there is no watchdog yet.
+// TRUE: the command has ended. A completion that nobody announced is found here, too, as is a
+// controller that is gone: while it is started, there is no watchdog yet.
 static BOOLEAN NvmeAwait(PNVME_QUEUE Queue, PNVME_WAIT Wait, ULONG Milliseconds)
 {
     const LONG64 Deadline = NvmeDeadline(Milliseconds);

@@ -1,13 +1,14 @@
-// The controller memory buffer: RAM of the controller's own, behind a BAR, in which submission queues can
-// lie. The controller then reads commands without a transfer over the bus; the processor writes them
-// through a write-combining mapping, 64 bytes at a time on a real machine.
+// The controller memory buffer: RAM of the controller's own, behind a BAR, in which submission
+// queues can lie. The controller then reads commands without a transfer over the bus; the processor
+// writes them through a write-combining mapping, 64 bytes at a time on a real machine.
 //
-//   CMBMSC.CRE --> CmbLoc, CmbSz tell --> map --> CMBMSC.CBA and CMSE: the controller knows its addresses
+//   CMBMSC.CRE --> CmbLoc, CmbSz tell --> map --> CMBMSC.CBA and CMSE: the controller knows its
+//   addresses
 //
 // Invariants:
 //   B1  It is used for submission queues only, and only when CmbSz.SQS says that it may be.
-//   B2  Nothing reads it: reads of write-combined memory are slow, and nothing of ours needs them. Stores
-//       have 8 bytes at most (Q3): QEMU takes no longer ones.
+//   B2  Nothing reads it: reads of write-combined memory are slow, and nothing of ours needs them.
+//       Stores have 8 bytes at most (Q3): QEMU takes no longer ones.
 //   B3  The controller is told addresses of it that are the processor's own, and no RAM has them.
 #include "nvme.h"
 

@@ -6,15 +6,15 @@
 // Reading the log page of an event is what allows the next one of its kind; so it is read always.
 //
 // Invariants:
-//   E1  OutstandingCount is the number of trackers that know of NVME_EVENTS. Under the admin queue's lock,
-//       as everything else that the work item shares with NvmeEndEvent.
-//   E2  The work item is queued or runs exactly while IsWorking. NvmeStopEvents returns when it does not,
-//       and never will; whoever waits for that may hold ConfigurationMutex, so the work item takes that
-//       only as long as nobody stops it.
+//   E1  OutstandingCount is the number of trackers that know of NVME_EVENTS. Under the admin
+//       queue's lock, as everything else that the work item shares with NvmeEndEvent.
+//   E2  The work item is queued or runs exactly while IsWorking. NvmeStopEvents returns when it
+//       does not, and never will; whoever waits for that may hold ConfigurationMutex, so the work
+//       item takes that only as long as nobody stops it.
 //       A reset takes no event commands away: they are given to the controller again, or end, and
 //       NvmeStartEvents then asks for those that lack.
-//   E3  NvmeStopEvents makes the trackers forget: their commands go on until the admin queue ends, or the
-//       controller is reset, and are not submitted again.
+//   E3  NvmeStopEvents makes the trackers forget: their commands go on until the admin queue ends,
+//       or the controller is reset, and are not submitted again.
 #include "nvme.h"
 
 #define NVME_EVENT_COMMANDS 4  // at most; the controller may take fewer

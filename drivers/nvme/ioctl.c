@@ -1,8 +1,8 @@
-// Control requests to controllers and their namespaces: what they are, what their state is, and what is
-// more than reads and writes. What is NVMe's own is in protocol.c.
+// Control requests to controllers and their namespaces: what they are, what their state is, and
+// what is more than reads and writes. What is NVMe's own is in protocol.c.
 //
-// Everything runs to its end in the caller's thread. One table says what each request needs. Answers
-// that are descriptors are built whole, and copied as far as the caller's buffer goes.
+// Everything runs to its end in the caller's thread. One table says what each request needs.
+// Answers that are descriptors are built whole, and copied as far as the caller's buffer goes.
 //
 // Invariants:
 //   I1  A request holds the remove lock of its device until it is completed.
@@ -16,7 +16,8 @@
 #define NVME_FORMAT_DRAIN_TIMEOUT 5000 // milliseconds until requests that are under way have ended
 #define NVME_FORMAT_DRAIN_INTERVAL 1
 
-// One deallocated range. Controllers have limits, which 1.4 does not let them tell; QEMU's is 2 GiB.
+// One deallocated range. Controllers have limits, which 1.4 does not let them tell; QEMU's is 2
+// GiB.
 #define NVME_TRIM_BYTES 0x40000000ull
 
 // -------------------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
-// The persistent memory region: memory of the controller's that keeps its content, behind a BAR. It is a
-// child device of its own, and not a disk: any byte of it can be read and written.
+// The persistent memory region: memory of the controller's that keeps its content, behind a BAR. It
+// is a child device of its own, and not a disk: any byte of it can be read and written.
 //
 //   PMRCTL.EN --> wait for PMRSTS.NRDY = 0 --> MmMapIoSpaceEx, write-combined --> the child
 //   IRP_MJ_READ and WRITE        copies
@@ -7,12 +7,13 @@
 //   IOCTL_NVME_DESCRIBE_PMR      MmAllocateMdlForIoSpace: pages for a mapping of the caller's
 //
 // Invariants:
-//   R1  There is a mapping exactly while Rundown lets requests in. Who takes the mapping away waits for
-//       those that are in.
-//   R2  All mappings of it are write-combined: a frame has one cache type at a time. So stores leave the
-//       processor at the next fence, and no cache line needs to be flushed.
-//   R3  The device object lives from the first start that finds the memory to REMOVE of the controller,
-//       over stops: it is reported while there is a mapping, and refuses requests while there is none.
+//   R1  There is a mapping exactly while Rundown lets requests in. Who takes the mapping away waits
+//       for those that are in.
+//   R2  All mappings of it are write-combined: a frame has one cache type at a time. So stores
+//       leave the processor at the next fence, and no cache line needs to be flushed.
+//   R3  The device object lives from the first start that finds the memory to REMOVE of the
+//       controller, over stops: it is reported while there is a mapping, and refuses requests while
+//       there is none.
 #include "nvme.h"
 
 #define NVME_PMR_LEAST_TIMEOUT 500 // milliseconds

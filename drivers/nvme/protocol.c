@@ -1,15 +1,16 @@
-// What is NVMe's own in control requests: Identify data, log pages and features as properties of storage
-// devices, and whole commands of the caller's.
+// What is NVMe's own in control requests: Identify data, log pages and features as properties of
+// storage devices, and whole commands of the caller's.
 //
 //   IOCTL_STORAGE_QUERY_PROPERTY   StorageAdapterProtocolSpecificProperty and ...Device...
 //   IOCTL_STORAGE_SET_PROPERTY     the same: Set Features
 //   IOCTL_STORAGE_PROTOCOL_COMMAND an admin or NVM command
 //
 // Invariants:
-//   P1  No command gets through that would take from the driver what is its own: queues, events, doorbell
-//       buffers, the number of queues, host memory. What changes namespaces is followed by a scan.
-//   P2  The controller moves no more data than the buffer has: how much a command moves is computed from
-//       the command, not believed. Only of vendors' commands the caller must know it.
+//   P1  No command gets through that would take from the driver what is its own: queues, events,
+//       doorbell buffers, the number of queues, host memory. What changes namespaces is followed by
+//       a scan.
+//   P2  The controller moves no more data than the buffer has: how much a command moves is computed
+//       from the command, not believed. Only of vendors' commands the caller must know it.
 //   P3  Data of admin commands are in admin pages, and are copied; the caller's buffer is never the
 //       controller's.
 #include "nvme.h"
@@ -172,7 +173,8 @@ static BOOLEAN NvmeIsOwnFeature(ULONG Cdw10)
 // -------------------------------------------------------------------------------------------------
 // Properties.
 
-// What of a controller's is asked for through a disk concerns no namespace; the other properties do.
+// What of a controller's is asked for through a disk concerns no namespace; the other properties
+// do.
 static ULONG NvmeNamespaceOfProperty(const NVME_CONTROL *Control, STORAGE_PROPERTY_ID Id,
                                      ULONG OfController)
 {

@@ -1,6 +1,6 @@
-// Control requests to NVMe disks in the real kernel: what is NVMe's own, and what changes a disk. They run on
-// the first disk that may be written to, and leave what they wrote. What the host must do meanwhile, the
-// scenarios have it do (tests/qemu/scenarios/control.py).
+// Control requests to NVMe disks in the real kernel: what is NVMe's own, and what changes a disk.
+// They run on the first disk that may be written to, and leave what they wrote. What the host must
+// do meanwhile, the scenarios have it do (tests/qemu/scenarios/control.py).
 #include "drivers/nvme/nvmespec.h"
 #include "kernel/inc/io.h"
 #include "kernel/inc/rtl.h"
