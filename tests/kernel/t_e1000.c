@@ -606,6 +606,177 @@ static VOID StartWithoutRegistersIsRefused(VOID)
     KT_EQUAL(NetStart(Device), STATUS_SUCCESS);
 }
 
+// -------------------------------------------------------------------------------------------------
+// Requests that wait while something happens to the card.
+
+typedef struct _NET_PENDING {
+    PIRP Irp;
+    KEVENT Done;
+    ULONG64 Buffer[4]; // the system buffer of IOCTL_NET_WAIT_EVENT
+} NET_PENDING;
+
+static BOOLEAN NetBegin(NET_PENDING *Pending, UCHAR MajorFunction, ULONG Code, PVOID Input)
+{
+    KeInitializeEvent(&Pending->Done, NotificationEvent, FALSE);
+    Pending->Irp = IoAllocateIrp(NetDevice()->StackSize, FALSE);
+    if (!KT_CHECK(Pending->Irp != NULL)) {
+        return FALSE;
+    }
+    const PIO_STACK_LOCATION Stack = IoGetNextIrpStackLocation(Pending->Irp);
+    Stack->MajorFunction = MajorFunction;
+    if (MajorFunction == IRP_MJ_READ) {
+        Pending->Irp->MdlAddress = Input;
+        Stack->Parameters.Read.Length = PAGE_SIZE;
+    } else {
+        Pending->Irp->AssociatedIrp.SystemBuffer = Pending->Buffer;
+        Stack->Parameters.DeviceIoControl.IoControlCode = Code;
+        Stack->Parameters.DeviceIoControl.Type3InputBuffer = Input;
+        Stack->Parameters.DeviceIoControl.InputBufferLength = sizeof(ULONG);
+        Stack->Parameters.DeviceIoControl.OutputBufferLength = sizeof(NET_EVENT);
+    }
+    IoSetCompletionRoutine(Pending->Irp, NetWake, &Pending->Done, TRUE, TRUE, TRUE);
+    (VOID) IoCallDriver(NetDevice(), Pending->Irp);
+    return TRUE;
+}
+
+static NTSTATUS NetFinish(NET_PENDING *Pending, ULONG Milliseconds)
+{
+    LARGE_INTEGER Timeout = {.QuadPart = -10000ll * Milliseconds};
+    if (KeWaitForSingleObject(&Pending->Done, Executive, KernelMode, FALSE, &Timeout) !=
+        STATUS_SUCCESS) {
+        IoCancelIrp(Pending->Irp);
+        KeWaitForSingleObject(&Pending->Done, Executive, KernelMode, FALSE, NULL);
+    }
+    const NTSTATUS Status = Pending->Irp->IoStatus.Status;
+    IoFreeIrp(Pending->Irp);
+    return Status;
+}
+
+// Waits for the first change after *Seen.
+static BOOLEAN NetBeginEvent(NET_PENDING *Pending, ULONG Seen)
+{
+    Pending->Buffer[0] = Seen;
+    return NetBegin(Pending, IRP_MJ_DEVICE_CONTROL, IOCTL_NET_WAIT_EVENT, NULL);
+}
+
+// What has vanished reads as zeros; the test takes away the one register that the driver looks at.
+static VOID NetVanish(VOID)
+{
+    const IO_PCI_BAR *const Bar = &NetFunction()->Bars[0];
+    const PUCHAR Registers =
+        MmMapIoSpaceEx(KtPhysical(Bar->Base), Bar->ByteCount, PAGE_READWRITE | PAGE_NOCACHE);
+    KT_REQUIRE(Registers != NULL);
+    WRITE_REGISTER_ULONG((volatile ULONG *)(Registers + 0x2808), 0); // RDLEN
+    NetUnmapRegisters(Registers);
+}
+
+static VOID NetSurpriseRemove(VOID)
+{
+    NET_SCARCITY Plenty = {0, 0, 0};
+    KT_EQUAL(NetSendPnp(NetDevice(), IRP_MN_SURPRISE_REMOVAL, NULL, &Plenty), STATUS_SUCCESS);
+}
+
+static VOID NetCheckEndOfRequests(PMDL Mdl, VOID (*End)(VOID))
+{
+    static NET_RECEIVE Receive;
+    NET_PENDING Pending[3];
+    NET_EVENT Event;
+    ULONG_PTR ByteCount;
+    ULONG Seen = 0;
+    RtlZeroMemory(&Receive, sizeof(Receive));
+    KT_EQUAL(IoControlSynchronously(NetDevice(), IOCTL_NET_WAIT_EVENT, &Seen, sizeof(Seen), &Event,
+                                    sizeof(Event), &ByteCount),
+             STATUS_SUCCESS);
+    KT_REQUIRE(NetBegin(&Pending[0], IRP_MJ_READ, 0, Mdl));
+    KT_REQUIRE(NetBegin(&Pending[1], IRP_MJ_INTERNAL_DEVICE_CONTROL, IOCTL_NET_RECEIVE, &Receive));
+    KT_REQUIRE(NetBeginEvent(&Pending[2], Event.Sequence));
+    End();
+    for (ULONG Index = 0; Index < ARRAYSIZE(Pending); Index += 1) {
+        KtSetContext("request %u", Index);
+        KT_EQUAL(NetFinish(&Pending[Index], 3000), STATUS_DEVICE_DOES_NOT_EXIST);
+    }
+    KT_EQUAL(NetTransfer(IRP_MJ_WRITE, Mdl, NET_ARP_BYTES, &ByteCount),
+             STATUS_DEVICE_DOES_NOT_EXIST);
+    KT_EQUAL(IoControlSynchronously(NetDevice(), IOCTL_NET_WAIT_EVENT, &Seen, sizeof(Seen), &Event,
+                                    sizeof(Event), &ByteCount),
+             STATUS_DEVICE_DOES_NOT_EXIST);
+}
+
+static VOID VanishedCardEndsAllRequests(VOID)
+{
+    static VOID (*const Ends[])(VOID) = {NetVanish, NetSurpriseRemove};
+    NET_PAGE Page;
+
+    NET_REQUIRE_DEVICE();
+    for (ULONG Index = 0; Index < ARRAYSIZE(Ends); Index += 1) {
+        if (NetAllocatePage(&Page)) {
+            NetCheckEndOfRequests(Page.Mdl, Ends[Index]);
+        }
+        NetFreePage(&Page);
+        KT_EQUAL(NetStop(NetDevice()), STATUS_SUCCESS);
+        KT_EQUAL(NetStart(NetDevice()), STATUS_SUCCESS);
+    }
+    NetCheckTraffic();
+}
+
+static VOID StopEndsRequestsThatWait(VOID)
+{
+    NET_PENDING Pending;
+    NET_PAGE Page;
+
+    NET_REQUIRE_DEVICE();
+    if (NetAllocatePage(&Page) && NetBegin(&Pending, IRP_MJ_READ, 0, Page.Mdl)) {
+        KT_EQUAL(NetStop(NetDevice()), STATUS_SUCCESS);
+        KT_EQUAL(NetFinish(&Pending, 1000), STATUS_DEVICE_NOT_READY);
+        KT_EQUAL(NetStart(NetDevice()), STATUS_SUCCESS);
+    }
+    NetFreePage(&Page);
+}
+
+// F20. Waits for the event that the host's hand at the cable brings about.
+static VOID NetAwaitLink(PCSTR Request, NET_EVENT *Last, BOOLEAN LinkUp)
+{
+    NET_PENDING Pending;
+    KT_REQUIRE(NetBeginEvent(&Pending, Last->Sequence));
+    if (!KtAskHost(Request)) {
+        (VOID) NetFinish(&Pending, 1);
+        return;
+    }
+    if (KT_EQUAL(NetFinish(&Pending, 5000), STATUS_SUCCESS)) {
+        RtlCopyMemory(Last, Pending.Buffer, sizeof(*Last));
+        KT_EQUAL(Last->LinkUp, LinkUp);
+        KT_EQUAL(Last->MegabitsPerSecond, LinkUp ? 1000 : 0);
+    }
+}
+
+static VOID PulledCableIsNoticed(VOID)
+{
+    NET_EVENT Last;
+    NET_PAGE Page;
+    ULONG_PTR ByteCount;
+    ULONG Seen = 0;
+
+    NET_REQUIRE_DEVICE();
+    if (!KtAskHost("mark")) {
+        return;
+    }
+    KT_EQUAL(IoControlSynchronously(NetDevice(), IOCTL_NET_WAIT_EVENT, &Seen, sizeof(Seen), &Last,
+                                    sizeof(Last), &ByteCount),
+             STATUS_SUCCESS);
+    for (ULONG Round = 0; Round < 3; Round += 1) {
+        KtSetContext("round %u", Round);
+        NetAwaitLink("hmp set_link nic off", &Last, FALSE);
+        if (NetAllocatePage(&Page)) {
+            RtlZeroMemory(Page.Va, PAGE_SIZE);
+            KT_EQUAL(NetTransfer(IRP_MJ_WRITE, Page.Mdl, NET_ARP_BYTES, &ByteCount),
+                     STATUS_NETWORK_UNREACHABLE);
+        }
+        NetFreePage(&Page);
+        NetAwaitLink("hmp set_link nic on", &Last, TRUE);
+        NetCheckTraffic();
+    }
+}
+
 // The device object goes; the driver makes a new one, as after a change of the driver stack.
 static VOID RemoveLeavesNothingBehind(VOID)
 {
@@ -652,6 +823,10 @@ static const KT_TEST Tests[] = {
     {"START without STOP leaks nothing [11.1.2]", StartingTwiceLeaksNothing},
     {"START survives the failure of each of its allocations", StartSurvivesEveryFailedAllocation},
     {"START without registers is refused [11.1.2, 18.26]", StartWithoutRegistersIsRefused},
+    {"requests that wait end when the card is stopped", StopEndsRequestsThatWait},
+    {"requests end when the card has vanished, or is removed by surprise; START brings it back",
+     VanishedCardEndsAllRequests},
+    {"F20: a pulled cable is noticed, and traffic resumes", PulledCableIsNoticed},
     {"REMOVE leaves nothing behind, and the device can be added again [11.1.2]",
      RemoveLeavesNothingBehind},
 };
