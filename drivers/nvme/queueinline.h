@@ -110,3 +110,35 @@ static inline BOOLEAN NvmeDescribePage(PNVME_QUEUE Queue, PNVME_TRACKER Tracker,
     Tracker->Command.Prp2 = 0;
     return TRUE;
 }
+
+// Has the adapter map ByteCount bytes of the MDL chain. The chain needs no more registers and elements
+// than the longest transfer in one MDL.
+static inline NTSTATUS NvmeBuildList(PNVME_QUEUE Queue, PNVME_TRACKER Tracker, PMDL Mdl,
+                                     ULONG Offset, ULONG ByteCount, BOOLEAN WriteToDevice)
+{
+    Tracker->WriteToDevice = WriteToDevice;
+    return Queue->Operations->BuildScatterGatherListEx(
+        Queue->Adapter, Queue->Controller->Device.Self, Tracker->TransferContext, Mdl, Offset,
+        ByteCount, DMA_SYNCHRONOUS_CALLBACK, NULL, NULL, WriteToDevice, Tracker->ListBuffer,
+        Queue->ListByteCount, NULL, NULL, &Tracker->List);
+}
+
+static inline VOID NvmePutList(PNVME_QUEUE Queue, PNVME_TRACKER Tracker)
+{
+    if (Tracker->List != NULL) {
+        Queue->Operations->PutScatterGatherList(Queue->Adapter, Tracker->List,
+                                                Tracker->WriteToDevice);
+        Tracker->List = NULL;
+    }
+}
+
+// Fills in everything of a read or write but the buffer.
+static inline VOID NvmeDescribeBlocks(PNVME_COMMAND Command, UCHAR Opcode, ULONG NamespaceId,
+                                      ULONG64 FirstBlock, ULONG BlockCount, ULONG Cdw12Flags)
+{
+    *Command = (NVME_COMMAND){.Opcode = Opcode,
+                              .NamespaceId = NamespaceId,
+                              .Cdw10 = (ULONG)FirstBlock,
+                              .Cdw11 = (ULONG)(FirstBlock >> 32),
+                              .Cdw12 = (BlockCount - 1) | Cdw12Flags};
+}

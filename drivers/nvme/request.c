@@ -89,7 +89,7 @@ static VOID NvmeEndPart(PNVME_TRACKER Tracker, NTSTATUS Status, ULONG Result,
     const PIRP Irp = Tracker->Irp;
     const PNVME_PROGRESS Progress = NvmeProgressOf(Irp);
     UNREFERENCED_PARAMETER(Result);
-    NvmeUnmapTransfer(Tracker);
+    NvmePutList(Tracker->Queue, Tracker);
     if (!NT_SUCCESS(Status) && NT_SUCCESS(Progress->Status)) {
         Progress->Status = Status;
     }
@@ -118,31 +118,38 @@ static DECLSPEC_NOINLINE NTSTATUS NvmeMapLess(PNVME_TRACKER Tracker, PMDL Mdl, U
     return Status;
 }
 
+// The blocks of ByteCount bytes, from Offset of the request.
+static inline VOID NvmeDescribePart(PNVME_COMMAND Command, const IO_STACK_LOCATION *Stack,
+                                    const NVME_NAMESPACE *Namespace, ULONG Offset, ULONG ByteCount)
+{
+    const BOOLEAN IsWrite = Stack->MajorFunction == IRP_MJ_WRITE;
+    // Parameters.Write has the same layout.
+    const ULONG64 FirstByte = (ULONG64)Stack->Parameters.Read.ByteOffset.QuadPart + Offset;
+    NvmeDescribeBlocks(Command, IsWrite ? NVME_NVM_WRITE : NVME_NVM_READ, Namespace->Id,
+                       FirstByte >> Namespace->BlockShift, ByteCount >> Namespace->BlockShift,
+                       IsWrite && (Stack->Flags & NVME_WANTS_MEDIUM) != 0 ? NVME_FORCE_UNIT_ACCESS
+                                                                          : 0);
+}
+
 // A read or write from NextByte on, as much as goes into one command.
 static inline NTSTATUS NvmeBuildTransfer(PNVME_TRACKER Tracker, PIRP Irp,
                                          const IO_STACK_LOCATION *Stack,
                                          const NVME_NAMESPACE *Namespace, ULONG Offset,
                                          PULONG ByteCount)
 {
-    const PNVME_COMMAND Command = &Tracker->Command;
-    const BOOLEAN IsWrite = Stack->MajorFunction == IRP_MJ_WRITE;
     const ULONG BlockMask = (1u << Namespace->BlockShift) - 1;
-    // Parameters.Write has the same layout.
-    const ULONG64 FirstByte = (ULONG64)Stack->Parameters.Read.ByteOffset.QuadPart + Offset;
-    const ULONG64 FirstBlock = FirstByte >> Namespace->BlockShift;
-
-    NvmeBeginCommand(Command, IsWrite ? NVME_NVM_WRITE : NVME_NVM_READ, Namespace->Id);
+    const BOOLEAN IsWrite = Stack->MajorFunction == IRP_MJ_WRITE;
+    NvmeBeginCommand(&Tracker->Command, 0, Namespace->Id);
     NTSTATUS Status = NvmeMapTransfer(Tracker, Irp->MdlAddress, Offset, *ByteCount, IsWrite);
     if (!NT_SUCCESS(Status) && Status != STATUS_INSUFFICIENT_RESOURCES &&
         *ByteCount > BlockMask + 1) {
         Status = NvmeMapLess(Tracker, Irp->MdlAddress, Offset, ByteCount, IsWrite, BlockMask);
     }
-    Command->Cdw10 = (ULONG)FirstBlock;
-    Command->Cdw11 = (ULONG)(FirstBlock >> 32);
-    Command->Cdw12 = (*ByteCount >> Namespace->BlockShift) - 1;
-    if (IsWrite && (Stack->Flags & NVME_WANTS_MEDIUM) != 0) {
-        Command->Cdw12 |= NVME_FORCE_UNIT_ACCESS;
-    }
+    const NVME_COMMAND Mapped = Tracker->Command;
+    NvmeDescribePart(&Tracker->Command, Stack, Namespace, Offset, *ByteCount);
+    Tracker->Command.Flags = Mapped.Flags;
+    Tracker->Command.Prp1 = Mapped.Prp1;
+    Tracker->Command.Prp2 = Mapped.Prp2;
     return Status;
 }
 
@@ -176,6 +183,42 @@ static inline NTSTATUS NvmeSubmitPart(PNVME_QUEUE Queue, PIRP Irp, PNVME_PROGRES
     Progress->CommandCount += 1;
     NvmeSubmitTracker(Queue, Tracker);
     return STATUS_SUCCESS;
+}
+
+// What most requests are: one command, at a queue that has room for it. FALSE: it is not that simple, and
+// nothing was done.
+static inline __attribute__((always_inline)) BOOLEAN
+NvmeSubmitWhole(PNVME_QUEUE Queue, const NVME_NAMESPACE *Namespace, PIRP Irp,
+                const IO_STACK_LOCATION *Stack)
+{
+    const ULONG ByteCount = Stack->Parameters.Read.Length;
+    const BOOLEAN IsWrite = Stack->MajorFunction == IRP_MJ_WRITE;
+    if (ByteCount > Queue->MaximumTransferBytes || Irp->MdlAddress->Next != NULL) {
+        return FALSE;
+    }
+    const PNVME_TRACKER Tracker = NvmeTakeTracker(Queue);
+    if (Tracker == NULL) {
+        return FALSE;
+    }
+    if (!NT_SUCCESS(NvmeBuildList(Queue, Tracker, Irp->MdlAddress, 0, ByteCount, IsWrite))) {
+        Tracker->List = NULL;
+        NvmeReturnTracker(Queue, Tracker);
+        return FALSE;
+    }
+    NvmeDescribePart(&Tracker->Command, Stack, Namespace, 0, ByteCount);
+    if (!NvmeDescribePage(Queue, Tracker, Tracker->List, 0, ByteCount) &&
+        !NT_SUCCESS(NvmeDescribeList(Tracker, Tracker->List, 0, ByteCount))) {
+        NvmePutList(Queue, Tracker);
+        NvmeReturnTracker(Queue, Tracker);
+        return FALSE;
+    }
+    const PNVME_PROGRESS Progress = NvmeProgressOf(Irp);
+    Progress->NextByte = ByteCount;
+    Progress->CommandCount = 1;
+    Tracker->Irp = Irp;
+    Tracker->Done = NvmeEndPart;
+    NvmeSubmitTracker(Queue, Tracker);
+    return TRUE;
 }
 
 // What is left of the IRP. STATUS_PENDING: as NvmeSubmitPart; anything else is taken care of.
@@ -298,7 +341,7 @@ PNVME_QUEUE NvmeCurrentQueue(PNVME_CONTROLLER Controller)
 }
 
 // Every MDL has its frames, and together they have ByteCount bytes.
-static BOOLEAN NvmeIsChainLongEnough(PMDL Mdl, ULONG ByteCount)
+static inline BOOLEAN NvmeIsChainLongEnough(PMDL Mdl, ULONG ByteCount)
 {
     for (; Mdl != NULL && (Mdl->MdlFlags & NVME_MDL_HAS_FRAMES) != 0; Mdl = Mdl->Next) {
         if (ByteCount <= MmGetMdlByteCount(Mdl)) {
@@ -311,9 +354,9 @@ static BOOLEAN NvmeIsChainLongEnough(PMDL Mdl, ULONG ByteCount)
 
 // Everything that an emulated controller might let pass is refused here, before anything is
 // submitted.
-static inline NTSTATUS NvmeCheckTransfer(const NVME_NAMESPACE *Namespace, PIRP Irp)
+static inline NTSTATUS NvmeCheckTransfer(const NVME_NAMESPACE *Namespace, PIRP Irp,
+                                         const IO_STACK_LOCATION *Stack)
 {
-    const IO_STACK_LOCATION *Stack = IoGetCurrentIrpStackLocation(Irp);
     const ULONG64 FirstByte = (ULONG64)Stack->Parameters.Read.ByteOffset.QuadPart;
     const ULONG ByteCount = Stack->Parameters.Read.Length;
     const ULONG64 BlockMask = (1ull << Namespace->BlockShift) - 1;
@@ -332,47 +375,58 @@ static inline NTSTATUS NvmeCheckTransfer(const NVME_NAMESPACE *Namespace, PIRP I
     return STATUS_SUCCESS;
 }
 
-// At DISPATCH_LEVEL. STATUS_SUCCESS: the IRP is on its way, or noted in Finished.
-static inline NTSTATUS NvmeStartRequest(PNVME_NAMESPACE Namespace, PIRP Irp, KIRQL OldIrql,
-                                        PNVME_FINISHED Finished)
+// With the queue lock.
+static inline NTSTATUS NvmeRefusal(const NVME_QUEUE *Queue, const NVME_NAMESPACE *Namespace)
 {
-    const PNVME_QUEUE Queue = NvmeCurrentQueue(Namespace->Device.Controller);
-    if (Queue == NULL) {
-        return NT_SUCCESS(Namespace->ClosedStatus) ? STATUS_DEVICE_NOT_READY
-                                                   : Namespace->ClosedStatus;
-    }
-    KeAcquireSpinLockAtDpcLevel(&Queue->Lock);
-    NTSTATUS Status = Queue->ClosedStatus;
-    if (NT_SUCCESS(Status)) {
-        Status = Namespace->ClosedStatus;
-    }
-    if (NT_SUCCESS(Status)) {
-        NvmeProgressOf(Irp)->Queue = Queue;
-        if (!IsListEmpty(&Queue->Waiting) ||
-            NvmeSubmitRest(Queue, Irp, Finished) == STATUS_PENDING) {
-            NvmeWait(Queue, Irp, NvmeLastInLine, Finished);
-        }
-        NvmeRingSoon(Queue, OldIrql);
-    }
-    KeReleaseSpinLockFromDpcLevel(&Queue->Lock);
-    return Status;
+    return Queue->ClosedStatus != STATUS_SUCCESS ? Queue->ClosedStatus : Namespace->ClosedStatus;
 }
 
-static NTSTATUS NvmeQueueIrp(PNVME_NAMESPACE Namespace, PIRP Irp, ULONG ByteCount)
+// With the queue lock, at DISPATCH_LEVEL: what is not as simple as NvmeSubmitWhole has it. Releases the
+// lock. Queue NULL: there is none.
+static DECLSPEC_NOINLINE VOID NvmeStartCarefully(PNVME_QUEUE Queue, PNVME_NAMESPACE Namespace,
+                                                 PIRP Irp, KIRQL OldIrql)
 {
-    const PNVME_PROGRESS Progress = NvmeProgressOf(Irp);
     NVME_FINISHED Finished;
-    KIRQL OldIrql;
-    *Progress = (NVME_PROGRESS){.ByteCount = ByteCount};
     NvmeStartFinished(&Finished);
+    if (Queue == NULL) {
+        NvmeFailRest(Irp,
+                     NT_SUCCESS(Namespace->ClosedStatus) ? STATUS_DEVICE_NOT_READY
+                                                         : Namespace->ClosedStatus,
+                     &Finished);
+    } else {
+        const NTSTATUS Refusal = NvmeRefusal(Queue, Namespace);
+        if (Refusal != STATUS_SUCCESS) {
+            NvmeFailRest(Irp, Refusal, &Finished);
+        } else if (!IsListEmpty(&Queue->Waiting) ||
+                   NvmeSubmitRest(Queue, Irp, &Finished) == STATUS_PENDING) {
+            NvmeWait(Queue, Irp, NvmeLastInLine, &Finished);
+        }
+        NvmeRingSoon(Queue, OldIrql);
+        KeReleaseSpinLockFromDpcLevel(&Queue->Lock);
+    }
+    NvmeTellFinished(&Finished);
+}
+
+static inline NTSTATUS NvmeQueueIrp(PNVME_NAMESPACE Namespace, PIRP Irp,
+                                    const IO_STACK_LOCATION *Stack, ULONG ByteCount)
+{
+    KIRQL OldIrql;
     IoMarkIrpPending(Irp);
     KeRaiseIrql(DISPATCH_LEVEL, &OldIrql);
-    const NTSTATUS Status = NvmeStartRequest(Namespace, Irp, OldIrql, &Finished);
-    if (!NT_SUCCESS(Status)) {
-        NvmeFailRest(Irp, Status, &Finished);
+    const PNVME_QUEUE Queue = NvmeCurrentQueue(Namespace->Device.Controller);
+    *NvmeProgressOf(Irp) = (NVME_PROGRESS){.Queue = Queue, .ByteCount = ByteCount};
+    if (Queue != NULL) {
+        KeAcquireSpinLockAtDpcLevel(&Queue->Lock);
     }
-    if (NvmeIsAnythingFinished(&Finished)) {
-        NvmeTellFinished(&Finished);
+    if (Queue != NULL && ByteCount != 0 && IsListEmpty(&Queue->Waiting) &&
+        NvmeRefusal(Queue, Namespace) == STATUS_SUCCESS &&
+        NvmeSubmitWhole(Queue, Namespace, Irp, Stack)) {
+        if (!Queue->IsRingDeferred) {
+            NvmeRingSoon(Queue, OldIrql);
+        }
+        KeReleaseSpinLockFromDpcLevel(&Queue->Lock);
+    } else {
+        NvmeStartCarefully(Queue, Namespace, Irp, OldIrql);
     }
     KeLowerIrql(OldIrql);
     return STATUS_PENDING;
@@ -381,20 +435,20 @@ static NTSTATUS NvmeQueueIrp(PNVME_NAMESPACE Namespace, PIRP Irp, ULONG ByteCoun
 NTSTATUS NTAPI NvmeDispatchReadWrite(PDEVICE_OBJECT DeviceObject, PIRP Irp)
 {
     const PNVME_NAMESPACE Namespace = DeviceObject->DeviceExtension;
-    const ULONG ByteCount = IoGetCurrentIrpStackLocation(Irp)->Parameters.Read.Length;
+    const IO_STACK_LOCATION *Stack = IoGetCurrentIrpStackLocation(Irp);
     if (Namespace->Device.Kind != NvmeDeviceNamespace) {
         return Namespace->Device.Kind == NvmeDevicePmr
                    ? NvmePmrReadWrite(&Namespace->Device, Irp)
                    : NvmeFinishIrp(Irp, STATUS_INVALID_DEVICE_REQUEST, 0);
     }
-    if (ByteCount == 0) {
+    if (Stack->Parameters.Read.Length == 0) {
         return NvmeFinishIrp(Irp, STATUS_SUCCESS, 0);
     }
-    const NTSTATUS Status = NvmeCheckTransfer(Namespace, Irp);
+    const NTSTATUS Status = NvmeCheckTransfer(Namespace, Irp, Stack);
     if (!NT_SUCCESS(Status)) {
         return NvmeFinishIrp(Irp, Status, 0);
     }
-    return NvmeQueueIrp(Namespace, Irp, ByteCount);
+    return NvmeQueueIrp(Namespace, Irp, Stack, Stack->Parameters.Read.Length);
 }
 
 NTSTATUS NTAPI NvmeDispatchFlush(PDEVICE_OBJECT DeviceObject, PIRP Irp)
@@ -405,5 +459,5 @@ NTSTATUS NTAPI NvmeDispatchFlush(PDEVICE_OBJECT DeviceObject, PIRP Irp)
                    ? NvmePmrFlush(&Namespace->Device, Irp)
                    : NvmeFinishIrp(Irp, STATUS_INVALID_DEVICE_REQUEST, 0);
     }
-    return NvmeQueueIrp(Namespace, Irp, 0);
+    return NvmeQueueIrp(Namespace, Irp, IoGetCurrentIrpStackLocation(Irp), 0);
 }

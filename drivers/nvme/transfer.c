@@ -221,15 +221,11 @@ NTSTATUS NvmeMapTransfer(PNVME_TRACKER Tracker, PMDL Mdl, ULONG Offset, ULONG By
     if (Mdl->Next != NULL && !NvmeHasRegisters(Queue, Mdl, Offset, ByteCount, WriteToDevice)) {
         return STATUS_BUFFER_OVERFLOW;
     }
-    NTSTATUS Status = Queue->Operations->BuildScatterGatherListEx(
-        Queue->Adapter, Queue->Controller->Device.Self, Tracker->TransferContext, Mdl, Offset,
-        ByteCount, DMA_SYNCHRONOUS_CALLBACK, NULL, NULL, WriteToDevice, Tracker->ListBuffer,
-        Queue->ListByteCount, NULL, NULL, &Tracker->List);
+    NTSTATUS Status = NvmeBuildList(Queue, Tracker, Mdl, Offset, ByteCount, WriteToDevice);
     if (!NT_SUCCESS(Status)) {
         Tracker->List = NULL;
         return Status;
     }
-    Tracker->WriteToDevice = WriteToDevice;
     if (NvmeDescribePage(Queue, Tracker, Tracker->List, 0, ByteCount)) {
         return STATUS_SUCCESS;
     }
@@ -242,9 +238,5 @@ NTSTATUS NvmeMapTransfer(PNVME_TRACKER Tracker, PMDL Mdl, ULONG Offset, ULONG By
 
 VOID NvmeUnmapTransfer(PNVME_TRACKER Tracker)
 {
-    if (Tracker->List != NULL) {
-        Tracker->Queue->Operations->PutScatterGatherList(Tracker->Queue->Adapter, Tracker->List,
-                                                         Tracker->WriteToDevice);
-        Tracker->List = NULL;
-    }
+    NvmePutList(Tracker->Queue, Tracker);
 }
