@@ -17,24 +17,51 @@ static NVME_PARAMETERS NvmeParameters = {
 
 #define NVME_MINIMUM_QUEUE_ENTRIES 2
 
+// RTL_QUERY_REGISTRY_ROUTINE of one value: a number, or a number in decimal digits.
+static NTSTATUS NTAPI NvmeTakeParameter(PWSTR ValueName, ULONG ValueType, PVOID ValueData,
+                                        ULONG ValueLength, PVOID Context, PVOID EntryContext)
+{
+    const WCHAR *Digits = ValueData;
+    ULONG Number = 0;
+    UNREFERENCED_PARAMETER(ValueName);
+    UNREFERENCED_PARAMETER(Context);
+    if (ValueType == REG_DWORD && ValueLength == sizeof(ULONG)) {
+        RtlCopyMemory(EntryContext, ValueData, sizeof(ULONG));
+    } else if (ValueType == REG_SZ) {
+        for (ULONG Index = 0; Index < ValueLength / sizeof(WCHAR) && Digits[Index] >= '0' &&
+                              Digits[Index] <= '9' && Number < 10000000;
+             Index += 1) {
+            Number = Number * 10 + (ULONG)(Digits[Index] - '0');
+        }
+        *(PULONG)EntryContext = Number;
+    }
+    return STATUS_SUCCESS;
+}
+
 static VOID NvmeReadParameters(PUNICODE_STRING RegistryPath)
 {
-    PNVME_PARAMETERS Values = &NvmeParameters;
+    const PNVME_PARAMETERS Values = &NvmeParameters;
     RTL_QUERY_REGISTRY_TABLE Table[] = {
-        {NULL, RTL_QUERY_REGISTRY_SUBKEY, L"Parameters", NULL, 0, NULL, 0},
-        {NULL, RTL_QUERY_REGISTRY_DIRECT, L"QueueEntries", &Values->QueueEntries, 0, NULL, 0},
-        {NULL, RTL_QUERY_REGISTRY_DIRECT, L"QueueCount", &Values->QueueCount, 0, NULL, 0},
-        {NULL, RTL_QUERY_REGISTRY_DIRECT, L"UseLists", &Values->UseLists, 0, NULL, 0},
-        {NULL, RTL_QUERY_REGISTRY_DIRECT, L"UseShadow", &Values->UseShadow, 0, NULL, 0},
-        {NULL, RTL_QUERY_REGISTRY_DIRECT, L"UseCmb", &Values->UseCmb, 0, NULL, 0},
-        {NULL, RTL_QUERY_REGISTRY_DIRECT, L"CommandTimeout", &Values->CommandTimeout, 0, NULL, 0},
-        {NULL, 0, NULL, NULL, 0, NULL, 0},
+        {.Flags = RTL_QUERY_REGISTRY_SUBKEY, .Name = L"Parameters"},
+        {.Name = L"QueueEntries", .EntryContext = &Values->QueueEntries},
+        {.Name = L"QueueCount", .EntryContext = &Values->QueueCount},
+        {.Name = L"UseLists", .EntryContext = &Values->UseLists},
+        {.Name = L"UseShadow", .EntryContext = &Values->UseShadow},
+        {.Name = L"UseCmb", .EntryContext = &Values->UseCmb},
+        {.Name = L"CommandTimeout", .EntryContext = &Values->CommandTimeout},
+        {.Name = NULL},
     };
+    for (ULONG Index = 1; Table[Index].Name != NULL; Index += 1) {
+        Table[Index].QueryRoutine = NvmeTakeParameter;
+    }
     // No key: the defaults stay.
     (VOID) RtlQueryRegistryValues(RTL_REGISTRY_ABSOLUTE, RegistryPath->Buffer, Table, NULL, NULL);
     if (Values->QueueEntries < NVME_MINIMUM_QUEUE_ENTRIES ||
         Values->QueueEntries > NVME_MAXIMUM_QUEUE_ENTRIES) {
         Values->QueueEntries = NVME_IO_QUEUE_ENTRIES;
+    }
+    if (Values->CommandTimeout == 0) {
+        Values->CommandTimeout = NVME_COMMAND_TIMEOUT;
     }
 }
 

@@ -160,6 +160,10 @@ static NTSTATUS NvmeDescribeByList(PNVME_TRACKER Tracker, const SCATTER_GATHER_L
     if (!NvmeFindPlace(List, Offset, &Place)) {
         return STATUS_BUFFER_TOO_SMALL;
     }
+    // SGLs would do, but a buffer shall not depend on what a controller can.
+    if ((Place.Address & NVME_DATA_ALIGNMENT_MASK) != 0) {
+        return STATUS_DATATYPE_MISALIGNMENT;
+    }
     Tracker->Command.Flags |= NVME_COMMAND_USES_SGL;
     if (Place.ByteCount >= ByteCount) {
         NvmeFillDescriptor(InCommand, Place.Address, ByteCount, NVME_SGL_DATA_BLOCK);

@@ -56,6 +56,7 @@ static const KT_SUITE *const KtSuites[] = {
     &KtNvmeSuite,
     &KtDiskSuite,
     &KtNvmeControlSuite,
+    &KtNvmeQueueSuite,
     &KtIoSuite,
     &KtDmaSuite,
     &KtIvshmemSuite,

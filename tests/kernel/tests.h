@@ -73,6 +73,7 @@ extern const KT_SUITE KtE1000Suite;
 extern const KT_SUITE KtE1000LoopSuite;
 extern const KT_SUITE KtInetSuite;
 extern const KT_SUITE KtNvmeSuite;
+extern const KT_SUITE KtNvmeQueueSuite;
 extern const KT_SUITE KtDiskSuite;
 extern const KT_SUITE KtNvmeControlSuite;
 extern const KT_SUITE KtIoSuite;

@@ -44,6 +44,16 @@ SECOND_DISK = (
                "physical_block_size=4096")
 
 # Answers a read only after the driver has reset the controller.
+# A controller whose namespaces have gaps between their ids, blocks of 512 and of 4096 bytes, and one that has
+# metadata, which no disk is made of.
+SPARSE_DISKS = (
+    "-device", "nvme,id=sparse,serial=SPARSE0003",
+    *(argument for nsid, more in ((3, "logical_block_size=4096,physical_block_size=4096"),
+                                  (8, "ms=8"), (200, "logical_block_size=512"))
+      for argument in ("-drive", f"file={{disk}},if=none,id=ns{nsid},format=raw,snapshot=on",
+                       "-device", f"nvme-ns,drive=ns{nsid},bus=sparse,nsid={nsid},{more}")))
+
+# Answers a read only after the driver has given the controller up.
 SILENT_DISK = (
     "-blockdev", '{{"driver":"null-co","node-name":"disk","size":67108864,'
                  '"latency-ns":16000000000}}',
@@ -255,6 +265,21 @@ MACHINES = (
     Machine("pc-qemu64-e1000-unthrottled-verifier", machine="pc", cpu="qemu64", floor=E1000_TESTS,
             devices=("-netdev", "user,id=net", "-device", "e1000,netdev=net,mitigation=off"),
             options="mode=test filter=e1000 loopback verifier=1", patterns=(NO_LEAKS,), timeout=240),
+    # Queues under load, alone, so that a failure is quickly seen.
+    Machine("q35-max-nvme", options="mode=test filter=nvme", floor=9, patterns=(NO_LEAKS,)),
+    Machine("q35-max-nvme-bounce-verifier", ram="1G", floor=9, patterns=(NO_LEAKS,),
+            options="mode=test filter=nvme dma=bounce verifier=1"),
+    Machine("q35-max-nvme-intx-verifier", options="mode=test filter=nvme intx verifier=1", floor=9,
+            patterns=(NO_LEAKS,)),
+    Machine("q35-max-nvme-lists", options="mode=test filter=nvme nvme.UseLists=1", floor=9,
+            patterns=(NO_LEAKS,)),
+    Machine("q35-max-nvme-small-queue", floor=8, patterns=(NO_LEAKS,),
+            options="mode=test filter=nvme nvme.QueueEntries=4 nvme.UseShadow=0"),
+    Machine("q35-max-sparse-namespaces", devices=SPARSE_DISKS + NETWORK,
+            options="mode=test filter=disk", floor=7,
+            patterns=(NO_LEAKS, "namespace 3, [0-9]+ blocks of 4096 bytes",
+                      "namespace 8 is passed over: its blocks carry metadata",
+                      "namespace 200, [0-9]+ blocks of 512 bytes")),
 
     # Whatever firmware assigned is ignored: the kernel places every memory BAR itself.
     Machine("q35-max-placebars", options="mode=demo placebars filter=io", floor=15, patterns=PLACED),
