@@ -170,13 +170,16 @@ static NTSTATUS NvmeCreateOwnedQueue(PNVME_CONTROLLER Controller, const NVME_QUE
     }
     Queue->IsPolled = Options->IsPolled;
     Queue->UsesLists = Options->WantsLists && NvmeCanUseLists(Controller);
+    // The controller knows the buffers already. Entries of an earlier queue of this id must be gone before it
+    // has the new one; and to tell of the buffers once more could put old values into those of others.
+    NvmeSetShadow(Queue,
+                  Controller->Queues[1] != NULL && Controller->Queues[1]->ShadowTail != NULL);
     Status = NvmeCreateQueuePair(Queue);
     if (!NT_SUCCESS(Status)) {
         NvmeFreeQueue(Queue);
         return Status;
     }
     InsertTailList(&Controller->OwnedQueues, &Queue->Link);
-    NvmeEnableShadow(Controller);
     NvmeOpenQueue(Queue);
     *Result = Queue;
     return STATUS_SUCCESS;

@@ -194,12 +194,14 @@ static NTSTATUS NvmeAllocateQueueBuffer(PNVME_QUEUE Queue, const NVME_QUEUE_LAYO
     return STATUS_SUCCESS;
 }
 
-// Of an I/O queue, where the controller has memory for that.
+// Of a processor's queue, where the controller has memory for that. Other drivers' queues come and go, and
+// nothing of that memory can be given back.
 static VOID NvmeMoveSubmissionToCmb(PNVME_QUEUE Queue)
 {
+    const BOOLEAN IsOfProcessor = Queue->Id != 0 && Queue->Controller->State == NvmeStarting;
     ULONG64 Address;
     const ULONG ByteCount = Queue->EntryCount * (ULONG)sizeof(NVME_COMMAND);
-    const PVOID Va = Queue->Id != 0 ? NvmeTakeCmb(Queue->Controller, ByteCount, &Address) : NULL;
+    const PVOID Va = IsOfProcessor ? NvmeTakeCmb(Queue->Controller, ByteCount, &Address) : NULL;
     if (Va != NULL) {
         Queue->Submission = Va;
         Queue->SubmissionAddress = Address;

@@ -260,6 +260,19 @@ static VOID OneDoorbellForManyRequests(VOID)
     FreeLoad(&Load);
 }
 
+// For people, and for the rows of tests/qemu/machines.py.
+static VOID TheDriverTellsOfItsQueues(VOID)
+{
+    const PDEVICE_OBJECT Disk = IoFindDevice(FILE_DEVICE_DISK, 0);
+    ULONG_PTR Information;
+    if (Disk == NULL) {
+        KT_SKIP("no disk");
+    }
+    KT_EQUAL(
+        IoControlSynchronously(Disk, IOCTL_NVME_PRINT_COUNTERS, NULL, 0, NULL, 0, &Information),
+        STATUS_SUCCESS);
+}
+
 // ------------------------------------------------------------------------------------------------
 // Chains.
 
@@ -642,6 +655,7 @@ static const KT_TEST QueueTests[] = {
      WaitingRequestsCanBeCancelled},
     {"requests that are sent in a row at DISPATCH_LEVEL cost one doorbell [3.1.2]",
      OneDoorbellForManyRequests},
+    {"the driver tells what its queues are, and what they did [3.4.4]", TheDriverTellsOfItsQueues},
     {"a chain of MDLs is read into, whatever its pieces [3.1.2]", ChainsOfMdlsAreReadInto},
     {"a queue of one's own reads what requests do [3.1.2]", QueuesWithInterrupts},
     {"a polled queue works without interrupts [3.1.2]", PolledQueues},

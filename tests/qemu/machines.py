@@ -53,6 +53,10 @@ SPARSE_DISKS = (
       for argument in ("-drive", f"file={{disk}},if=none,id=ns{nsid},format=raw,snapshot=on",
                        "-device", f"nvme-ns,drive=ns{nsid},bus=sparse,nsid={nsid},{more}")))
 
+# A controller with memory for submission queues.
+CMB_DISK = ("-drive", "file={disk},if=none,id=disk,format=raw,snapshot=on",
+            "-device", "nvme,drive=disk,serial=IOSPACE0001,cmb_size_mb=1")
+
 # Answers a read only after the driver has given the controller up.
 SILENT_DISK = (
     "-blockdev", '{{"driver":"null-co","node-name":"disk","size":67108864,'
@@ -266,15 +270,19 @@ MACHINES = (
             devices=("-netdev", "user,id=net", "-device", "e1000,netdev=net,mitigation=off"),
             options="mode=test filter=e1000 loopback verifier=1", patterns=(NO_LEAKS,), timeout=240),
     # Queues under load, alone, so that a failure is quickly seen.
-    Machine("q35-max-nvme", options="mode=test filter=nvme", floor=9, patterns=(NO_LEAKS,)),
+    Machine("q35-max-nvme", options="mode=test filter=nvme", floor=10,
+            patterns=(NO_LEAKS, r"^NVMe: queue 1 \(128 entries, shadow doorbells\): ")),
     Machine("q35-max-nvme-bounce-verifier", ram="1G", floor=9, patterns=(NO_LEAKS,),
             options="mode=test filter=nvme dma=bounce verifier=1"),
     Machine("q35-max-nvme-intx-verifier", options="mode=test filter=nvme intx verifier=1", floor=9,
             patterns=(NO_LEAKS,)),
-    Machine("q35-max-nvme-lists", options="mode=test filter=nvme nvme.UseLists=1", floor=9,
-            patterns=(NO_LEAKS,)),
-    Machine("q35-max-nvme-small-queue", floor=8, patterns=(NO_LEAKS,),
-            options="mode=test filter=nvme nvme.QueueEntries=4 nvme.UseShadow=0"),
+    Machine("q35-max-nvme-lists", options="mode=test filter=nvme nvme.UseLists=1", floor=10,
+            patterns=(NO_LEAKS, r"^NVMe: queue 1 \(.*, SGLs\): ")),
+    Machine("q35-max-nvme-controller-memory", devices=CMB_DISK, floor=10,
+            options="mode=test filter=nvme verifier=1",
+            patterns=(NO_LEAKS, r"^NVMe: queue 1 \(.*, in the controller's memory\): ")),
+    Machine("q35-max-nvme-small-queue", floor=9,
+            patterns=(NO_LEAKS, r"^NVMe: queue 1 \(4 entries\): "), options="mode=test filter=nvme nvme.QueueEntries=4 nvme.UseShadow=0"),
     Machine("q35-max-sparse-namespaces", devices=SPARSE_DISKS + NETWORK,
             options="mode=test filter=disk", floor=7,
             patterns=(NO_LEAKS, "namespace 3, [0-9]+ blocks of 4096 bytes",
