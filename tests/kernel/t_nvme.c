@@ -53,18 +53,38 @@ static NTSTATUS SendAndFree(PDEVICE_OBJECT Device, PIRP Irp)
     return Status;
 }
 
+typedef union _RESOURCES {
+    CM_RESOURCE_LIST List;
+    UCHAR Room[sizeof(CM_RESOURCE_LIST) +
+               PCI_TYPE0_ADDRESSES * sizeof(CM_PARTIAL_RESOURCE_DESCRIPTOR)];
+} RESOURCES;
+
+// The function's memory: its registers, and whatever else there is.
+static VOID DescribeResources(const IO_PCI_FUNCTION *Function, PCM_RESOURCE_LIST Resources)
+{
+    RtlZeroMemory(Resources, sizeof(RESOURCES));
+    Resources->Count = 1;
+    const PCM_PARTIAL_RESOURCE_LIST List = &Resources->List[0].PartialResourceList;
+    for (ULONG Index = 0; Index < PCI_TYPE0_ADDRESSES; Index += 1) {
+        const IO_PCI_BAR *Bar = &Function->Bars[Index];
+        if (Bar->ByteCount != 0 && Bar->Base != 0 && !Bar->IsPort) {
+            const PCM_PARTIAL_RESOURCE_DESCRIPTOR Descriptor =
+                &List->PartialDescriptors[List->Count];
+            Descriptor->Type = CmResourceTypeMemory;
+            Descriptor->u.Memory.Start = KtPhysical(Bar->Base);
+            Descriptor->u.Memory.Length = (ULONG)Bar->ByteCount;
+            List->Count += 1;
+        }
+    }
+}
+
 // The request; of its allocations, the one after SkipCount good ones fails (MAXULONG: none).
 // *HasFailed: there was one.
 static NTSTATUS SendPnp(const IO_PCI_FUNCTION *Function, UCHAR MinorFunction, ULONG SkipCount,
                         PBOOLEAN HasFailed)
 {
-    CM_RESOURCE_LIST Resources = {.Count = 1};
-    const PCM_PARTIAL_RESOURCE_LIST List = &Resources.List[0].PartialResourceList;
-    List->Count = 1;
-    List->PartialDescriptors[0].Type = CmResourceTypeMemory;
-    List->PartialDescriptors[0].u.Memory.Start = KtPhysical(Function->Bars[0].Base);
-    List->PartialDescriptors[0].u.Memory.Length = (ULONG)Function->Bars[0].ByteCount;
-
+    RESOURCES Resources;
+    DescribeResources(Function, &Resources.List);
     const PDEVICE_OBJECT Device = Function->Pdo->AttachedDevice;
     const PIRP Irp = IoAllocateIrp(Device->StackSize, FALSE);
     if (!KT_CHECK(Irp != NULL)) {
@@ -74,8 +94,8 @@ static NTSTATUS SendPnp(const IO_PCI_FUNCTION *Function, UCHAR MinorFunction, UL
     Stack->MajorFunction = IRP_MJ_PNP;
     Stack->MinorFunction = MinorFunction;
     if (MinorFunction == IRP_MN_START_DEVICE) {
-        Stack->Parameters.StartDevice.AllocatedResources = &Resources;
-        Stack->Parameters.StartDevice.AllocatedResourcesTranslated = &Resources;
+        Stack->Parameters.StartDevice.AllocatedResources = &Resources.List;
+        Stack->Parameters.StartDevice.AllocatedResourcesTranslated = &Resources.List;
     }
     Irp->IoStatus.Status = STATUS_NOT_SUPPORTED;
     MmStartFailures(MM_FAIL_ALL, SkipCount, SkipCount == MAXULONG ? 0 : 1);
