@@ -313,6 +313,8 @@ MACHINES = (
     Machine("q35-max-silent-disk", devices=SILENT_DISK, options="mode=demo filter=given", floor=1,
             status=FAILED, patterns=("NVMe: the controller is reset: a command was not answered",
                                      "NVMe: the controller works again")),
+            status=FAILED, patterns=("the controller is reset: a command was not answered",
+                                     "disk: cannot be read: status 0xc00000b5")),
     Machine("q35-max-8M", ram="8M", devices=(), status=BUG_CHECK, floor=0,
             stop=Stop(0x7D, (ANY, 0x1000, ANY, 0)),
             patterns=("this machine has [0-9]+ KiB of usable RAM; IoSpace needs 16384 KiB",)),
