@@ -79,7 +79,9 @@ static const ULONG NvmeNextStates[] = {
 
 VOID NvmeSetState(PNVME_CONTROLLER Controller, NVME_STATE State)
 {
-    NT_ASSERT((NvmeNextStates[Controller->State] & NVME_STATE_BIT(State)) != 0);
+    const ULONG NextStates = NvmeNextStates[Controller->State];
+    NT_ASSERT((NextStates & NVME_STATE_BIT(State)) != 0);
+    (VOID) NextStates; // of a free build
     (VOID) InterlockedExchange(&Controller->State, State);
 }
 
