@@ -128,16 +128,6 @@ static VOID NTAPI FakeReleaseRemoveAndWait(PIO_REMOVE_LOCK Lock, PVOID Tag, ULON
 #define IoBuildSynchronousFsdRequest FakeBuildRequest
 #define IoInvalidateDeviceState FakeInvalidateState
 #define IoInvalidateDeviceRelations FakeInvalidateRelations
-// The controller has no persistent memory.
-#define ExInitializeRundownProtection(Rundown) ((VOID)(Rundown))
-#define ExReInitializeRundownProtection(Rundown) ((VOID)(Rundown))
-#define ExWaitForRundownProtectionRelease(Rundown) ((VOID)(Rundown))
-#define ExRundownCompleted(Rundown) ((VOID)(Rundown))
-#define ExAcquireRundownProtection(Rundown) ((VOID)(Rundown), FALSE)
-#define ExReleaseRundownProtection(Rundown) ((VOID)(Rundown))
-#define IoRegisterDeviceInterface(Pdo, Class, Reference, Name)                                     \
-    ((VOID)(Pdo), (VOID)(Class), (VOID)(Name), STATUS_NOT_SUPPORTED)
-#define IoSetDeviceInterfaceState(Name, IsEnabled) ((VOID)(Name), STATUS_SUCCESS)
 #define IoInitializeRemoveLockEx FakeInitializeRemove
 #define IoAcquireRemoveLockEx FakeAcquireRemove
 #define IoReleaseRemoveLockEx FakeReleaseRemove
