@@ -482,13 +482,10 @@ _Must_inspect_result_ NTSTATUS E1000SelfTest(_Inout_ PE1000_ADAPTER Adapter,
                                              _Out_ PNET_SELF_TEST Result);
 
 //
-// request.c and lease.c: what IRPs ask for.
+// request.c: what IRPs ask for.
 //
 
 DRIVER_DISPATCH E1000DispatchRead;
 DRIVER_DISPATCH E1000DispatchWrite;
 DRIVER_DISPATCH E1000DispatchControl;
 DRIVER_DISPATCH E1000DispatchInternalControl;
-
-_Must_inspect_result_ NTSTATUS E1000ObtainLease(_Inout_ PE1000_ADAPTER Adapter,
-                                                _Out_ PNET_LEASE Lease);

@@ -127,11 +127,6 @@ static NTSTATUS E1000SelfTestRequest(PE1000_ADAPTER Adapter, PVOID Buffer)
     return E1000SelfTest(Adapter, Buffer);
 }
 
-static NTSTATUS E1000ObtainLeaseRequest(PE1000_ADAPTER Adapter, PVOID Buffer)
-{
-    return E1000ObtainLease(Adapter, Buffer);
-}
-
 static const struct {
     ULONG ControlCode;
     ULONG InputByteCount;
@@ -150,7 +145,6 @@ static const struct {
     {IOCTL_NET_SET_OPTIONS, sizeof(NET_OPTIONS), 0, TRUE, E1000SetOptionsRequest},
     {IOCTL_NET_PHY, sizeof(NET_PHY), sizeof(NET_PHY), TRUE, E1000AccessPhyRequest},
     {IOCTL_NET_SELF_TEST, 0, sizeof(NET_SELF_TEST), TRUE, E1000SelfTestRequest},
-    {IOCTL_NET_OBTAIN_LEASE, 0, sizeof(NET_LEASE), FALSE, E1000ObtainLeaseRequest},
 };
 
 // Stopped and gone cards are refused here; what a routine finds out itself is its result.

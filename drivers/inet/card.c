@@ -189,8 +189,8 @@ static NTSTATUS InetStartThread(PINET_CARD Card)
     HANDLE Handle;
 
     InitializeObjectAttributes(&Attributes, NULL, OBJ_KERNEL_HANDLE, NULL, NULL);
-    const NTSTATUS Status = PsCreateSystemThread(&Handle, THREAD_ALL_ACCESS, &Attributes, NULL, NULL,
-                                           InetRunCard, Card);
+    const NTSTATUS Status = PsCreateSystemThread(&Handle, THREAD_ALL_ACCESS, &Attributes, NULL,
+                                                 NULL, InetRunCard, Card);
     if (!NT_SUCCESS(Status)) {
         return Status;
     }

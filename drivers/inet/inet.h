@@ -28,6 +28,7 @@
 #include "dhcp.h"
 #include "inetspec.h"
 
+#define INET_MTU 1500         // bytes behind Ethernet's header
 #define INET_NEVER MAXULONG64 // a deadline that does not come
 
 #define INET_PACKET_COUNT 64
@@ -111,13 +112,14 @@
                                                             "fragment that was here already")      \
                                 Apply(DropFragmentOverlap, "fragments that overlap") Apply(        \
                                     DropFragmentNoRoom, "fragments for which there was no room")   \
-                                    Apply(DropFragmentLate, "fragments whose rest did not come "   \
-                                                            "in time") Apply(                      \
-                                        DropIcmpMalformed,                                         \
-                                        "malformed ICMP") Apply(DropIcmpChecksum,                  \
-                                                                "wrong ICMP checksum")             \
-                                        Apply(DropIcmpOther, "ICMP that needs no answer") Apply(   \
-                                            DropBroadcastEcho, "echo request to everybody")        \
+                                    Apply(DropFragmentLate,                                        \
+                                          "fragments whose rest did not come "                     \
+                                          "in time") Apply(DropIcmpMalformed, "malformed ICMP")    \
+                                        Apply(DropIcmpChecksum, "wrong ICMP checksum") Apply(      \
+                                            DropIcmpOther,                                         \
+                                            "ICMP that needs no answer") Apply(DropBroadcastEcho,  \
+                                                                               "echo request to "  \
+                                                                               "everybody")        \
                                             Apply(DropUdpMalformed, "wrong UDP length") Apply(     \
                                                 DropUdpChecksum, "wrong UDP checksum")             \
                                                 Apply(DropUdpNoListener,                           \
@@ -219,7 +221,7 @@ typedef struct _INET_PORT {
     // Writes the report of that name to Buffer, and returns its bytes; 0: there is none.
     ULONG (*Report)(PVOID Context, PCSTR Name, PCHAR Buffer, ULONG Capacity);
     // A ping has ended; on success Frame is the reply.
-    VOID (*PingDone)
+    VOID(*PingDone)
     (PVOID Context, PVOID PingContext, NTSTATUS Status, const UCHAR *Hardware, UCHAR TimeToLive);
     // The DHCP client has a lease, or has given up for now.
     VOID (*LeaseDone)(PVOID Context, NTSTATUS Status);

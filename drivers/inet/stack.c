@@ -161,15 +161,15 @@ ULONG InetEthernetInput(PINET_INTERFACE Interface, PNET_FRAME Frame)
     if (Header == NULL) {
         return InetDropUnmapped;
     }
-    if (Frame->ByteCount > NET_STANDARD_FRAME_BYTES + VLAN_TAG_BYTES) {
-        return InetDropOversized;
-    }
     ULONG Verdict = InetCheckStations(Interface, Header);
     if (Verdict == InetUsed) {
         Verdict = InetOpenEthernet(Frame, Header, &Type, &Offset);
     }
     if (Verdict != InetUsed) {
         return Verdict;
+    }
+    if (Frame->ByteCount - Offset > INET_MTU) {
+        return InetDropOversized;
     }
     RtlCopyMemory(Interface->SenderHardware, Header->Source, ETHERNET_ADDRESS_BYTES);
     // What the card has found out of the frame would be read as orders when it is sent back.

@@ -334,9 +334,10 @@ typedef struct _NET_SELF_TEST {
 C_ASSERT(sizeof(NET_SELF_TEST) == 0x0C);
 
 // -------------------------------------------------------------------------------------------------
-// DHCP. IRP_MJ_DEVICE_CONTROL, METHOD_BUFFERED.
+// The lease. IRP_MJ_DEVICE_CONTROL, METHOD_BUFFERED, to the network stack (\Device\Inet, ntddinet.h), not
+// to a card.
 
-// Asks for an address by DHCP and waits for it, seconds at most. Output: NET_LEASE.
+// Waits until the stack has an address, seconds at most. Output: NET_LEASE.
 // STATUS_NETWORK_UNREACHABLE: no link. STATUS_IO_TIMEOUT: no answer. STATUS_DEVICE_PROTOCOL_ERROR:
 // the server refused.
 #define IOCTL_NET_OBTAIN_LEASE NET_CONTROL(0x0801, METHOD_BUFFERED)

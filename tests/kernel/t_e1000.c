@@ -25,8 +25,6 @@
 
 static const UCHAR NetOwnAddress[NET_IPV4_ADDRESS_BYTES] = {10, 0, 2, 15};
 static const UCHAR NetGateway[NET_IPV4_ADDRESS_BYTES] = {10, 0, 2, 2};
-static const UCHAR NetNameServer[NET_IPV4_ADDRESS_BYTES] = {10, 0, 2, 3};
-static const UCHAR NetMask[NET_IPV4_ADDRESS_BYTES] = {255, 255, 255, 0};
 
 // -------------------------------------------------------------------------------------------------
 // The device.
@@ -252,26 +250,6 @@ static VOID LinkIsReported(VOID)
     KT_EQUAL(Adapter.MegabitsPerSecond, 1000);
 }
 
-static VOID LeaseIsObtained(VOID)
-{
-    NET_LEASE Lease;
-    ULONG_PTR ByteCount;
-
-    NET_REQUIRE_DEVICE();
-    const NTSTATUS Status = IoControlSynchronously(NetDevice(), IOCTL_NET_OBTAIN_LEASE, NULL, 0,
-                                                   &Lease, sizeof(Lease), &ByteCount);
-    if (!KT_EQUAL(Status, STATUS_SUCCESS)) {
-        return;
-    }
-    KT_EQUAL(ByteCount, sizeof(Lease));
-    KT_CHECK(RtlEqualMemory(Lease.Address, NetOwnAddress, sizeof(Lease.Address)));
-    KT_CHECK(RtlEqualMemory(Lease.Mask, NetMask, sizeof(Lease.Mask)));
-    KT_CHECK(RtlEqualMemory(Lease.Router, NetGateway, sizeof(Lease.Router)));
-    KT_CHECK(RtlEqualMemory(Lease.NameServer, NetNameServer, sizeof(Lease.NameServer)));
-    KT_CHECK(RtlEqualMemory(Lease.Server, NetGateway, sizeof(Lease.Server)));
-    KT_CHECK(Lease.LeaseSeconds > 0);
-}
-
 static VOID ArpRequestGetsItsReply(VOID)
 {
     NET_REQUIRE_DEVICE();
@@ -422,7 +400,7 @@ static VOID WrongControlsAreRefused(VOID)
 {
     const ULONG Unknown =
         CTL_CODE(FILE_DEVICE_PHYSICAL_NETCARD, 0x0FFF, METHOD_BUFFERED, FILE_ANY_ACCESS);
-    UCHAR Output[sizeof(NET_LEASE)];
+    UCHAR Output[sizeof(NET_ADAPTER_INFORMATION)];
     ULONG_PTR ByteCount;
 
     NET_REQUIRE_DEVICE();
@@ -432,9 +410,9 @@ static VOID WrongControlsAreRefused(VOID)
     KT_EQUAL(IoControlSynchronously(NetDevice(), IOCTL_NET_QUERY_ADAPTER, NULL, 0, Output,
                                     sizeof(NET_ADAPTER_INFORMATION) - 1, &ByteCount),
              STATUS_BUFFER_TOO_SMALL);
-    KT_EQUAL(
-        IoControlSynchronously(NetDevice(), IOCTL_NET_OBTAIN_LEASE, NULL, 0, NULL, 0, &ByteCount),
-        STATUS_BUFFER_TOO_SMALL);
+    KT_EQUAL(IoControlSynchronously(NetDevice(), IOCTL_NET_QUERY_CAPABILITIES, NULL, 0, NULL, 0,
+                                    &ByteCount),
+             STATUS_BUFFER_TOO_SMALL);
     KT_EQUAL(ByteCount, 0);
 }
 
@@ -806,7 +784,6 @@ static const KT_TEST Tests[] = {
     {"the adapter's address is the one in its registers [4.1.11, 11.1.2]",
      AddressIsTheOneInTheRegisters},
     {"the link is reported", LinkIsReported},
-    {"DHCP gives the address of the user network", LeaseIsObtained},
     {"an ARP request gets its reply", ArpRequestGetsItsReply},
     {"both rings wrap", RingsWrap},
     {"a frame that lies in two pages is sent [3.1.2]", FrameInTwoPagesIsSent},
