@@ -44,7 +44,8 @@ KIT_EXTRA = [f"-I{ROOT / 'kernel' / 'kit'}"]
 HEADERS = {"ours": "<wdm.h>", "mingw": "<ntifs.h>", "kit": "<ntifs.h>", "programs": "<windows.h>"}
 SIDE_HEADERS = ("<wdmguid.h>", "<ntdddisk.h>", "<ntddstor.h>")
 # Annotations, and what no Windows has: not compared at all.
-ONLY_OURS = ("sal.h", "ntddivshmem.h", "ntddnet.h", "resetddk.h")
+ONLY_OURS = ("sal.h", "ntddinet.h", "ntddivshmem.h", "ntddnet.h", "ntddnvme.h", "ntddstate.h",
+             "resetddk.h")
 
 SAMPLE = re.compile(r"^SAMPLE\((.*?)\)$(?=\s*(?:^SAMPLE|\Z))", re.DOTALL | re.MULTILINE)
 AUX = re.compile(r"/\* (\S+):\d+:\w+ \*/ (extern|static) (.*?);(?: /\*.*)?$")
