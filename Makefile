@@ -49,7 +49,7 @@ TEST_DRIVERS := $(patsubst tests/drivers/%.c,$(BUILD)/testdrivers/%.sys,$(wildca
 INCLUDES = -I. -Ikernel/ddk -Iarch/x64/inc
 $(BUILD)/obj/tests/examples/%.o: INCLUDES = -Ikernel/ddk -I$(<D)
 
-.PHONY: all drivers driver iso run test host-test bench bench-peer fuzz soak gdb docs check imports compdb clean \
+.PHONY: all drivers driver iso run ping test host-test bench bench-peer fuzz soak gdb docs check imports compdb clean \
     help setup setup-driver
 .DELETE_ON_ERROR:
 
@@ -70,6 +70,9 @@ iso: $(ISO) ## one ISO that boots under BIOS and UEFI
 run: $(if $(DRIVER),$(KERNEL) $(DRIVERS),$(ISO)) | setup ## boots the ISO and shows what it does; DRIVER=x.sys [DRIVER_IDS=...] [QEMU_ARGS=...]: with your driver
 	@python3 tests/qemu/demo.py --build $(BUILD) $(DRIVER:%=--driver "%") \
 	    $(if $(DRIVER_IDS),--ids '$(DRIVER_IDS)') --qemu='$(QEMU_ARGS)' --options='$(OPTIONS)'
+
+ping: $(KERNEL) $(DRIVERS) | setup ## boots the kernel, pings it, asks for its state: [REPORTS='memory inet'] [OPTIONS=...]
+	@python3 tests/qemu/ping.py --build $(BUILD) --options='$(OPTIONS)' $(REPORTS)
 
 test: $(KERNEL) drivers | setup ## host tests, every machine, mutations; the last line is the sum
 	@python3 tests/qemu/run.py --build $(BUILD)
