@@ -353,6 +353,11 @@ C_ASSERT(sizeof(CONFIGURATION_INFORMATION) == 0x28);
 // Counts that the drivers keep.
 PCONFIGURATION_INFORMATION NTAPI IoGetConfigurationInformation(VOID);
 
+// What a file system's driver has set for the thread: the IRP by which the thread came to it, or a small
+// number that tells who called. NULL: nothing. The I/O manager never looks at it.
+struct _IRP *NTAPI IoGetTopLevelIrp(VOID);
+VOID NTAPI IoSetTopLevelIrp(_In_opt_ struct _IRP *Irp);
+
 // The stack that the caller runs on.
 VOID NTAPI IoGetStackLimits(_Out_ PULONG_PTR LowLimit, _Out_ PULONG_PTR HighLimit);
 PVOID NTAPI IoGetInitialStack(VOID);

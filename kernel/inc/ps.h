@@ -76,7 +76,8 @@ typedef struct _KTHREAD {
     HANDLE ThreadId;
     PKSTART_ROUTINE StartRoutine;
     PVOID StartContext;
-    LIST_ENTRY ThreadLink; // of all threads
+    LIST_ENTRY ThreadLink;    // of all threads
+    struct _IRP *TopLevelIrp; // a file system's: what its entry was called with
 } KTHREAD;
 
 C_ASSERT(FIELD_OFFSET(KTHREAD, StackPointer) == 0x18);

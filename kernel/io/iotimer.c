@@ -2,6 +2,8 @@
 //
 // Invariant:
 //   T1  The clock's timer runs while at least one device's timer is started, and only then.
+//   T2  A tick calls each routine once, of all timers that were started before it, whichever of them routines
+//       start and stop meanwhile: who was called has the tick's number.
 // Lock: IopTimerLock, which is not held while a routine runs: a routine may stop its timer.
 #include "kernel/io/pnp.h"
 
@@ -10,6 +12,7 @@
 typedef struct _IO_TIMER {
     SHORT Type; // IO_TYPE_TIMER
     BOOLEAN IsStarted;
+    ULONG Tick;      // the last that it is not to be called for any more
     LIST_ENTRY Link; // in the list of all
     PIO_TIMER_ROUTINE Routine;
     PVOID Context;
@@ -19,18 +22,20 @@ typedef struct _IO_TIMER {
 static KI_LOCK IopTimerLock = KI_LOCK_INITIALIZER(IOP_RANK_TIMERS, "IopTimerLock");
 static LIST_ENTRY IopTimers = {&IopTimers, &IopTimers};
 static ULONG IopStartedCount;
+static ULONG IopTick; // how often the clock has ticked
 static KTIMER IopClock;
 static KDPC IopClockDpc;
 static BOOLEAN IopClockIsReady;
 
-// The Index-th timer that is started, copied; FALSE: no more.
-static BOOLEAN IopStartedTimer(ULONG Index, PIO_TIMER Copy)
+// A timer that this tick has not called, copied; FALSE: no more.
+static BOOLEAN IopTakeDueTimer(PIO_TIMER Copy)
 {
     BOOLEAN Found = FALSE;
     const KIRQL OldIrql = KiAcquireLock(&IopTimerLock);
     for (PLIST_ENTRY Link = IopTimers.Flink; Link != &IopTimers && !Found; Link = Link->Flink) {
         const PIO_TIMER Timer = CONTAINING_RECORD(Link, IO_TIMER, Link);
-        if (Timer->IsStarted && Index-- == 0) {
+        if (Timer->IsStarted && Timer->Tick != IopTick) {
+            Timer->Tick = IopTick;
             *Copy = *Timer;
             Found = TRUE;
         }
@@ -46,7 +51,8 @@ static VOID NTAPI IopClockTick(PKDPC Dpc, PVOID Context, PVOID Argument1, PVOID 
     UNREFERENCED_PARAMETER(Context);
     UNREFERENCED_PARAMETER(Argument1);
     UNREFERENCED_PARAMETER(Argument2);
-    for (ULONG Index = 0; IopStartedTimer(Index, &Timer); Index += 1) {
+    IopTick += 1;
+    while (IopTakeDueTimer(&Timer)) {
         Timer.Routine(Timer.DeviceObject, Timer.Context);
     }
 }
@@ -93,6 +99,7 @@ static VOID IopSwitchTimer(PIO_TIMER Timer, BOOLEAN IsStarted)
     const ULONG Before = IopStartedCount;
     if (Timer->IsStarted != IsStarted) {
         Timer->IsStarted = IsStarted;
+        Timer->Tick = IopTick;
         IopStartedCount += IsStarted ? 1 : (ULONG)-1;
     }
     const ULONG After = IopStartedCount;

@@ -50,6 +50,16 @@ VOID NTAPI IoWriteErrorLogEntry(PVOID ElEntry)
 // Stacks.
 //
 
+PIRP NTAPI IoGetTopLevelIrp(VOID)
+{
+    return KeGetCurrentThread()->TopLevelIrp;
+}
+
+VOID NTAPI IoSetTopLevelIrp(PIRP Irp)
+{
+    KeGetCurrentThread()->TopLevelIrp = Irp;
+}
+
 VOID NTAPI IoGetStackLimits(PULONG_PTR LowLimit, PULONG_PTR HighLimit)
 {
     const PKTHREAD Thread = KeGetCurrentThread();

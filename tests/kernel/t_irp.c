@@ -365,6 +365,48 @@ static VOID DeviceTimerTicksOnceASecond(VOID)
     IoDeleteDevice(Device);
 }
 
+static VOID NTAPI CountTickAndStop(PDEVICE_OBJECT DeviceObject, PVOID Context)
+{
+    *(volatile ULONG *)Context += 1;
+    IoStopTimer(DeviceObject);
+}
+
+static VOID ATimerThatStopsItselfStopsNoOther(VOID)
+{
+    volatile ULONG Ticks[3] = {0, 0, 0};
+    PDEVICE_OBJECT Devices[3];
+    LARGE_INTEGER Time = {.QuadPart = -12000000}; // 1.2 s
+    for (ULONG Index = 0; Index < ARRAYSIZE(Devices); Index += 1) {
+        KT_REQUIRE(NT_SUCCESS(IoCreateDevice(&Driver.Object, 0, NULL, FILE_DEVICE_UNKNOWN, 0, FALSE,
+                                             &Devices[Index])));
+        KT_EQUAL(
+            IoInitializeTimer(Devices[Index], CountTickAndStop, (PVOID)(ULONG_PTR)&Ticks[Index]),
+            STATUS_SUCCESS);
+        IoStartTimer(Devices[Index]);
+    }
+    KeDelayExecutionThread(KernelMode, FALSE, &Time);
+    for (ULONG Index = 0; Index < ARRAYSIZE(Devices); Index += 1) {
+        KT_EQUAL(Ticks[Index], 1);
+        IoDeleteDevice(Devices[Index]);
+    }
+}
+
+static VOID NTAPI SeeNoTopLevelIrp(PVOID Context)
+{
+    *(PIRP *)Context = IoGetTopLevelIrp();
+}
+
+static VOID AThreadHasItsOwnTopLevelIrp(VOID)
+{
+    PIRP Others = (PIRP)1;
+    KT_EQUAL(IoGetTopLevelIrp(), NULL);
+    IoSetTopLevelIrp((PIRP)2);
+    KtJoin(KtStartThread(SeeNoTopLevelIrp, &Others, KeQueryPriorityThread(KeGetCurrentThread())));
+    KT_EQUAL(Others, NULL);
+    KT_EQUAL(IoGetTopLevelIrp(), (PIRP)2);
+    IoSetTopLevelIrp(NULL);
+}
+
 static ULONG ShutdownCount;
 
 static NTSTATUS NTAPI OnShutdown(PDEVICE_OBJECT DeviceObject, PIRP Irp)
@@ -699,6 +741,8 @@ static const KT_TEST Tests[] = {
     {"StartIo gets one request after the other [23.2.2]", StartIoGetsOneAfterTheOther},
     {"a deferred StartIo does not nest", DeferredStartIoDoesNotNest},
     {"a device's timer ticks once a second", DeviceTimerTicksOnceASecond},
+    {"a timer that stops itself stops no other", ATimerThatStopsItselfStopsNoOther},
+    {"a thread has its own top level IRP", AThreadHasItsOwnTopLevelIrp},
     {"a shutdown reaches who asked for it, once", ShutdownReachesWhoAskedForIt},
     {"shares are counted, and kept", SharesAreCountedAndKept},
     {"the last part that is completed completes the whole [23.2.3]", LastPartCompletesTheWhole},
