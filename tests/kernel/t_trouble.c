@@ -2,6 +2,7 @@
 // guest's half of tests/qemu/scenarios/trouble.py. As in t_scenario.c, the number at the start of a
 // test's sentence is that of the catalogue, and each test has a machine of its own.
 #include "kernel/inc/io.h"
+#include "kernel/inc/kearch.h"
 #include "kernel/inc/rtl.h"
 #include "tests/kernel/disks.h"
 
@@ -227,6 +228,13 @@ static ULONG ReadConfig(const IO_PCI_FUNCTION *Function, ULONG Offset, ULONG Byt
     return Value;
 }
 
+static VOID WriteConfig(const IO_PCI_FUNCTION *Function, ULONG Offset, ULONG Value, ULONG ByteCount)
+{
+    KT_EQUAL(HalSetBusDataByOffset(PCIConfiguration, Function->Bus, SlotOf(Function), &Value,
+                                   Offset, ByteCount),
+             ByteCount);
+}
+
 // 0: there is none.
 static ULONG FindCapability(const IO_PCI_FUNCTION *Function, UCHAR Id)
 {
@@ -277,6 +285,65 @@ static VOID LostInterruptsAreNoticed(VOID)
     Close();
 }
 
+//
+// F13, F14: the controller is removed while requests are under way.
+//
+
+#define EJECT_PORT 0xAE08
+#define PCI_EXPRESS_ID 0x10
+#define SLOT_CONTROL 0x18 // in that capability
+#define POWER_OFF 0x0400u // and the power indicator, too
+#define INDICATOR_OFF 0x0300u
+
+// Through the ports of ACPI that eject a slot: what the firmware's methods would do.
+static VOID EjectSlot(VOID)
+{
+    if (KtAskHost("hmp device_del nv0")) {
+        KeArchWritePort32(EJECT_PORT, 1u << Tr.Controller->Device);
+        KT_CHECK(KtAskHost("event 10 DEVICE_DELETED"));
+    }
+}
+
+// Through the slot's registers in the port above it.
+static VOID SwitchSlotOff(VOID)
+{
+    KT_REQUIRE(Tr.Controller->Bridge != NULL);
+    const ULONG Express = FindCapability(Tr.Controller->Bridge, PCI_EXPRESS_ID);
+    KT_REQUIRE(Express != 0);
+    const ULONG Control = ReadConfig(Tr.Controller->Bridge, Express + SLOT_CONTROL, sizeof(USHORT));
+    WriteConfig(Tr.Controller->Bridge, Express + SLOT_CONTROL, Control | POWER_OFF | INDICATOR_OFF,
+                sizeof(USHORT));
+}
+
+static VOID RemoveUnderLoad(VOID (*Remove)(VOID))
+{
+    if (!KtAskHost("limit 1")) { // a second: all but the first are under way for long
+        return;
+    }
+    KT_REQUIRE(Open());
+    ObReferenceObject(Tr.Disk.Device); // it goes, and the test still has it
+    StartReads(REQUESTS);
+    Remove();
+    WaitForReads(REQUESTS, STATUS_DEVICE_DOES_NOT_EXIST);
+    StartReads(1);
+    const NTSTATUS Status = KtWaitForTransfer(&Tr.Transfers[0]);
+    KT_CHECK(Status == STATUS_DEVICE_DOES_NOT_EXIST || // gone, and when PnP has removed it:
+             Status == STATUS_DEVICE_NOT_READY);
+    ObDereferenceObject(Tr.Disk.Device);
+    Close();
+    KtKeepWhatIsHeld(); // less than before; the list of leaks at the end tells whether all came back
+}
+
+static VOID AnEjectedControllerEndsItsRequests(VOID)
+{
+    RemoveUnderLoad(EjectSlot);
+}
+
+static VOID AControllerWithoutPowerEndsItsRequests(VOID)
+{
+    RemoveUnderLoad(SwitchSlotOff);
+}
+
 static const KT_TEST Tests[] = {
     {"F3: an answer that comes after the driver has tried to abort the command counts",
      ALateAnswerIsAnAnswer},
@@ -286,6 +353,10 @@ static const KT_TEST Tests[] = {
      AFatalStatusIsRecoveredFrom},
     {"F12: a function-level reset loses no request that is under way",
      AFunctionLevelResetLosesNothing},
+    {"F13: a controller that is ejected ends its requests, and takes no more",
+     AnEjectedControllerEndsItsRequests},
+    {"F14: a controller whose slot is switched off ends its requests, and takes no more",
+     AControllerWithoutPowerEndsItsRequests},
     {"F16: completions without an interrupt are found, and nothing is reset",
      LostInterruptsAreNoticed},
 };

@@ -12,6 +12,7 @@ What can be asked for:
   hmp LINE                   a command of the human monitor; the result is its first line
   event SECONDS NAME         waits for a QMP event, also a past one, once; the result is its data
   later MILLISECONDS LINE    does one of these after a while; the answer comes at once
+  clock                      milliseconds since some time, as the host counts them
   mark                       forgets what QEMU has logged so far
   count PATTERN              how many lines QEMU has logged since: traces, guest errors
 
@@ -139,6 +140,10 @@ class Host:
         milliseconds, _, line = arguments.partition(" ")
         when = time.monotonic() + int(milliseconds) / 1000
         heapq.heappush(self.waiting, (when, self.asked, line))
+
+    def do_clock(self, _):
+        """Milliseconds: a busy host gives the guest too few ticks for its own clock."""
+        return int(time.monotonic() * 1000)
 
     def do_mark(self, _):
         self.log_offset = self.log_path.stat().st_size if self.log_path.exists() else 0

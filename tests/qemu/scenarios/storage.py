@@ -65,9 +65,10 @@ class Throttle(DiskHost):
                                          "value": {"iops-total": int(per_second)}})
 
 
-THROTTLED = ("-object", "throttle-group,id=tg0", *BLANK,
-             *blockdev({"driver": "throttle", "node-name": "slow", "throttle-group": "tg0",
-                        "file": "n0"}), *nvme("slow"))
+def throttled(**options):
+    return ("-object", "throttle-group,id=tg0", *BLANK,
+            *blockdev({"driver": "throttle", "node-name": "slow", "throttle-group": "tg0",
+                       "file": "n0"}), *nvme("slow", **options))
 
 
 class WriteLog(DiskHost):
@@ -121,11 +122,13 @@ ROWS = (
     scenario("unreadable-block-bounce", 1, devices=FAILING_READS,
              options="mode=test filter=F1: dma=bounce verifier=1"),
     scenario("error-once", 2, devices=FAILING_ONCE),
-    scenario("slow-disk", 5, devices=THROTTLED, host=Throttle,
+    scenario("slow-disk", 5, devices=throttled(), host=Throttle,
              traces=("pci_nvme_mmio_stopped", "pci_nvme_abort")),
     scenario("order-of-writes", 6, devices=LOGGED, host=WriteLog),
     scenario("no-memory", 11, devices=("-device", "intel-iommu", *BLANK, *nvme("n0")),
              allowed=("^Invalid (read|write) at addr 0x.*, reason: rejected$",)),
+    scenario("pulled-cable", 20, host=Host,
+             devices=("-netdev", "user,id=net0", "-device", "e1000,netdev=net0")),
     MISTAKE,
     replace(MISTAKE, name="f22-mistake-fails-the-row", allowed=(),
             complaints=(f"^QEMU says: {WRONG_DOORBELL}",)),
