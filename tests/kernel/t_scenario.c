@@ -6,7 +6,6 @@
 #include "tests/kernel/disks.h"
 #include "tests/kernel/tests.h"
 
-#include <ntddnet.h>
 #include <ntddnvme.h>
 
 #define NVME_CLASS 0x01
@@ -321,56 +320,6 @@ static VOID AControllerWithoutMemoryIsReset(VOID)
     KtFreeBuffer(&Buffer);
 }
 
-//
-// F20: the cable of the network card is pulled, and put back.
-//
-
-#define PULLS 3
-#define FRAME_BYTES 64
-
-// The state of the link after that of *Event, or the state now.
-static VOID WaitForLinkEvent(PDEVICE_OBJECT Card, PNET_EVENT Event)
-{
-    const ULONG Sequence = Event->Sequence;
-    ULONG_PTR Information;
-    KT_EQUAL(IoControlSynchronously(Card, IOCTL_NET_WAIT_EVENT, &Sequence, sizeof(Sequence), Event,
-                                    sizeof(*Event), &Information),
-             STATUS_SUCCESS);
-    KT_EQUAL(Information, sizeof(*Event));
-    KT_CHECK(Event->Sequence != Sequence);
-}
-
-static VOID PullAndPutBack(PDEVICE_OBJECT Card, PNET_EVENT Event)
-{
-    KT_REQUIRE(KtAskHost("hmp set_link net0 off"));
-    WaitForLinkEvent(Card, Event);
-    KT_CHECK(!Event->LinkUp);
-    KT_EQUAL(Event->MegabitsPerSecond, 0);
-    KT_REQUIRE(KtAskHost("hmp set_link net0 on"));
-    WaitForLinkEvent(Card, Event);
-    KT_CHECK(Event->LinkUp);
-    KT_EQUAL(Event->MegabitsPerSecond, 1000);
-}
-
-static VOID ACableThatIsPulledIsNoticed(VOID)
-{
-    NET_EVENT Event = {.Sequence = 0};
-    KT_BUFFER Buffer;
-    if (!KtAskHost("mark")) {
-        return;
-    }
-    const KT_DISK Card = {.Device = IoFindDevice(FILE_DEVICE_PHYSICAL_NETCARD, 0)};
-    KT_REQUIRE(Card.Device != NULL && KtAllocateBuffer(&Buffer, PAGE_SIZE));
-    WaitForLinkEvent(Card.Device, &Event);
-    KT_CHECK(Event.LinkUp);
-    for (ULONG Round = 0; Round < PULLS; Round += 1) {
-        PullAndPutBack(Card.Device, &Event);
-    }
-    RtlFillMemory(Buffer.Va, FRAME_BYTES, 0xFF); // a broadcast of a type that nobody knows
-    KT_EQUAL(KtTransferDisk(&Card, IRP_MJ_WRITE, Buffer.Va, 0, FRAME_BYTES), STATUS_SUCCESS);
-    KtFreeBuffer(&Buffer);
-}
-
 // The runner itself: what it does later, and what QEMU tells of.
 static VOID TheHostActsLaterAndWaits(VOID)
 {
@@ -390,8 +339,6 @@ static const KT_TEST Tests[] = {
     {"F11: a request to a controller that cannot reach memory times out, and the controller is "
      "reset",
      AControllerWithoutMemoryIsReset},
-    {"F20: a cable that is pulled and put back is noticed, and the card sends again",
-     ACableThatIsPulledIsNoticed},
     {"F22: the host acts later, and waits for what the emulator tells of",
      TheHostActsLaterAndWaits},
     {"F22: the doorbell of a queue that does not exist is a mistake that the host sees",

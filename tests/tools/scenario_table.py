@@ -50,7 +50,7 @@ def complaints():
             yield f"{row.name}: the catalogue has no such number"
     names = {row.name for row in ALL_MACHINES + SCENARIOS}
     for entry in CATALOGUE:
-        if entry.why_not and rows_of(entry):
-            yield f"F{entry.number} of the catalogue can't be done, but has rows"
+        if bool(entry.why_not) == bool(rows_of(entry)):
+            yield f"F{entry.number} of the catalogue needs rows, or else a reason"
         yield from (f"F{entry.number} of the catalogue: there is no row {name}"
                     for name in rows_of(entry) if name not in names)

@@ -127,8 +127,6 @@ ROWS = (
     scenario("order-of-writes", 6, devices=LOGGED, host=WriteLog),
     scenario("no-memory", 11, devices=("-device", "intel-iommu", *BLANK, *nvme("n0")),
              allowed=("^Invalid (read|write) at addr 0x.*, reason: rejected$",)),
-    scenario("pulled-cable", 20, host=Host,
-             devices=("-netdev", "user,id=net0", "-device", "e1000,netdev=net0")),
     MISTAKE,
     replace(MISTAKE, name="f22-mistake-fails-the-row", allowed=(),
             complaints=(f"^QEMU says: {WRONG_DOORBELL}",)),
