@@ -167,6 +167,13 @@ static ULONG SentListCount(VOID)
     return Count;
 }
 
+static VOID PrintRate(PCSTR Name, ULONG Count, ULONG64 Start)
+{
+    if (Bench.FailureCount == 0) {
+        KtPrintRate(Name, Count, KeReadCycles() - Start);
+    }
+}
+
 static VOID RateSending(VOID)
 {
     const ULONG64 Start = KeReadCycles();
@@ -174,7 +181,7 @@ static VOID RateSending(VOID)
     while (SendFreeLists(KtIsOver(Start)) != 0) {
         WaitForSome();
     }
-    KtPrintRate(SEND_ROW, (ULONG64)(SentListCount() - FirstCount) * BATCH, KeReadCycles() - Start);
+    PrintRate(SEND_ROW, (SentListCount() - FirstCount) * BATCH, Start);
 }
 
 // The next frames of the flood; gives back those before.
@@ -198,7 +205,7 @@ static VOID RateReceiving(VOID)
     while (!KtIsOver(Start) && Bench.FailureCount == 0) {
         ReceiveSome();
     }
-    KtPrintRate(RECEIVE_ROW, Bench.ReceivedCount - FirstCount, KeReadCycles() - Start);
+    PrintRate(RECEIVE_ROW, Bench.ReceivedCount - FirstCount, Start);
     AskForFrames(); // gives the last ones back
 }
 

@@ -3,8 +3,8 @@
 // and keeps nothing.
 //
 // A round is a batch: as many reads as the row's depth are sent, by one call where there is one for
-// many; it is over when all are completed. A polled queue is given time to answer all, and polled until
-// it has; polls that found nothing are waiting, and are not counted. For a rate there are no rounds: what is completed is sent again at
+// many; it is over when all are completed. A polled queue is polled until then, each time after it was
+// given time to answer all; polls that found nothing are waiting, and are not counted. For a rate there are no rounds: what is completed is sent again at
 // once, and who waits sleeps.
 #include "tests/kernel/bench.h"
 
@@ -47,7 +47,7 @@ typedef struct _REQUEST {
     volatile BOOLEAN IsFree;   // not under way
     PIRP Irp;                  // ByIrp
     NVME_IO Io;                // otherwise
-    PSCATTER_GATHER_LIST List; // the first one's MDL, mapped for the controller all the time
+    PSCATTER_GATHER_LIST List; // otherwise: the MDL, mapped for the controller all the time
 } REQUEST;
 
 typedef struct _NVME_BENCH {
@@ -169,13 +169,13 @@ static ULONG SendFree(VOID)
 static ULONG64 Poll(ULONG Target)
 {
     ULONG64 Busy = 0;
-    if (Bench.Row->Depth > 1) {
-        KtGiveTime();
-    }
     for (ULONG Left = EMPTY_POLLS; Bench.DoneCount != Target; Left -= 1) {
         if (Left == 0) {
             Bench.HasTimedOut = TRUE;
             break;
+        }
+        if (Bench.Row->Depth > 1) {
+            KtGiveTime();
         }
         const ULONG64 Start = KeReadCycles();
         const ULONG Found = Bench.Interface.Poll(Bench.Queue);
@@ -211,7 +211,9 @@ static VOID RateRow(VOID)
             KeWaitForSingleObject(&Bench.SomeAreDone, Executive, KernelMode, FALSE, NULL);
         }
     }
-    KtPrintRate(Bench.Row->Name, Bench.DoneCount - FirstDone, KeReadCycles() - Start);
+    if (Bench.FailureCount == 0) {
+        KtPrintRate(Bench.Row->Name, Bench.DoneCount - FirstDone, KeReadCycles() - Start);
+    }
 }
 
 //
@@ -244,8 +246,6 @@ static VOID UnmapForQueue(const REQUEST *Request)
     KeLowerIrql(OldIrql);
 }
 
-// Requests to a queue share one buffer, mapped once: an adapter has registers for a few long transfers, and
-// nobody looks at the data.
 static BOOLEAN PrepareRequest(ULONG Index)
 {
     REQUEST *const Request = &Bench.Requests[Index];
@@ -256,13 +256,13 @@ static BOOLEAN PrepareRequest(ULONG Index)
         Request->Irp = IoAllocateIrp(Bench.Disk->StackSize, FALSE);
         return Request->Irp != NULL && Request->Mdl != NULL;
     }
-    if (Request->Mdl == NULL || (Index == 0 && !MapForQueue(Request))) {
+    if (Request->Mdl == NULL || !MapForQueue(Request)) {
         return FALSE;
     }
     Request->Io = (NVME_IO){.Opcode = NvmeIoRead,
                             .NamespaceId = Bench.Namespace.NamespaceId,
                             .BlockCount = Bench.Row->ByteCount / Bench.Namespace.BlockBytes,
-                            .List = Bench.Requests[0].List,
+                            .List = Request->List,
                             .Done = IoIsDone,
                             .Context = Request};
     return TRUE;

@@ -364,19 +364,20 @@ static void PollOnce(const struct row *Row)
     }
 }
 
+// Polls until all are done, each time after there was time to answer all. Returns the ticks of the polls
+// that found something.
 static u64 PollAll(const struct row *Row)
 {
     const volatile u32 Counter = 0;
     u64 Busy = 0;
 
-    if (Row->Depth > 1) // time to answer all
-        AwaitTurns(&Counter, 1, 1, GIVEN_TURNS);
-
     while (READ_ONCE(DoneCount) != SentCount) {
         const u32 Before = DoneCount;
-        const u64 Start = ReadTicks();
-        u64 Ticks;
+        u64 Start, Ticks;
 
+        if (Row->Depth > 1)
+            AwaitTurns(&Counter, 1, 1, GIVEN_TURNS);
+        Start = ReadTicks();
         PollOnce(Row);
         Ticks = ReadTicks() - Start - Overhead;
         if (DoneCount != Before)
