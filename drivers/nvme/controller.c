@@ -612,6 +612,7 @@ static VOID NvmeBringDown(PNVME_CONTROLLER Controller)
         NvmeShutDown(Controller);
     }
     NvmeReapAll(Controller);
+    NvmeForEachQueue(Controller, NvmeMuteQueue);
     (VOID) NvmeHaltController(Controller, NvmeControllerReset);
 }
 

@@ -290,6 +290,8 @@ typedef struct _NVME_RECOVERY {
     KDPC TimerDpc;
     ULONG Period;  // of the timer, milliseconds
     ULONG Elapsed; // of the current tick of Clock, milliseconds
+    LONG64 StartTime; // value of the performance counter when Clock was 0
+    ULONG Ticks;
     ULONG IdleTicks;
     ULONG64 Commands;     // of all queues, when the watchdog looked last
     PVOID Thread;         // its object; NULL: there is none

@@ -27,14 +27,14 @@
 // polls the queue, at the resolution of the timer, until an interrupt comes again.
 #include "nvme.h"
 
-#define NVME_WATCH_PERIOD 100   // milliseconds; the unit of NVME_CONTROLLER.Clock
-#define NVME_POLL_PERIOD 2      // milliseconds, while a queue is polled
-#define NVME_QUIET_TICKS 5      // so long silent with work to do: time to look at the registers
-#define NVME_IDLE_TICKS 10      // so long without work: the same
-#define NVME_SCAN_TICKS 2       // how often the age of commands is looked at
-#define NVME_MISS_LIMIT 3       // missed interrupts until a queue is polled
-#define NVME_RETRY_LIMIT 3      // how often a command may be given to the controller again
-#define NVME_ABORTS_AT_A_TIME 8 // late commands that one pass looks at
+#define NVME_WATCH_PERIOD 100    // milliseconds; the unit of NVME_CONTROLLER.Clock
+#define NVME_POLL_PERIOD 2       // milliseconds, while a queue is polled
+#define NVME_QUIET_TICKS 5       // so long silent with work to do: time to look at the registers
+#define NVME_IDLE_TICKS 10       // so long without work: the same
+#define NVME_SCAN_TICKS 2        // how often the age of commands is looked at
+#define NVME_MISS_LIMIT 3        // missed interrupts until a queue is polled
+#define NVME_RETRY_LIMIT 3       // how often a command may be given to the controller again
+#define NVME_ABORTS_AT_A_TIME 8  // late commands that one pass looks at
 #define NVME_ABORT_FAILED 1u     // dword 0 of its completion
 #define NVME_REENABLE_ATTEMPTS 2 // after each of which the next harder reset comes
 
@@ -225,7 +225,12 @@ static BOOLEAN NvmeIsIdleForLong(PNVME_CONTROLLER Controller)
 
 static VOID NvmeTick(PNVME_CONTROLLER Controller)
 {
-    Controller->Clock += 1;
+    // By the clock on the wall: the timer of a busy machine is late.
+    LARGE_INTEGER Frequency;
+    const LONG64 Now = KeQueryPerformanceCounter(&Frequency).QuadPart;
+    Controller->Clock = (ULONG)((Now - Controller->Recovery.StartTime) *
+                                (1000 / NVME_WATCH_PERIOD) / Frequency.QuadPart);
+    Controller->Recovery.Ticks += 1;
     BOOLEAN MustLook = NvmeIsIdleForLong(Controller);
     for (ULONG Id = 0; Id < NVME_MAXIMUM_QUEUES; Id += 1) {
         const PNVME_QUEUE Queue = Controller->Queues[Id];
@@ -235,7 +240,7 @@ static VOID NvmeTick(PNVME_CONTROLLER Controller)
         NvmeLookForCompletions(Queue, TRUE);
         // The requests for events are always under way, and whoever waits for the admin queue looks himself.
         MustLook |= NvmeIsSilent(Queue) && Queue->Id != 0;
-        if (Queue->OutstandingCount != 0 && Controller->Clock % NVME_SCAN_TICKS == 0 &&
+        if (Queue->OutstandingCount != 0 && Controller->Recovery.Ticks % NVME_SCAN_TICKS == 0 &&
             NvmeQueueLateness(Queue) != 0) {
             NvmeRequestRecovery(Controller, NvmeReasonLook);
         }
@@ -373,6 +378,17 @@ static VOID NvmeJudge(PNVME_QUEUE Queue)
     KeReleaseSpinLock(&Queue->Lock, OldIrql);
 }
 
+// All commands of a controller that is gone end in the same way.
+static VOID NvmePardon(PNVME_QUEUE Queue)
+{
+    KIRQL OldIrql;
+    KeAcquireSpinLock(&Queue->Lock, &OldIrql);
+    for (ULONG Index = 0; Index < Queue->TrackerCount; Index += 1) {
+        Queue->Trackers[Index].EndStatus = STATUS_SUCCESS;
+    }
+    KeReleaseSpinLock(&Queue->Lock, OldIrql);
+}
+
 // The controller is as if it had just been switched on, and touches nothing.
 static VOID NvmeForgetController(PNVME_CONTROLLER Controller)
 {
@@ -390,6 +406,7 @@ static NTSTATUS NvmeHaltAndReenable(PNVME_CONTROLLER Controller, NVME_RESET_KIND
 {
     NTSTATUS Status = NvmeHaltController(Controller, Kind);
     for (ULONG Attempt = 0; NT_SUCCESS(Status) && Attempt < NVME_REENABLE_ATTEMPTS; Attempt += 1) {
+        NvmeReapAll(Controller); // it may have answered while it was told to stop
         NvmeForgetController(Controller);
         Status = NvmeReenableController(Controller);
         if (NT_SUCCESS(Status)) {
@@ -406,6 +423,7 @@ static VOID NvmeLose(PNVME_CONTROLLER Controller)
     DbgPrint("NVMe: %s, serial %s: the controller is gone\n", Controller->ModelNumber,
              Controller->SerialNumber);
     NvmeSetState(Controller, NvmeGone);
+    NvmeForEachQueue(Controller, NvmePardon);
     NvmeEndAll(Controller, STATUS_DEVICE_DOES_NOT_EXIST);
     IoInvalidateDeviceState(Controller->Pdo);
 }
@@ -425,8 +443,8 @@ static VOID NvmeRestart(PNVME_CONTROLLER Controller, NVME_RESET_KIND Kind, PCSTR
     NvmeSetState(Controller, NvmeRecovering);
     NvmeForEachQueue(Controller, NvmeHoldQueue);
     NvmeReapAll(Controller);
-    NvmeForEachQueue(Controller, NvmeJudge);
     NvmeForEachQueue(Controller, NvmeMuteQueue);
+    NvmeForEachQueue(Controller, NvmeJudge);
     const NTSTATUS Status = NvmeHaltAndReenable(Controller, Kind);
     if (NT_SUCCESS(Status)) {
         Controller->Recovery.Counters.Resets += 1;
@@ -571,6 +589,7 @@ NTSTATUS NvmeStartWatchdog(PNVME_CONTROLLER Controller)
     const PNVME_RECOVERY Recovery = &Controller->Recovery;
     HANDLE Handle;
     RtlZeroMemory(Recovery, sizeof(*Recovery));
+    Recovery->StartTime = KeQueryPerformanceCounter(NULL).QuadPart;
     KeInitializeTimer(&Recovery->Timer);
     KeInitializeDpc(&Recovery->TimerDpc, NvmeWatch, Controller);
     KeInitializeEvent(&Recovery->Work, SynchronizationEvent, FALSE);

@@ -52,6 +52,7 @@ typedef struct _IO_PCI_FUNCTION {
     NTSTATUS StartStatus;           // of that driver
     UCHAR InterruptLine;            // as firmware wrote it; of no use when there is no pin
     UCHAR InterruptPin;             // 1 is INTA; 0: the function has no line
+    USHORT Command;                 // what START has set of the command register; 0: not started
     ULONG MessageLimit;             // how many messages its driver wants; 0: a line
     ULONG LineVector;               // 0: it was not given one
     struct _IOP_MESSAGES *Messages; // NULL: it was not given any

@@ -294,10 +294,9 @@ _Must_inspect_result_ NTSTATUS IopEnableMessages(_Inout_ PIO_PCI_FUNCTION Functi
 // The function sends no messages any more, not even those that firmware has turned on.
 VOID IopDisableMessages(_Inout_ PIO_PCI_FUNCTION Function);
 
-// Which messages are masked, bit by bit; and the programming again, after the function was reset, with
-// all but these unmasked. Nobody may connect or disconnect meanwhile.
-ULONG64 IopSaveMessageMasks(_In_ const IO_PCI_FUNCTION *Function);
-NTSTATUS IopRestoreMessages(_Inout_ PIO_PCI_FUNCTION Function, _In_ ULONG64 Masked);
+// Programs the messages of a started function once more, after it was reset, each masked or not as before.
+// Nobody may connect or disconnect meanwhile.
+NTSTATUS IopRestoreMessages(_Inout_ PIO_PCI_FUNCTION Function);
 
 // The offset of the function's first capability with this Id; 0: none.
 ULONG IopFindCapability(_In_ const IO_PCI_FUNCTION *Function, _In_ UCHAR Id);

@@ -104,9 +104,21 @@ static PIOP_MESSAGES IopMessagesOf(const KI_INTERRUPT_SOURCE *Source)
     return ((PIO_PCI_FUNCTION)Source->Context)->Messages;
 }
 
+// The bits of MaskBits for the reset's sake: the table forgets. Each entry has its own register, but the
+// bits do not.
+static VOID IopNoteMasked(PIOP_MESSAGES Messages, ULONG Number, BOOLEAN IsMasked)
+{
+    if (IsMasked) {
+        (VOID) __atomic_fetch_or(&Messages->MaskBits, 1u << Number, __ATOMIC_RELAXED);
+    } else {
+        (VOID) __atomic_fetch_and(&Messages->MaskBits, ~(1u << Number), __ATOMIC_RELAXED);
+    }
+}
+
 static VOID IopSetMsixMasked(const KI_INTERRUPT_SOURCE *Source, BOOLEAN IsMasked)
 {
     volatile IOP_MSIX_ENTRY *Table = IopMessagesOf(Source)->Table;
+    IopNoteMasked(IopMessagesOf(Source), Source->Number, IsMasked);
     if (Table != NULL) {
         WRITE_REGISTER_ULONG(&Table[Source->Number].Control, IsMasked ? MSIX_ENTRY_MASKED : 0);
     }
@@ -258,6 +270,7 @@ static NTSTATUS IopEnableMsix(const IO_PCI_FUNCTION *Function)
         IopWriteMsixEntry(&Table[Entry], Messages->FirstVector + Entry);
     }
     Messages->Table = Table;
+    Messages->MaskBits = MAXULONG;
     IopChangePciUshort(Function, Messages->Capability + MSIX_CONTROL, MSIX_FUNCTION_MASK,
                        MSIX_ENABLE);
     return STATUS_SUCCESS;
@@ -293,35 +306,16 @@ NTSTATUS IopEnableMessages(PIO_PCI_FUNCTION Function)
 }
 
 //
-// Across a reset of the function, which clears everything that was programmed, and masks all.
+// After a reset of the function, which clears everything that was programmed, and masks all.
 //
 
-C_ASSERT(IOP_MAXIMUM_MESSAGES <= 64);
-
-ULONG64 IopSaveMessageMasks(const IO_PCI_FUNCTION *Function)
+NTSTATUS IopRestoreMessages(PIO_PCI_FUNCTION Function)
 {
-    const PIOP_MESSAGES Messages = Function->Messages;
-    ULONG64 Masked = MAXULONG64;
-    if (Messages == NULL || (Messages->Kind == IopMsix && Messages->Table == NULL)) {
-        return Masked;
-    }
-    if (Messages->Kind == IopMsi) {
-        return Messages->MaskBits;
-    }
-    for (ULONG Entry = 0; Entry < Messages->Count; Entry += 1) {
-        if ((READ_REGISTER_ULONG(&Messages->Table[Entry].Control) & MSIX_ENTRY_MASKED) == 0) {
-            Masked &= ~(1ull << Entry);
-        }
-    }
-    return Masked;
-}
-
-NTSTATUS IopRestoreMessages(PIO_PCI_FUNCTION Function, ULONG64 Masked)
-{
+    const ULONG Masked = Function->Messages->MaskBits;
     const NTSTATUS Status = IopEnableMessages(Function);
     for (ULONG Number = 0; NT_SUCCESS(Status) && Number < Function->Messages->Count; Number += 1) {
         const KI_INTERRUPT_SOURCE *Source = &Function->Messages->Sources[Number];
-        if (Source->SetMasked != NULL && (Masked & 1ull << Number) == 0) {
+        if (Source->SetMasked != NULL && (Masked & 1u << Number) == 0) {
             Source->SetMasked(Source, FALSE);
         }
     }

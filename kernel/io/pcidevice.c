@@ -59,7 +59,8 @@ static NTSTATUS IopStartFunction(PIO_PCI_FUNCTION Function)
          Bridge = Bridge->Bridge) {
         IopChangeCommand(Bridge, 0, IopNeededDecodes(Function) | PCI_ENABLE_BUS_MASTER);
     }
-    IopChangeCommand(Function, 0, IopNeededDecodes(Function) | PCI_ENABLE_BUS_MASTER);
+    Function->Command = IopNeededDecodes(Function) | PCI_ENABLE_BUS_MASTER;
+    IopChangeCommand(Function, 0, Function->Command);
     return IopEnableInterrupts(Function);
 }
 
@@ -68,6 +69,7 @@ static NTSTATUS IopStopFunction(PIO_PCI_FUNCTION Function)
 {
     IopDisableInterrupts(Function);
     IopChangeCommand(Function, PCI_ENABLE_BUS_MASTER, 0);
+    Function->Command = 0;
     return STATUS_SUCCESS;
 }
 

@@ -60,13 +60,12 @@ static BOOLEAN IopWaitForReturn(const IO_PCI_FUNCTION *Function)
     return FALSE;
 }
 
-// What START and the driver have written to the header and is no address.
+// What START has written to the header and is no address. A function that somebody has reset behind
+// our back does not know it any more: what this kernel knows itself is not read from there.
 typedef struct _IOP_SAVED_HEADER {
     USHORT Command;
     USHORT CacheLineAndLatency;
-    USHORT Interrupt;
     USHORT Express; // device control
-    ULONG64 MaskedMessages;
 } IOP_SAVED_HEADER;
 
 #define IOP_COMMAND ((ULONG)FIELD_OFFSET(PCI_COMMON_HEADER, Command))
@@ -76,11 +75,9 @@ typedef struct _IOP_SAVED_HEADER {
 static IOP_SAVED_HEADER IopSaveHeader(const IO_PCI_FUNCTION *Function, ULONG Express)
 {
     return (IOP_SAVED_HEADER){
-        .Command = IopReadPciUshort(Function, IOP_COMMAND),
+        .Command = IopReadPciUshort(Function, IOP_COMMAND) | Function->Command,
         .CacheLineAndLatency = IopReadPciUshort(Function, IOP_CACHE_LINE),
-        .Interrupt = IopReadPciUshort(Function, IOP_INTERRUPT),
         .Express = IopReadPciUshort(Function, Express + EXPRESS_DEVICE_CONTROL),
-        .MaskedMessages = IopSaveMessageMasks(Function),
     };
 }
 
@@ -91,14 +88,12 @@ static NTSTATUS IopRestoreHeader(PIO_PCI_FUNCTION Function, ULONG Express,
 {
     IopRestoreBars(Function);
     IopWritePciUshort(Function, IOP_CACHE_LINE, Saved->CacheLineAndLatency);
-    IopWritePciUshort(Function, IOP_INTERRUPT, Saved->Interrupt);
+    IopChangePciUshort(Function, IOP_INTERRUPT, MAXUCHAR, Function->InterruptLine);
     IopWritePciUshort(Function, Express + EXPRESS_DEVICE_CONTROL,
                       Saved->Express & (USHORT)~EXPRESS_RESET);
     IopWritePciUshort(Function, IOP_COMMAND, Saved->Command);
-    const BOOLEAN IsStarted = (Saved->Command & PCI_ENABLE_BUS_MASTER) != 0;
-    return IsStarted && IopUsesMessages(Function)
-               ? IopRestoreMessages(Function, Saved->MaskedMessages)
-               : STATUS_SUCCESS;
+    return Function->Command != 0 && IopUsesMessages(Function) ? IopRestoreMessages(Function)
+                                                               : STATUS_SUCCESS;
 }
 
 NTSTATUS IopResetFunction(PIO_PCI_FUNCTION Function)

@@ -72,6 +72,7 @@ static const KT_SUITE *const KtSuites[] = {
     &KtStrangerSuite,
     &KtExamplesSuite,
     &KtQueueSuite,
+    &KtRecoverySuite,
     &KtScenarioSuite,
     &KtIntegritySuite,
     &KtTroubleSuite,

@@ -90,6 +90,7 @@ extern const KT_SUITE KtImageSuite;
 extern const KT_SUITE KtQueueSuite;
 extern const KT_SUITE KtStrangerSuite;
 extern const KT_SUITE KtExamplesSuite;
+extern const KT_SUITE KtRecoverySuite;
 extern const KT_SUITE KtScenarioSuite;
 extern const KT_SUITE KtIntegritySuite;
 extern const KT_SUITE KtTroubleSuite;
