@@ -232,6 +232,21 @@ MUTATIONS = (
     Mutation("the controller does not know the addresses of its memory", "drivers/nvme/cmb.c",
              "Controller->CmbAddress | NVME_CMBMSC_ENABLE | NVME_CMBMSC_CAPABILITIES",
              "Controller->CmbAddress | NVME_CMBMSC_CAPABILITIES", "nvme-control-memory"),
+
+    # NVMe recovery.
+    Mutation("a completion is believed whatever its generation", "drivers/nvme/queue.c",
+             "        Tracker->Command.CommandId != CommandId) {",
+             "        Tracker->Command.CommandId == MAXUSHORT) {", HOST, "nvme"),
+    Mutation("what was under way at a reset is forgotten", "drivers/nvme/queue.c",
+             "        NvmeGiveToController(Queue, Tracker);\n    }\n", "    }\n", HOST, "nvme"),
+    Mutation("a command that is late is tried again for ever", "drivers/nvme/recover.c",
+             "            Tracker->EndStatus = STATUS_IO_TIMEOUT;\n", "            ;\n", HOST, "nvme"),
+    Mutation("a controller that does not stop is left on the bus", "drivers/nvme/controller.c",
+             "    Command &= (USHORT)~PCI_ENABLE_BUS_MASTER;\n", "", HOST, "nvme"),
+    Mutation("nobody is told of a controller that is gone", "drivers/nvme/recover.c",
+             "    IoInvalidateDeviceState(Controller->Pdo);\n", "", HOST, "nvme"),
+    Mutation("a function that was reset does not know its addresses", "kernel/io/pcireset.c",
+             "    IopRestoreBars(Function);\n", "", "f12-function-reset"),
 )
 
 
