@@ -132,15 +132,6 @@ static VOID NTAPI FakeReleaseRemoveAndWait(PIO_REMOVE_LOCK Lock, PVOID Tag, ULON
 #define IoAcquireRemoveLockEx FakeAcquireRemove
 #define IoReleaseRemoveLockEx FakeReleaseRemove
 #define IoReleaseRemoveLockAndWaitEx FakeReleaseRemoveAndWait
-// Persistent memory, which the controller here does not have.
-#define ExInitializeRundownProtection(Reference) ((VOID)(Reference))
-#define ExReInitializeRundownProtection(Reference) ((VOID)(Reference))
-#define ExAcquireRundownProtection(Reference) ((Reference) == NULL)
-#define ExReleaseRundownProtection(Reference) ((VOID)(Reference))
-#define ExWaitForRundownProtectionRelease(Reference) ((VOID)(Reference))
-#define ExRundownCompleted(Reference) ((VOID)(Reference))
-#define IoRegisterDeviceInterface(Pdo, Class, Reference, Name) STATUS_NOT_SUPPORTED
-#define IoSetDeviceInterfaceState(Name, IsEnabled) STATUS_NOT_SUPPORTED
 #define IoAllocateWorkItem FakeAllocateWork
 #define IoFreeWorkItem FakeFreeWork
 #define IoQueueWorkItem FakeQueueWork
