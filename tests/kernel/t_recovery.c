@@ -303,9 +303,9 @@ static const KT_TEST Tests[] = {
      ACommandThatIsTooSlowEndsAndOthersAreDoneAgain},
     {"F12b: a function-level reset loses nothing, whoever makes it",
      AFunctionLevelResetLosesNothing},
-    {"F13: a controller that is pulled out ends its requests, and another one works in its place",
+    {"F13b: a controller that is pulled out ends its requests, and another one works in its place",
      APulledControllerEndsItsRequests},
-    {"F14: a slot that is switched off ends the requests, and another controller works in it",
+    {"F14b: a slot that is switched off ends the requests, and another controller works in it",
      ASlotThatIsSwitchedOffEndsTheRequests},
 };
 

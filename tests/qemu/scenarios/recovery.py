@@ -53,8 +53,10 @@ ROWS = (
              options="mode=test filter=F12b:"),
     scenario("behind-the-back-intx-bounce", 12, devices=SLUGGISH, allowed=AFTERWARDS,
              options=f"mode=test filter=F12b: intx {VERIFIED}"),
-    scenario("pulled", 13, machine="pc", devices=PULLED, host=Plugging, allowed=AFTERWARDS),
+    scenario("pulled", 13, machine="pc", devices=PULLED, host=Plugging, allowed=AFTERWARDS,
+             options="mode=test filter=F13b:"),
     scenario("pulled-bounce", 13, machine="pc", devices=PULLED, host=Plugging, allowed=AFTERWARDS,
-             options=f"mode=test filter=F13: {VERIFIED}"),
-    scenario("slot-off", 14, devices=IN_SLOT, host=PluggingIntoPort, allowed=AFTERWARDS),
+             options=f"mode=test filter=F13b: {VERIFIED}"),
+    scenario("switched-off", 14, devices=IN_SLOT, host=PluggingIntoPort, allowed=AFTERWARDS,
+             options="mode=test filter=F14b:"),
 )
