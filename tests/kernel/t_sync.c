@@ -395,7 +395,7 @@ static VOID A_timer_that_is_cancelled_or_set_again_forgets(VOID)
 {
     KTIMER Timer;
     KeInitializeTimer(&Timer);
-    KeSetTimer(&Timer, KtMilliseconds(5), NULL);
+    KeSetTimer(&Timer, KtMilliseconds(KT_LATEST_MS), NULL);
     KT_CHECK(KeCancelTimer(&Timer));
     KT_CHECK(!KeCancelTimer(&Timer));
     KT_EQUAL(WaitMilliseconds(&Timer, 20), STATUS_TIMEOUT);

@@ -166,7 +166,7 @@ static VOID Equal_threads_share_the_processor(VOID)
 
 static VOID A_busy_thread_does_not_keep_a_better_one_from_its_time(VOID)
 {
-    SPINNER Spinner = {.EndCycles = CyclesAfter(200)};
+    SPINNER Spinner = {.EndCycles = CyclesAfter(1000)};
     const PKTHREAD Thread = KtStartThread(Spin, &Spinner, LOWER);
     KtSleep(20);
     KT_CHECK(!Spinner.IsDone);
