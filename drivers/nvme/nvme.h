@@ -288,8 +288,8 @@ typedef struct _NVME_PARAMETERS {
 typedef struct _NVME_RECOVERY {
     KTIMER Timer;
     KDPC TimerDpc;
-    ULONG Period;  // of the timer, milliseconds
-    ULONG Elapsed; // of the current tick of Clock, milliseconds
+    ULONG Period;     // of the timer, milliseconds
+    ULONG Elapsed;    // of the current tick of Clock, milliseconds
     LONG64 StartTime; // value of the performance counter when Clock was 0
     ULONG Ticks;
     ULONG IdleTicks;
