@@ -14,8 +14,8 @@
 //   # total: 14 tests, 13 passed, 1 failed, 0 skipped, 321 checks
 //
 // Boot options: `filter=<substr>` runs only the tests whose name, or whose suite's name, contains
-// it; `nodevices` skips what needs a device; `oracle` lets the last suite show its mappings to the
-// host.
+// it; `skip=<substr>` leaves out the suites whose name does; `nodevices` skips what needs a device;
+// `oracle` lets the last suite show its mappings to the host.
 #include "kernel/inc/io.h"
 #include "kernel/inc/ke.h"
 #include "kernel/inc/rtl.h"
@@ -96,6 +96,7 @@ static struct {
 } KtTotal;
 
 static CHAR KtFilter[KT_TEXT_BYTES];
+static CHAR KtSkipped[KT_TEXT_BYTES];
 
 VOID NTAPI KtSetContext(PCSTR Format, ...)
 {
@@ -186,6 +187,9 @@ static VOID KtRunTest(ULONG Number, const KT_TEST *Test, BOOLEAN IsLast)
 
 static BOOLEAN KtIsWanted(const KT_SUITE *Suite, const KT_TEST *Test)
 {
+    if (KtSkipped[0] != '\0' && RtlFindSubstring(Suite->Name, KtSkipped) != NULL) {
+        return FALSE;
+    }
     return RtlFindSubstring(Suite->Name, KtFilter) != NULL ||
            RtlFindSubstring(Test->Name, KtFilter) != NULL;
 }
@@ -246,6 +250,9 @@ BOOLEAN KiRunSelfTests(VOID)
 {
     if (!KeGetBootOption("filter", KtFilter, sizeof(KtFilter))) {
         KtFilter[0] = '\0';
+    }
+    if (!KeGetBootOption("skip", KtSkipped, sizeof(KtSkipped))) {
+        KtSkipped[0] = '\0';
     }
     KiRegisterCode("self-tests", (ULONG_PTR)KiTestTextStart,
                    (SIZE_T)(KiTestTextEnd - KiTestTextStart), FALSE);
