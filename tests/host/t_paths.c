@@ -330,6 +330,31 @@ static VOID The_short_ways_give_a_frame_the_type_that_it_has(VOID)
     }
 }
 
+// Wherever it is among those that are mapped eight at a time.
+static VOID Any_frame_of_an_MDL_may_have_another_type(VOID)
+{
+    for (PFN_NUMBER Odd = 0; Odd < 9; Odd += 1) {
+        const PMDL Mdl = MmAllocatePagesForMdl(Pa(0), Pa(MAXULONG64), Pa(0), PAGES(9));
+        const PVOID PartVa = (PUCHAR)MmGetMdlVirtualAddress(Mdl) + PAGES(Odd);
+        const PMDL Part = IoAllocateMdl(PartVa, PAGE_SIZE, FALSE, FALSE, NULL);
+        IoBuildPartialMdl(Mdl, Part, PartVa, PAGE_SIZE);
+        PUCHAR Va = MmMapLockedPagesSpecifyCache(Part, KernelMode, MmNonCached, NULL, FALSE,
+                                                 NormalPagePriority);
+        MmUnmapLockedPages(Va, Part);
+        IoFreeMdl(Part);
+        Va = MmMapLockedPagesSpecifyCache(Mdl, KernelMode, MmCached, NULL, FALSE,
+                                          NormalPagePriority);
+        for (PFN_NUMBER Page = 0; Page < 9; Page += 1) {
+            CHECK_PAGE(Va + PAGES(Page), MmGetMdlPfnArray(Mdl)[Page], MiAccessReadWrite,
+                       Page == Odd ? MiCacheUncached : MiCacheWriteBack);
+        }
+        HostAudit();
+        MmUnmapLockedPages(Va, Mdl);
+        MmFreePagesFromMdl(Mdl);
+        ExFreePool(Mdl);
+    }
+}
+
 static VOID The_short_way_of_a_range_asks_for_its_type(VOID)
 {
     const PVOID First = MmMapIoSpaceEx(Pa(FAKE_IO_HIGH), PAGES(LARGE_PAGES), PAGE_READWRITE);
@@ -656,6 +681,7 @@ static const HOST_TEST Tests[] = {
     HOST_ROW(A_lock_whose_frames_cannot_be_held_raises, "lock.c", &FakeMachineMax),
     HOST_ROW(A_frame_that_was_put_into_a_locked_MDL_stops_the_machine, "mdlmap.c",
              &FakeMachineBare),
+    HOST_ROW(Any_frame_of_an_MDL_may_have_another_type, "miquick.h", &FakeMachineMax),
     HOST_ROW(The_short_ways_give_a_frame_the_type_that_it_has, "mdlmap.c, reserve.c",
              &FakeMachineMax),
     HOST_ROW(The_short_way_of_a_range_asks_for_its_type, "iospace.c", &FakeMachineMax),
