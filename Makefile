@@ -49,7 +49,7 @@ TEST_DRIVERS := $(patsubst tests/drivers/%.c,$(BUILD)/testdrivers/%.sys,$(wildca
 INCLUDES = -I. -Ikernel/ddk -Iarch/x64/inc
 $(BUILD)/obj/tests/examples/%.o: INCLUDES = -Ikernel/ddk -I$(<D)
 
-.PHONY: all drivers driver iso run ping test host-test bench bench-peer fuzz soak gdb docs check imports compdb clean \
+.PHONY: all drivers driver iso run ping test test-wide host-test bench bench-peer fuzz soak gdb docs check imports compdb clean \
     help setup setup-driver
 .DELETE_ON_ERROR:
 
@@ -76,6 +76,9 @@ ping: $(KERNEL) $(DRIVERS) | setup ## boots the kernel, pings it, asks for its s
 
 test: $(KERNEL) drivers | setup ## host tests, every machine, mutations; the last line is the sum
 	@python3 tests/qemu/run.py --build $(BUILD)
+
+test-wide: $(KERNEL) drivers | setup ## the same on more machines, and more allocations that fail
+	@python3 tests/qemu/run.py --build $(BUILD) --wide
 
 host-test: ## mm compiled for this machine, under sanitizers
 	@if [ -f tests/host/Makefile ]; then $(MAKE) -C tests/host BUILD=$(abspath $(BUILD))/host test; fi

@@ -2,7 +2,8 @@
 """Runs everything that proves the tree: host tests, the table of machines, scenarios, mutations.
 The last line is the sum.
 
-  run.py --build FOLDER             everything
+  run.py --build FOLDER             everything that `make test` runs
+  run.py --build FOLDER --wide      more machines
   run.py --build FOLDER --only RE   only what has a name that RE matches
   run.py --soak SECONDS             the random workloads of disks, each for so long
   run.py --list                     the names
@@ -34,7 +35,7 @@ from verdict import Verdict, judge
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 from mkdisk import ensure_disk  # noqa: E402
 
-WORKERS = 2
+WORKERS = 3  # some rows wait for timers
 SCRIPT_SECONDS = 120
 FAILURES_SHOWN = 12
 HOST_SUM = re.compile(r"^host: (\d+) passed, (\d+) failed")
@@ -197,12 +198,13 @@ SCRIPTS = (
 )
 
 
-def all_tasks(runner):
+def all_tasks(runner, is_wide):
     """(name, function) of everything there is, the longest first. Only calling needs a runner."""
     tasks = []
     if (mutations.ROOT / "tests" / "host" / "Makefile").exists():
         tasks.append(("host tests", lambda: runner.run_host_tests()))
-    slow_first = sorted(ALL_ROWS, key=lambda row: row.firmware != "ovmf")
+    rows = [row for row in ALL_ROWS if is_wide or not row.is_wide]
+    slow_first = sorted(rows, key=lambda row: row.firmware != "ovmf")
     tasks += [(row.name, lambda row=row: runner.run_machine(row)) for row in slow_first]
     for name, *command in SCRIPTS:
         tasks.append((name, lambda command=command: runner.run_script(*command)))
@@ -262,16 +264,18 @@ def main():
     parser.add_argument("--build", default="build")
     parser.add_argument("--only", default="", help="a regular expression of names")
     parser.add_argument("--soak", type=int, metavar="SECONDS")
+    parser.add_argument("--wide", action="store_true", help="the rows of `make test-wide`, too")
     parser.add_argument("--list", action="store_true", help="print the names and end")
     arguments = parser.parse_args()
     if arguments.list:
-        print("\n".join(name for name, _ in all_tasks(None)))
+        print("\n".join(name for name, _ in all_tasks(None, True)))
         return
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     started = time.monotonic()
     runner = Runner(arguments.build)
     everything = not arguments.only and not arguments.soak
-    tasks = soak_tasks(runner, arguments.soak) if arguments.soak else all_tasks(runner)
+    tasks = soak_tasks(runner, arguments.soak) if arguments.soak else all_tasks(
+        runner, bool(arguments.wide or arguments.only))
     tasks = [task for task in tasks if re.search(arguments.only, task[0])]
     if everything:
         runner.forget_logs()
