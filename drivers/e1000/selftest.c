@@ -159,7 +159,6 @@ static VOID TestBuildPlain(const E1000_TEST *Test, ULONG ByteCount)
 #define TEST_NETWORK 14u
 #define TEST_TRANSPORT 34u
 #define TEST_TCP_HEADERS 54u
-#define TEST_UDP_HEADERS 42u
 #define TEST_TCP 6u
 #define TEST_UDP 17u
 

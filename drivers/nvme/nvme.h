@@ -361,7 +361,6 @@ typedef struct _NVME_CONTROLLER {
     // Recovery: recover.c.
     volatile ULONG Clock;  // of 100 ms each, since the start
     ULONG64 RegisterReads; // counted where registers are read
-    ULONG64 Resets;
     NVME_RECOVERY Recovery;
 
     // Controller memory buffer: cmb.c.
@@ -535,8 +534,7 @@ BOOLEAN NvmeIsQueueIdle(PNVME_QUEUE Queue);
 // What the status field of a completion means; STATUS_SUCCESS for 0. *Text (optional): in words.
 NTSTATUS NvmeTranslateStatus(USHORT Status, PCSTR *Text);
 
-// Nothing is finished yet. Tell: completes what a pass has ended; without locks, DISPATCH_LEVEL.
-VOID NvmeInitializeFinished(PNVME_FINISHED Finished);
+// Completes what a pass has ended, from NvmeStartFinished on (queueinline.h). Without locks, DISPATCH_LEVEL.
 VOID NvmeTellFinished(PNVME_FINISHED Finished);
 
 // Points the queues' shadow pointers at Controller->Shadow, once the controller knows of it (nc's

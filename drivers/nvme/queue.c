@@ -403,11 +403,6 @@ BOOLEAN NvmeHasCompletion(const NVME_QUEUE *Queue)
     return (Queue->Completion[Queue->Head].Status & NVME_STATUS_PHASE) == Queue->Phase;
 }
 
-VOID NvmeInitializeFinished(PNVME_FINISHED Finished)
-{
-    NvmeStartFinished(Finished);
-}
-
 VOID NvmeTellFinished(PNVME_FINISHED Finished)
 {
     // An NVME_IO is its owner's again when Done is called: the next one is looked up before.
@@ -578,7 +573,7 @@ VOID NvmeResubmit(PNVME_QUEUE Queue)
 {
     NVME_FINISHED Finished;
     KIRQL OldIrql;
-    NvmeInitializeFinished(&Finished);
+    NvmeStartFinished(&Finished);
     KeAcquireSpinLock(&Queue->Lock, &OldIrql);
     Queue->State = NvmeQueueOpen;
     for (ULONG Index = 0; Index < Queue->TrackerCount; Index += 1) {
@@ -632,7 +627,7 @@ VOID NvmeFailQueue(PNVME_QUEUE Queue, NTSTATUS Status)
 {
     NVME_FINISHED Finished;
     KIRQL OldIrql;
-    NvmeInitializeFinished(&Finished);
+    NvmeStartFinished(&Finished);
     KeAcquireSpinLock(&Queue->Lock, &OldIrql);
     Queue->State = NvmeQueueClosed;
     Queue->ClosedStatus = Status;

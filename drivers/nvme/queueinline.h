@@ -13,22 +13,11 @@ static inline KIRQL NvmeAcquireQueue(PNVME_QUEUE Queue)
     return OldIrql;
 }
 
-static inline VOID NvmeReleaseQueue(PNVME_QUEUE Queue, KIRQL OldIrql)
-{
-    KeReleaseSpinLockFromDpcLevel(&Queue->Lock);
-    KeLowerIrql(OldIrql);
-}
-
 static inline VOID NvmeStartFinished(PNVME_FINISHED Finished)
 {
     InitializeListHead(&Finished->Irps);
     Finished->FirstIo = NULL;
     Finished->NextIo = &Finished->FirstIo;
-}
-
-static inline BOOLEAN NvmeIsAnythingFinished(const NVME_FINISHED *Finished)
-{
-    return Finished->FirstIo != NULL || !IsListEmpty(&Finished->Irps);
 }
 
 static inline PNVME_TRACKER NvmeTakeTracker(PNVME_QUEUE Queue)

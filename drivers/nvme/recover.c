@@ -26,6 +26,7 @@
 // A missed interrupt costs 100 to 200 ms. When it happens to a queue NVME_MISS_LIMIT times, the watchdog
 // polls the queue, at the resolution of the timer, until an interrupt comes again.
 #include "nvme.h"
+#include "queueinline.h"
 
 #define NVME_WATCH_PERIOD 100    // milliseconds; the unit of NVME_CONTROLLER.Clock
 #define NVME_POLL_PERIOD 2       // milliseconds, while a queue is polled
@@ -66,7 +67,7 @@ static VOID NvmeAbandonQueue(PNVME_QUEUE Queue, NTSTATUS Status)
 {
     NVME_FINISHED Finished;
     KIRQL OldIrql;
-    NvmeInitializeFinished(&Finished);
+    NvmeStartFinished(&Finished);
     KeAcquireSpinLock(&Queue->Lock, &OldIrql);
     Queue->State = NvmeQueueClosed;
     Queue->ClosedStatus = Status;

@@ -24,12 +24,6 @@
 
 #define NVME_MDL_HAS_FRAMES (MDL_PAGES_LOCKED | MDL_SOURCE_IS_NONPAGED_POOL | MDL_PARTIAL)
 
-#ifndef SL_FORCE_DIRECT_WRITE
-#define SL_FORCE_DIRECT_WRITE 0x10
-#endif
-#ifndef SL_WRITE_THROUGH
-#define SL_WRITE_THROUGH 0x04
-#endif
 #define NVME_WANTS_MEDIUM (SL_FORCE_DIRECT_WRITE | SL_WRITE_THROUGH)
 
 // In Tail.Overlay.DriverContext.
@@ -246,7 +240,7 @@ static VOID NTAPI NvmeCancelIrp(PDEVICE_OBJECT DeviceObject, PIRP Irp)
     const KIRQL OldIrql = Irp->CancelIrql;
     NVME_FINISHED Finished;
     UNREFERENCED_PARAMETER(DeviceObject);
-    NvmeInitializeFinished(&Finished);
+    NvmeStartFinished(&Finished);
     KeAcquireSpinLockAtDpcLevel(&Queue->Lock);
     IoReleaseCancelSpinLock(DISPATCH_LEVEL);
     RemoveEntryList(&Irp->Tail.Overlay.ListEntry);

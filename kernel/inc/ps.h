@@ -163,11 +163,6 @@ VOID PsInitSystem(VOID);
 
 extern KI_LOCK KiDispatcherLock;
 
-static inline PKTHREAD KiCurrentThread(VOID)
-{
-    return KeGetCurrentThread();
-}
-
 static inline KIRQL KiLockDispatcher(VOID) _Acquires_lock_(&KiDispatcherLock);
 static inline KIRQL KiLockDispatcher(VOID)
 {

@@ -14,6 +14,9 @@ typedef int INT, *PINT;
 #define STATUS_DEVICE_FEATURE_NOT_SUPPORTED ((NTSTATUS)0xC0000463L)
 #endif
 
+#ifndef SL_FORCE_DIRECT_WRITE
+#define SL_FORCE_DIRECT_WRITE 0x10
+#endif
 #ifndef CmResourceTypeConnection
 #define CmResourceTypeConnection 132
 #endif

@@ -342,14 +342,16 @@ static VOID Any_frame_of_an_MDL_may_have_another_type(VOID)
                                                  NormalPagePriority);
         MmUnmapLockedPages(Va, Part);
         IoFreeMdl(Part);
-        Va = MmMapLockedPagesSpecifyCache(Mdl, KernelMode, MmCached, NULL, FALSE,
-                                          NormalPagePriority);
-        for (PFN_NUMBER Page = 0; Page < 9; Page += 1) {
-            CHECK_PAGE(Va + PAGES(Page), MmGetMdlPfnArray(Mdl)[Page], MiAccessReadWrite,
-                       Page == Odd ? MiCacheUncached : MiCacheWriteBack);
+        for (ULONG Round = 0; Round < 2; Round += 1) { // the second time every frame has a type
+            Va = MmMapLockedPagesSpecifyCache(Mdl, KernelMode, MmCached, NULL, FALSE,
+                                              NormalPagePriority);
+            for (PFN_NUMBER Page = 0; Page < 9; Page += 1) {
+                CHECK_PAGE(Va + PAGES(Page), MmGetMdlPfnArray(Mdl)[Page], MiAccessReadWrite,
+                           Page == Odd ? MiCacheUncached : MiCacheWriteBack);
+            }
+            HostAudit();
+            MmUnmapLockedPages(Va, Mdl);
         }
-        HostAudit();
-        MmUnmapLockedPages(Va, Mdl);
         MmFreePagesFromMdl(Mdl);
         ExFreePool(Mdl);
     }

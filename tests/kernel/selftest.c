@@ -185,9 +185,27 @@ static VOID KtRunTest(ULONG Number, const KT_TEST *Test, BOOLEAN IsLast)
     KtReportTest(Number, Test->Name);
 }
 
+// Whether the boot option `skip` names the suite: names are whole, with commas between them.
+static BOOLEAN KtIsSkipped(const KT_SUITE *Suite)
+{
+    PCSTR Name = KtSkipped;
+    while (*Name != '\0') {
+        PCSTR Letter = Suite->Name;
+        for (; *Letter != '\0' && *Letter == *Name; Letter += 1) {
+            Name += 1;
+        }
+        if (*Letter == '\0' && (*Name == ',' || *Name == '\0')) {
+            return TRUE;
+        }
+        while (*Name != '\0' && *Name++ != ',') {
+        }
+    }
+    return FALSE;
+}
+
 static BOOLEAN KtIsWanted(const KT_SUITE *Suite, const KT_TEST *Test)
 {
-    if (RtlFindSubstring(KtSkipped, Suite->Name) != NULL) {
+    if (KtIsSkipped(Suite)) {
         return FALSE;
     }
     return RtlFindSubstring(Suite->Name, KtFilter) != NULL ||

@@ -155,7 +155,7 @@ EDU_MOVES = r"ok \d+ A real device of 28 address bits moves data out and back \[
 # The tests of the network wait for timers; they have rows of their own for what is another machine
 # to their drivers.
 # What has nothing to do with the machine is left out where that is all that differs.
-TEST = "mode=test skip=e1000,inet,irp,dma,seh,failure,registry,tables"
+TEST = "mode=test skip=e1000,inet,irp,seh,registry"
 
 MACHINES = (
     # Processors, chipsets and sizes of RAM, through the quick door.
