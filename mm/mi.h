@@ -383,6 +383,9 @@ VOID MiFlushTlbBatch(_Inout_ PMI_TLB_BATCH Batch);
 VOID MiFlushPages(_In_ ULONG_PTR Va, _In_ PFN_NUMBER PageCount);
 VOID MiFlushLeaves(_In_ ULONG_PTR Va, _In_ PFN_NUMBER LeafCount, _In_ PFN_NUMBER LeafPages);
 
+// The other processors forget their translation of this page.
+VOID MiFlushPageThere(_In_ ULONG_PTR Va);
+
 //
 // ptmgr.c: the page-table manager.
 //

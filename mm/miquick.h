@@ -450,4 +450,7 @@ FORCEINLINE VOID MiClearOnePage(const MI_MAPPING *Mapping)
 {
     MiArchStorePte(Mapping->FirstPte, (MMPTE){0});
     MiArchFlushPage(Mapping->Va);
+    if (__builtin_expect(KeNumberProcessors > 1, 0)) {
+        MiFlushPageThere(Mapping->Va);
+    }
 }

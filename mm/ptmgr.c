@@ -415,7 +415,7 @@ static NTSTATUS MiSplitLeaf(PMMPTE Pte, ULONG Level, ULONG_PTR Va)
         MiArchStorePte(&Table[Index], MiArchMakeLeaf(Level - 1, Pfn, Protection));
     }
     MiArchStorePte(Pte, MiArchMakeTable(TablePfn));
-    MiArchFlushPage(Va);
+    MiFlushPages(Va, 1);
     return STATUS_SUCCESS;
 }
 

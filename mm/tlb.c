@@ -5,9 +5,11 @@
 // Tables that fell out of the tree are freed behind the flush, never before: the processor may
 // still walk them, or remember the pointer.
 //
+// The other processors are told at the same places: by a broadcast (kernel/ke/multi.c), which has ended
+// when the routine returns. There is one for a batch, however many pages it has.
+//
 // Invariant:
 //   T1  A batch is empty when it is initialised and when it goes out of use.
-// One processor runs; remote processors will be told here, at this one place.
 #include "mm/mi.h"
 
 VOID MiAddPageToBatch(PMI_TLB_BATCH Batch, ULONG_PTR Va)
@@ -38,9 +40,17 @@ static VOID MiFlushTranslations(const MI_TLB_BATCH *Batch)
     }
 }
 
+static VOID MiFlushTranslationsThere(PVOID Context)
+{
+    MiFlushTranslations(Context);
+}
+
 VOID MiFlushTlbBatch(PMI_TLB_BATCH Batch)
 {
     MiFlushTranslations(Batch);
+    if (KeNumberProcessors > 1) {
+        KiBroadcast(MiFlushTranslationsThere, Batch);
+    }
     MiFreeFrameChain(Batch->FirstTable);
     MiInitializeTlbBatch(Batch);
 }
@@ -63,7 +73,7 @@ static VOID MiFlushSmallPages(ULONG_PTR Va, PFN_NUMBER PageCount)
     }
 }
 
-VOID MiFlushPages(ULONG_PTR Va, PFN_NUMBER PageCount)
+FORCEINLINE VOID MiFlushPagesHere(ULONG_PTR Va, PFN_NUMBER PageCount)
 {
     if (PageCount > MI_TLB_BATCH_PAGES) {
         MiArchFlushAll();
@@ -72,7 +82,7 @@ VOID MiFlushPages(ULONG_PTR Va, PFN_NUMBER PageCount)
     }
 }
 
-VOID MiFlushLeaves(ULONG_PTR Va, PFN_NUMBER LeafCount, PFN_NUMBER LeafPages)
+FORCEINLINE VOID MiFlushLeavesHere(ULONG_PTR Va, PFN_NUMBER LeafCount, PFN_NUMBER LeafPages)
 {
     if (LeafCount > MI_TLB_BATCH_PAGES) {
         MiArchFlushAll();
@@ -81,5 +91,50 @@ VOID MiFlushLeaves(ULONG_PTR Va, PFN_NUMBER LeafCount, PFN_NUMBER LeafPages)
     for (PFN_NUMBER Leaf = 0; Leaf < LeafCount; Leaf += 1) {
         MiArchFlushPage(Va);
         Va += LeafPages << PAGE_SHIFT;
+    }
+}
+
+// What a broadcast is about.
+typedef struct _MI_FLUSH_RANGE {
+    ULONG_PTR Va;
+    PFN_NUMBER LeafCount;
+    PFN_NUMBER LeafPages;
+} MI_FLUSH_RANGE;
+
+static VOID MiFlushRange(PVOID Context)
+{
+    const MI_FLUSH_RANGE *Range = Context;
+    if (Range->LeafPages == 1) {
+        MiFlushPagesHere(Range->Va, Range->LeafCount);
+    } else {
+        MiFlushLeavesHere(Range->Va, Range->LeafCount, Range->LeafPages);
+    }
+}
+
+// Not inline: with one processor its caller has no frame of its own.
+DECLSPEC_NOINLINE static VOID MiFlushThere(ULONG_PTR Va, PFN_NUMBER LeafCount, PFN_NUMBER LeafPages)
+{
+    MI_FLUSH_RANGE Range = {Va, LeafCount, LeafPages};
+    KiBroadcast(MiFlushRange, &Range);
+}
+
+VOID MiFlushPageThere(ULONG_PTR Va)
+{
+    MiFlushThere(Va, 1, 1);
+}
+
+VOID MiFlushPages(ULONG_PTR Va, PFN_NUMBER PageCount)
+{
+    MiFlushPagesHere(Va, PageCount);
+    if (__builtin_expect(KeNumberProcessors > 1, 0)) {
+        MiFlushThere(Va, PageCount, 1);
+    }
+}
+
+VOID MiFlushLeaves(ULONG_PTR Va, PFN_NUMBER LeafCount, PFN_NUMBER LeafPages)
+{
+    MiFlushLeavesHere(Va, LeafCount, LeafPages);
+    if (__builtin_expect(KeNumberProcessors > 1, 0)) {
+        MiFlushThere(Va, LeafCount, LeafPages);
     }
 }

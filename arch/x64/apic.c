@@ -23,6 +23,7 @@
 #define APIC_SPURIOUS 0x0F0
 #define APIC_IN_SERVICE 0x100 // 256 bits, 32 in each register, 16 bytes apart
 #define APIC_COMMAND 0x300
+#define APIC_COMMAND_TARGET 0x310 // xAPIC only
 #define APIC_LVT_TIMER 0x320
 #define APIC_LVT_THERMAL 0x330
 #define APIC_LVT_PERFORMANCE 0x340
@@ -43,6 +44,10 @@
 #define SPURIOUS_APIC_ENABLE (1u << 8)
 #define COMMAND_TO_SELF (1u << 18)
 #define COMMAND_ASSERT (1u << 14)
+#define COMMAND_PENDING (1u << 12)
+#define COMMAND_NMI (4u << 8)
+#define COMMAND_INIT (5u << 8)
+#define COMMAND_STARTUP (6u << 8)
 #define LVT_MASKED (1u << 16)
 #define LVT_NMI (4u << 8)
 #define LVT_TIMER_PERIODIC (1u << 17)
@@ -57,7 +62,7 @@
 #define CALIBRATION_DIVISOR 500 // of a second
 
 static volatile ULONG *KiApicRegisters; // NULL in x2APIC mode
-static ULONG KiFirstApicId;
+static ULONG KiApicIds[KE_MAXIMUM_PROCESSORS];
 static BOOLEAN KiHasDeadlineTimer;
 static ULONG64 KiTimerTicksPerSecond; // of the periodic timer
 
@@ -158,7 +163,12 @@ VOID KeArchInitializeInterrupts(VOID)
     KiEnableApic();
     KiWriteApic(APIC_SPURIOUS, SPURIOUS_APIC_ENABLE | VECTOR_SPURIOUS);
     KiSetLocalVectors();
-    KiFirstApicId = KiApicRegisters != NULL ? KiReadApic(APIC_ID) >> 24 : KiReadApic(APIC_ID);
+    KiApicIds[KeArchGetPcr()->Number] =
+        KiApicRegisters != NULL ? KiReadApic(APIC_ID) >> 24 : KiReadApic(APIC_ID);
+    if (KeArchGetPcr()->Number != 0) {
+        KiWriteApic(APIC_TIMER_DIVIDE, TIMER_DIVIDE_BY_1);
+        return;
+    }
     if (!KiHasDeadlineTimer) {
         KiCalibrateTimer();
     }
@@ -172,12 +182,22 @@ VOID KeArchInitializeInterrupts(VOID)
 
 ULONG KiGetApicId(VOID)
 {
-    return KiFirstApicId;
+    return KiApicIds[0];
+}
+
+ULONG KeArchGetApicId(VOID)
+{
+    return KiApicIds[KeArchGetPcr()->Number];
+}
+
+VOID KiSetApicId(ULONG Number, ULONG ApicId)
+{
+    KiApicIds[Number] = ApicId;
 }
 
 KE_MESSAGE KeArchMakeMessage(ULONG Vector)
 {
-    return (KE_MESSAGE){MESSAGE_ADDRESS | (ULONG64)KiFirstApicId << MESSAGE_DESTINATION_SHIFT,
+    return (KE_MESSAGE){MESSAGE_ADDRESS | (ULONG64)KiApicIds[0] << MESSAGE_DESTINATION_SHIFT,
                         Vector};
 }
 
@@ -203,6 +223,51 @@ VOID KeArchRequestInterrupt(ULONG Vector)
 VOID KeArchRequestDispatchInterrupt(VOID)
 {
     KeArchRequestInterrupt(VECTOR_DISPATCH);
+}
+
+// [x64] In memory the command has two registers, and the write of the lower one sends it; while it is
+// on its way no other may be written. The upper register must be this processor's until then, so no
+// interrupt may come in between.
+static VOID KiSendCommand(ULONG ApicId, ULONG Command)
+{
+    const BOOLEAN WereOn = KeArchDisableInterrupts();
+    if (KiApicRegisters != NULL) {
+        KiWriteApic(APIC_COMMAND_TARGET, ApicId << 24);
+        KiWriteApic(APIC_COMMAND, Command);
+        while (KiReadApic(APIC_COMMAND) & COMMAND_PENDING) {
+            KeArchPause();
+        }
+    } else {
+        // A write of an APIC's MSR is no barrier: what the target is to see must be seen before.
+        __asm__ volatile("mfence" : : : "memory");
+        KeArchWriteMsr(MSR_X2APIC_FIRST + APIC_COMMAND / 16, (ULONG64)ApicId << 32 | Command);
+    }
+    KeArchRestoreInterrupts(WereOn);
+}
+
+VOID KiSendInit(ULONG ApicId)
+{
+    KiSendCommand(ApicId, COMMAND_INIT | COMMAND_ASSERT);
+}
+
+VOID KiSendStartup(ULONG ApicId, ULONG Page)
+{
+    KiSendCommand(ApicId, COMMAND_STARTUP | COMMAND_ASSERT | Page);
+}
+
+VOID KeArchRequestDispatchInterruptOn(ULONG Number)
+{
+    KiSendCommand(KiApicIds[Number], COMMAND_ASSERT | VECTOR_DISPATCH);
+}
+
+VOID KeArchRequestIpiOn(ULONG Number)
+{
+    KiSendCommand(KiApicIds[Number], COMMAND_ASSERT | VECTOR_IPI);
+}
+
+VOID KeArchStopProcessor(ULONG Number)
+{
+    KiSendCommand(KiApicIds[Number], COMMAND_NMI | COMMAND_ASSERT);
 }
 
 // -------------------------------------------------------------------------------------------------

@@ -134,6 +134,11 @@ static VOID KiInitializePcr(ULONG Number)
     KeArchWriteMsr(MSR_GS_BASE, (ULONG64)Pcr);
 }
 
+PKPCR KeArchGetPcrOf(ULONG Number)
+{
+    return &KiPcrs[Number];
+}
+
 // The two 8259 interrupt controllers: moved away from the exceptions' vectors, because even a
 // masked one can deliver a spurious interrupt, and then masked for good.
 typedef struct _KI_PORT_WRITE {

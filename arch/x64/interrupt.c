@@ -49,6 +49,13 @@ static VOID KiRunClockInterrupt(ULONG Vector, const KINTERRUPT_FRAME *Frame)
     KiClockInterrupt();
 }
 
+static VOID KiRunIpi(ULONG Vector, const KINTERRUPT_FRAME *Frame)
+{
+    UNREFERENCED_PARAMETER(Vector);
+    UNREFERENCED_PARAMETER(Frame);
+    KiIpiInterrupt();
+}
+
 static VOID KiRunDeviceInterrupt(ULONG Vector, const KINTERRUPT_FRAME *Frame)
 {
     const ULONG Number = KeArchGetPcr()->Number;
@@ -70,6 +77,7 @@ static const KI_INTERRUPT_CLASS KiInterruptClasses[HIGH_LEVEL + 1] = {
     [DISPATCH_LEVEL] = {KiRunDispatchInterrupt, TRUE},
     [DISPATCH_LEVEL + 1 ... KE_MAXIMUM_DEVICE_IRQL] = {KiRunDeviceInterrupt, FALSE},
     [CLOCK_LEVEL] = {KiRunClockInterrupt, FALSE},
+    [IPI_LEVEL] = {KiRunIpi, FALSE},
 };
 
 // A vector that nothing was given. If the APIC really delivers it, it must be ended (IN3).

@@ -324,6 +324,9 @@ VOID KiDispatchTrap(PKTRAP_FRAME Frame)
         ++KeArchGetPcr()->SpuriousInterrupts;
         return;
     }
+    if (Frame->Vector == VECTOR_NMI && KiIsStoppedByOther()) {
+        KeArchHalt();
+    }
     KiOfferFault(Frame);
     KiFatalFrame = Frame;
     KiReportTrap(Frame);

@@ -90,6 +90,7 @@
 // Interrupts: from here on. The upper four bits of a vector are its IRQL.
 #define VECTOR_DISPATCH 0x2F
 #define VECTOR_CLOCK 0xD1
+#define VECTOR_IPI 0xE1
 #define VECTOR_PIC_BASE 0xF0 // the 8259 pair: masked, so that only its spurious interrupts can come
 #define VECTOR_SPURIOUS 0xFF // of the local APIC
 
@@ -215,7 +216,10 @@ typedef struct _KINTERRUPT_FRAME {
 VOID KiRunInterrupt(ULONG Vector, const KINTERRUPT_FRAME *Frame);
 
 // apic.c
-ULONG KiGetApicId(VOID);             // of the first processor
+ULONG KiGetApicId(VOID); // of the first processor
+VOID KiSetApicId(ULONG Number, ULONG ApicId);
+VOID KiSendInit(ULONG ApicId);
+VOID KiSendStartup(ULONG ApicId, ULONG Page); // the number of a frame below 1 MiB
 BOOLEAN KiIsInService(ULONG Vector); // delivered by the local APIC, and not yet acknowledged
 VOID KiAcknowledgeInterrupt(VOID);
 VOID KiRearmClock(VOID);

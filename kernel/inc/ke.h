@@ -102,6 +102,9 @@ DECLSPEC_NORETURN VOID NTAPI KiBugCheckSaying(ULONG Code, ULONG_PTR Parameter1,
 // Whether the machine is in a bug check: nothing may be allocated or locked any more.
 BOOLEAN KiIsBugCheckActive(VOID);
 
+// Whether another processor ends the machine: this one has nothing more to do.
+BOOLEAN KiIsStoppedByOther(VOID);
+
 // The name of a bug-check code ("SYSTEM_PTE_MISUSE"), or NULL.
 PCSTR KiBugCheckName(ULONG Code);
 
@@ -177,6 +180,11 @@ VOID KiSetFaultExplainer(KI_EXPLAIN_FAULT *Routine);
 // Boot options: the words of the command line, "name" or "name=value".
 
 VOID KeSetBootCommandLine(PCSTR CommandLine);
+
+// Runs the routine on every other processor, at IPI_LEVEL, and returns when all have done it. It must not
+// wait for anything. IRQL < IPI_LEVEL.
+typedef VOID KI_BROADCAST_ROUTINE(PVOID Context);
+VOID KiBroadcast(_In_ KI_BROADCAST_ROUTINE *Routine, _In_opt_ PVOID Context);
 
 // TRUE when the word exists. Its value ("" for a plain word) is copied, cut to fit. Value may be
 // NULL.

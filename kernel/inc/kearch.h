@@ -39,7 +39,7 @@ extern KE_FEATURES KeFeatures;
 // The processor control region, one per processor, at gs:0. The places of Self, Number and
 // CurrentThread are ABI: driver images read them inline.
 
-#define KE_MAXIMUM_PROCESSORS 8
+#define KE_MAXIMUM_PROCESSORS 16
 
 #define KI_PRIORITY_COUNT 32
 
@@ -89,6 +89,37 @@ DECLSPEC_NORETURN VOID KeArchHalt(VOID);
 
 ULONG64 KeArchReadMsr(ULONG Msr);
 VOID KeArchWriteMsr(ULONG Msr, ULONG64 Value);
+
+// -------------------------------------------------------------------------------------------------
+// The other processors. Those with a number have been started.
+
+// The control region of a processor that was started, or is being started.
+PKPCR KeArchGetPcrOf(ULONG Number);
+
+// Of this processor's interrupt controller.
+ULONG KeArchGetApicId(VOID);
+
+// Makes what a new processor needs; FALSE: there is no memory for it. KeArchEndStartup gives it back.
+BOOLEAN KeArchBeginStartup(VOID);
+VOID KeArchEndStartup(VOID);
+
+// Starts the processor with this APIC id, which gets the number, and runs KiRunNewProcessor on the
+// stack. FALSE: it has not answered within a second; it may still come, so that its stack must be kept, and
+// no other can be started.
+_Must_inspect_result_ BOOLEAN KeArchStartProcessor(ULONG Number, ULONG ApicId, ULONG_PTR StackBase);
+
+// Upward: a new processor is initialised, as by KeArchInitializeProcessor, with interrupts off.
+DECLSPEC_NORETURN VOID KiRunNewProcessor(VOID);
+
+// Makes KiDispatchInterrupt, or KiIpiInterrupt, run on another processor. Any IRQL.
+VOID KeArchRequestDispatchInterruptOn(ULONG Number);
+VOID KeArchRequestIpiOn(ULONG Number);
+
+// Upward: another processor asked for it; at IPI_LEVEL.
+VOID KiIpiInterrupt(VOID);
+
+// Halts another processor for good, whatever it does.
+VOID KeArchStopProcessor(ULONG Number);
 
 // -------------------------------------------------------------------------------------------------
 // Threads.

@@ -71,6 +71,7 @@ typedef struct _KTHREAD {
 
     LIST_ENTRY MutantListHead; // mutexes that it owns
     KAFFINITY Affinity;        // KI_NO_AFFINITY: wherever there is a processor
+    USHORT Processor;          // where it runs, is ready, or ran last
     ULONG RunTime;             // ticks
     NTSTATUS ExitStatus;
     HANDLE ThreadId;
@@ -98,6 +99,11 @@ PKTHREAD KiGetInitialThread(ULONG Number);
 // Makes the scheduler ready, and switches interrupts on. From here on threads can wait. StackBase:
 // the end of a stack for the idle thread, which has it for ever. Called once on each processor.
 VOID KeInitializeDispatcher(PVOID IdleStackBase, SIZE_T IdleStackByteCount);
+
+// Starts the processor with this APIC id as the next one, between KeArchBeginStartup and KeArchEndStartup.
+// The stack is its idle thread's for ever. FALSE: it does not answer; the stack must be kept.
+_Must_inspect_result_ BOOLEAN KeStartProcessor(ULONG ApicId, PVOID StackBase,
+                                               SIZE_T StackByteCount);
 
 // Fills KUSER_SHARED_DATA, and returns its page, for mm to show it. From here on the clock updates it.
 #define KI_BUILD_NUMBER 19041
@@ -180,6 +186,14 @@ VOID KiUnlockAfterSignal(KIRQL OldIrql, BOOLEAN Wait) _Releases_lock_(&KiDispatc
 // Locked. Puts Thread, whose state nobody else cares about, into its ready list; at the head: it was
 // interrupted before its time.
 VOID KiMakeReady(PKTHREAD Thread, BOOLEAN AtHead);
+
+// Where the current thread may run from now on; it moves at once if it must, and then IRQL < DISPATCH_LEVEL.
+VOID KiSetCurrentAffinity(KAFFINITY Affinity);
+
+// A new processor's idle thread, which runs on it from its first instruction; and its lists.
+VOID KiPrepareIdleThread(ULONG Number, PVOID StackBase, SIZE_T StackByteCount);
+VOID KiInitializeReadyLists(VOID); // of this processor
+DECLSPEC_NORETURN VOID NTAPI KiIdle(PVOID Context);
 
 // Locked, at DISPATCH_LEVEL. Runs the best ready thread in the place of the current one, which must
 // have its new state, and be in some list, already. Comes back when the current one runs again.

@@ -11,6 +11,7 @@ VOID IoInitSystem(const LOADER_BLOCK *LoaderBlock)
     IopInitializeAcpi(LoaderBlock);
     IopInitializePciConfig();
     IopInitializeLines();
+    IopStartProcessors();
     IopEnumeratePci();
     IopInitializeInterrupts();
     IopAssignBars();

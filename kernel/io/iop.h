@@ -256,6 +256,16 @@ NTSTATUS IopResetFunction(_Inout_ PIO_PCI_FUNCTION Function);
 // Finds the I/O APICs and masks all their lines.
 VOID IopInitializeLines(VOID);
 
+//
+// processor.c
+//
+
+// Notes the processor that an entry of MADT names, if it does.
+VOID IopReadMadtProcessor(_In_ const VOID *Entry);
+
+// Starts those that were noted.
+VOID IopStartProcessors(VOID);
+
 // The vector of an ISA line, as its old number goes, or of the PCI pins that firmware has put there.
 // 0: there is no such line, or there are no more vectors.
 ULONG IopGetLineVector(_In_ ULONG IsaLine, _In_ BOOLEAN IsPci);

@@ -105,6 +105,7 @@ static VOID IopReadMadt(const ACPI_MADT *Madt)
             return;
         }
         IopReadMadtEntry(Entry);
+        IopReadMadtProcessor(Entry);
         Offset += Entry->Length;
     }
 }

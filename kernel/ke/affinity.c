@@ -1,6 +1,5 @@
-// How many processors there are, and where threads and DPCs are to run.
-//
-// One processor is at work yet. All of them would be of one group, 0, and of one node.
+// How many processors there are, and where threads and DPCs are to run. All are of one group, 0, and of
+// one node.
 #include "kernel/inc/ke.h"
 #include "kernel/inc/kearch.h"
 #include "kernel/inc/ps.h"
@@ -11,7 +10,7 @@ CCHAR KeNumberProcessors = 1;
 
 static KAFFINITY KiActiveProcessors(VOID)
 {
-    return ((KAFFINITY)1 << KeNumberProcessors) - 1;
+    return ((KAFFINITY)1 << __atomic_load_n(&KeNumberProcessors, __ATOMIC_ACQUIRE)) - 1;
 }
 
 static BOOLEAN KiIsGroup(USHORT GroupNumber)
@@ -119,14 +118,13 @@ NTSTATUS NTAPI KeSetTargetProcessorDpcEx(PKDPC Dpc, PPROCESSOR_NUMBER ProcNumber
 }
 
 // -------------------------------------------------------------------------------------------------
-// Where a thread runs: noted, so that the answers are right; with one processor there is no choice.
+// Where a thread runs.
 
 KAFFINITY NTAPI KeSetSystemAffinityThreadEx(KAFFINITY Affinity)
 {
-    const PKTHREAD Thread = KeArchGetCurrentThread();
-    const KAFFINITY Old = Thread->Affinity;
+    const KAFFINITY Old = KeArchGetCurrentThread()->Affinity;
     if ((Affinity & KiActiveProcessors()) != 0) {
-        Thread->Affinity = Affinity & KiActiveProcessors();
+        KiSetCurrentAffinity(Affinity & KiActiveProcessors());
     }
     return Old;
 }
@@ -138,12 +136,12 @@ VOID NTAPI KeSetSystemAffinityThread(KAFFINITY Affinity)
 
 VOID NTAPI KeRevertToUserAffinityThreadEx(KAFFINITY Affinity)
 {
-    KeArchGetCurrentThread()->Affinity = Affinity & KiActiveProcessors();
+    KiSetCurrentAffinity(Affinity & KiActiveProcessors());
 }
 
 VOID NTAPI KeRevertToUserAffinityThread(VOID)
 {
-    KeArchGetCurrentThread()->Affinity = KI_NO_AFFINITY;
+    KiSetCurrentAffinity(KI_NO_AFFINITY);
 }
 
 VOID NTAPI KeSetSystemGroupAffinityThread(PGROUP_AFFINITY Affinity,
@@ -160,12 +158,4 @@ VOID NTAPI KeSetSystemGroupAffinityThread(PGROUP_AFFINITY Affinity,
 VOID NTAPI KeRevertToUserGroupAffinityThread(PGROUP_AFFINITY PreviousAffinity)
 {
     KeRevertToUserAffinityThreadEx(PreviousAffinity->Mask);
-}
-
-ULONG_PTR NTAPI KeIpiGenericCall(PKIPI_BROADCAST_WORKER BroadcastFunction, ULONG_PTR Context)
-{
-    const KIRQL OldIrql = KfRaiseIrql(IPI_LEVEL);
-    const ULONG_PTR Result = BroadcastFunction(Context);
-    KeLowerIrql(OldIrql);
-    return Result;
 }

@@ -147,10 +147,36 @@ static VOID KiPrintSentence(const KI_STOP *Stop, PCSTR Format, __builtin_ms_va_l
 }
 
 static volatile ULONG KiBugCheckDepth;
+static volatile LONG KiBugCheckOwner; // 0: none, or the number of a processor + 1
 
 BOOLEAN KiIsBugCheckActive(VOID)
 {
     return __atomic_load_n(&KiBugCheckDepth, __ATOMIC_RELAXED) != 0;
+}
+
+BOOLEAN KiIsStoppedByOther(VOID)
+{
+    const LONG Owner = __atomic_load_n(&KiBugCheckOwner, __ATOMIC_RELAXED);
+    return Owner != 0 && Owner != (LONG)KiGetCurrentProcessor() + 1;
+}
+
+// The first processor that comes here ends the machine; one that comes after it waits for that.
+static VOID KiStopOthers(VOID)
+{
+    const LONG Self = (LONG)KiGetCurrentProcessor() + 1;
+    LONG Owner = 0;
+    if (!__atomic_compare_exchange_n(&KiBugCheckOwner, &Owner, Self, FALSE, __ATOMIC_SEQ_CST,
+                                     __ATOMIC_SEQ_CST)) {
+        if (Owner != Self) {
+            KeArchHalt();
+        }
+        return;
+    }
+    for (ULONG Number = 0; Number < (ULONG)KeNumberProcessors; Number += 1) {
+        if (Number + 1 != (ULONG)Self) {
+            KeArchStopProcessor(Number);
+        }
+    }
 }
 
 // What every bug check does before it says anything. Leaves the machine if this one comes from
@@ -158,6 +184,7 @@ BOOLEAN KiIsBugCheckActive(VOID)
 static VOID KiEnterBugCheck(const KI_STOP *Stop)
 {
     KeArchDisableInterrupts();
+    KiStopOthers();
     const ULONG Depth = __atomic_add_fetch(&KiBugCheckDepth, 1, __ATOMIC_SEQ_CST);
     if (Depth > 2) {
         KeExitMachine(KeExitBugCheck);

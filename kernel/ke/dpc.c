@@ -52,10 +52,16 @@ VOID NTAPI KeSetImportanceDpc(PRKDPC Dpc, KDPC_IMPORTANCE Importance)
     Dpc->Importance = (UCHAR)Importance;
 }
 
-// There is one processor yet.
 VOID NTAPI KeSetTargetProcessorDpc(PRKDPC Dpc, CCHAR Number)
 {
-    Dpc->Number = (USHORT)(UCHAR)Number;
+    Dpc->Number = (USHORT)((UCHAR)Number + 1);
+}
+
+// The processor whose queue a DPC goes to: the one that it was told, or the one that queues it.
+static PKPCR KiTargetOfDpc(const KDPC *Dpc)
+{
+    const ULONG Number = Dpc->Number - 1u;
+    return Number < (ULONG)KeNumberProcessors ? KeArchGetPcrOf(Number) : KeArchGetPcr();
 }
 
 // Whether a DPC may not wait for the clock. The lock is held.
@@ -64,15 +70,26 @@ static BOOLEAN KiIsUrgent(const KPCR *Pcr, const KDPC *Dpc)
     return Dpc->Importance != LowImportance || Pcr->CurrentThread == Pcr->IdleThread;
 }
 
+static VOID KiRequestDpcs(const KPCR *Pcr)
+{
+    if (Pcr == KeArchGetPcr()) {
+        KeArchRequestDispatchInterrupt();
+    } else {
+        KeArchRequestDispatchInterruptOn(Pcr->Number);
+    }
+}
+
 BOOLEAN NTAPI KeInsertQueueDpc(PRKDPC Dpc, PVOID SystemArgument1, PVOID SystemArgument2)
 {
-    const PKPCR Pcr = KeArchGetPcr();
+    const PKPCR Pcr = KiTargetOfDpc(Dpc);
     const KIRQL OldIrql = KiLockDpcs(Pcr);
-    if (Dpc->DpcData != NULL) {
+    PVOID Nowhere = NULL;
+    // Others may queue it elsewhere at the same time.
+    if (!__atomic_compare_exchange_n(&Dpc->DpcData, &Nowhere, Pcr, FALSE, __ATOMIC_ACQUIRE,
+                                     __ATOMIC_RELAXED)) {
         KiUnlockDpcs(Pcr, OldIrql);
         return FALSE;
     }
-    Dpc->DpcData = Pcr;
     Dpc->SystemArgument1 = SystemArgument1;
     Dpc->SystemArgument2 = SystemArgument2;
     if (Dpc->Importance == HighImportance) {
@@ -82,7 +99,7 @@ BOOLEAN NTAPI KeInsertQueueDpc(PRKDPC Dpc, PVOID SystemArgument1, PVOID SystemAr
     }
     if (!Pcr->DpcRequested && !Pcr->DpcRunning && KiIsUrgent(Pcr, Dpc)) {
         Pcr->DpcRequested = TRUE;
-        KeArchRequestDispatchInterrupt();
+        KiRequestDpcs(Pcr);
     }
     KiUnlockDpcs(Pcr, OldIrql);
     return TRUE;
@@ -90,25 +107,32 @@ BOOLEAN NTAPI KeInsertQueueDpc(PRKDPC Dpc, PVOID SystemArgument1, PVOID SystemAr
 
 BOOLEAN NTAPI KeRemoveQueueDpc(PRKDPC Dpc)
 {
-    const PKPCR Pcr = KeArchGetPcr();
-    const KIRQL OldIrql = KiLockDpcs(Pcr);
-    const BOOLEAN WasQueued = Dpc->DpcData != NULL;
-    if (WasQueued) {
-        RemoveEntryList(&Dpc->DpcListEntry);
-        Dpc->DpcData = NULL;
+    // Meanwhile it may have run, and have been queued elsewhere.
+    for (PKPCR Pcr = Dpc->DpcData; Pcr != NULL; Pcr = Dpc->DpcData) {
+        const KIRQL OldIrql = KiLockDpcs(Pcr);
+        const BOOLEAN IsThere = Dpc->DpcData == Pcr;
+        if (IsThere) {
+            RemoveEntryList(&Dpc->DpcListEntry);
+            __atomic_store_n(&Dpc->DpcData, NULL, __ATOMIC_RELEASE);
+        }
+        KiUnlockDpcs(Pcr, OldIrql);
+        if (IsThere) {
+            return TRUE;
+        }
     }
-    KiUnlockDpcs(Pcr, OldIrql);
-    return WasQueued;
+    return FALSE;
 }
 
 VOID KiEnumerateDpcs(KI_DPC_ROUTINE *Routine, PVOID Context)
 {
-    const PKPCR Pcr = KeArchGetPcr();
-    const KIRQL OldIrql = KiLockDpcs(Pcr);
-    for (PLIST_ENTRY Entry = Pcr->DpcList.Flink; Entry != &Pcr->DpcList; Entry = Entry->Flink) {
-        Routine(CONTAINING_RECORD(Entry, KDPC, DpcListEntry), Context);
+    for (ULONG Number = 0; Number < (ULONG)KeNumberProcessors; Number += 1) {
+        const PKPCR Pcr = KeArchGetPcrOf(Number);
+        const KIRQL OldIrql = KiLockDpcs(Pcr);
+        for (PLIST_ENTRY Entry = Pcr->DpcList.Flink; Entry != &Pcr->DpcList; Entry = Entry->Flink) {
+            Routine(CONTAINING_RECORD(Entry, KDPC, DpcListEntry), Context);
+        }
+        KiUnlockDpcs(Pcr, OldIrql);
     }
-    KiUnlockDpcs(Pcr, OldIrql);
 }
 
 // The next DPC goes to *Copy: its own record is free again before its routine runs. FALSE: none is
@@ -120,7 +144,7 @@ static BOOLEAN KiTakeDpc(PKPCR Pcr, PKDPC *Dpc, PKDPC Copy)
     if (!IsEmpty) {
         *Dpc = CONTAINING_RECORD(RemoveHeadList(&Pcr->DpcList), KDPC, DpcListEntry);
         *Copy = **Dpc;
-        (*Dpc)->DpcData = NULL;
+        __atomic_store_n(&(*Dpc)->DpcData, NULL, __ATOMIC_RELEASE);
         Pcr->DpcCount += 1;
     }
     Pcr->DpcRunning = !IsEmpty;
@@ -155,12 +179,26 @@ VOID KiRetireDpcs(VOID)
 }
 
 // Below DISPATCH_LEVEL whatever was asked for has run; what is left is of low importance.
-VOID NTAPI KeFlushQueuedDpcs(VOID)
+static VOID KiFlushOwnDpcs(VOID)
 {
-    NT_ASSERT(KeArchReadIrql() == PASSIVE_LEVEL);
-    const PKPCR Pcr = KeArchGetPcr();
-    while (!IsListEmpty(&Pcr->DpcList)) {
+    while (!IsListEmpty(&KeArchGetPcr()->DpcList)) {
         KeArchRequestDispatchInterrupt();
         KeArchPause();
     }
+}
+
+// A thread that gets to run on a processor knows that what was queued there before has run.
+VOID NTAPI KeFlushQueuedDpcs(VOID)
+{
+    NT_ASSERT(KeArchReadIrql() == PASSIVE_LEVEL);
+    if (KeNumberProcessors == 1) {
+        KiFlushOwnDpcs();
+        return;
+    }
+    const KAFFINITY Affinity = KeArchGetCurrentThread()->Affinity;
+    for (ULONG Number = 0; Number < (ULONG)KeNumberProcessors; Number += 1) {
+        KiSetCurrentAffinity((KAFFINITY)1 << Number);
+        KiFlushOwnDpcs();
+    }
+    KiSetCurrentAffinity(Affinity);
 }

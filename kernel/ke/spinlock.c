@@ -65,8 +65,10 @@ static VOID KiNoteReleased(PKI_LOCK Lock, KIRQL OldIrql)
 _No_lock_analysis_ KIRQL KiAcquireLock(PKI_LOCK Lock)
 {
     const KIRQL OldIrql = KeArchReadIrql();
+    if (OldIrql < DISPATCH_LEVEL) {
+        KeArchWriteIrql(DISPATCH_LEVEL); // from here on the thread stays on this processor
+    }
     KiCheckAcquire(Lock, OldIrql);
-    KeArchWriteIrql(DISPATCH_LEVEL);
     KiSpin(&Lock->Word);
     KiNoteAcquired(Lock);
     return OldIrql;

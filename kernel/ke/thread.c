@@ -37,7 +37,7 @@ typedef struct _KI_STATIC_THREAD {
     KTHREAD Thread;
 } KI_STATIC_THREAD;
 
-static KI_STATIC_THREAD KiInitialThreads[KE_MAXIMUM_PROCESSORS];
+static KI_STATIC_THREAD KiInitialThread;
 static KI_STATIC_THREAD KiIdleThreads[KE_MAXIMUM_PROCESSORS];
 static LIST_ENTRY KiThreads = {&KiThreads, &KiThreads};
 static LIST_ENTRY KiEndedThreads = {&KiEndedThreads, &KiEndedThreads};
@@ -48,6 +48,7 @@ static KEVENT KiReaperEvent;
 
 static VOID KiInsertReady(PKPCR Pcr, PKTHREAD Thread, BOOLEAN AtHead)
 {
+    Thread->Processor = Pcr->Number;
     const PLIST_ENTRY List = &Pcr->ReadyLists[(ULONG)Thread->Priority];
     if (AtHead) {
         InsertHeadList(List, &Thread->ReadyLink);
@@ -58,8 +59,9 @@ static VOID KiInsertReady(PKPCR Pcr, PKTHREAD Thread, BOOLEAN AtHead)
     Thread->State = KiThreadReady;
 }
 
-static VOID KiRemoveReady(PKPCR Pcr, PKTHREAD Thread)
+static VOID KiRemoveReady(PKTHREAD Thread)
 {
+    const PKPCR Pcr = KeArchGetPcrOf(Thread->Processor);
     if (RemoveEntryList(&Thread->ReadyLink)) {
         Pcr->ReadySummary &= ~(1u << Thread->Priority);
     }
@@ -71,25 +73,90 @@ static LONG KiBestReadyPriority(const KPCR *Pcr)
     return Pcr->ReadySummary != 0 ? 31 - __builtin_clz(Pcr->ReadySummary) : -1;
 }
 
+static BOOLEAN KiMayRunOn(const KTHREAD *Thread, ULONG Processor)
+{
+    return Thread->Affinity == KI_NO_AFFINITY || (Thread->Affinity >> Processor & 1) != 0;
+}
+
+// The best ready thread of another processor that may run on this one; NULL: there is none.
+static PKTHREAD KiFindOthersReady(const KPCR *Pcr)
+{
+    PKTHREAD Best = NULL;
+    for (ULONG Number = 0; Number < (ULONG)KeNumberProcessors; Number += 1) {
+        const PKPCR Other = KeArchGetPcrOf(Number);
+        const LONG Priority = Number != Pcr->Number ? KiBestReadyPriority(Other) : -1;
+        if (Priority < 0 || (Best != NULL && Priority <= Best->Priority)) {
+            continue;
+        }
+        const PLIST_ENTRY List = &Other->ReadyLists[Priority];
+        for (PLIST_ENTRY Entry = List->Flink; Entry != List; Entry = Entry->Flink) {
+            const PKTHREAD Thread = CONTAINING_RECORD(Entry, KTHREAD, ReadyLink);
+            if (KiMayRunOn(Thread, Pcr->Number)) {
+                Best = Thread;
+                break;
+            }
+        }
+    }
+    return Best;
+}
+
 static PKTHREAD KiTakeBestReady(PKPCR Pcr)
 {
     const LONG Priority = KiBestReadyPriority(Pcr);
-    if (Priority < 0) {
+    const PKTHREAD Thread =
+        Priority >= 0 ? CONTAINING_RECORD(Pcr->ReadyLists[Priority].Flink, KTHREAD, ReadyLink)
+                      : KiFindOthersReady(Pcr);
+    if (Thread == NULL) {
         return Pcr->IdleThread;
     }
-    const PKTHREAD Thread = CONTAINING_RECORD(Pcr->ReadyLists[Priority].Flink, KTHREAD, ReadyLink);
-    KiRemoveReady(Pcr, Thread);
+    KiRemoveReady(Thread);
     return Thread;
+}
+
+static BOOLEAN KiIsIdle(const KPCR *Pcr)
+{
+    return Pcr->CurrentThread == Pcr->IdleThread && Pcr->ReadySummary == 0;
+}
+
+// Where a thread that has become ready shall run: where it ran last, unless somebody else runs there
+// and another processor idles.
+static PKPCR KiChooseProcessor(const KTHREAD *Thread)
+{
+    const PKPCR Last = KeArchGetPcrOf(Thread->Processor);
+    PKPCR Chosen = KiMayRunOn(Thread, Thread->Processor) ? Last : NULL;
+    if (Chosen != NULL && (KeNumberProcessors == 1 || KiIsIdle(Last))) {
+        return Chosen;
+    }
+    for (ULONG Number = 0; Number < (ULONG)KeNumberProcessors; Number += 1) {
+        const PKPCR Other = KeArchGetPcrOf(Number);
+        if (KiMayRunOn(Thread, Number) && (KiIsIdle(Other) || Chosen == NULL)) {
+            Chosen = Other;
+            if (KiIsIdle(Other)) {
+                break;
+            }
+        }
+    }
+    return Chosen;
+}
+
+static VOID KiAskToReschedule(const KPCR *Pcr)
+{
+    if (Pcr != KeArchGetPcr()) {
+        KeArchRequestDispatchInterruptOn(Pcr->Number);
+    }
 }
 
 VOID KiMakeReady(PKTHREAD Thread, BOOLEAN AtHead)
 {
-    const PKPCR Pcr = KeArchGetPcr();
-    if (Thread == Pcr->IdleThread) {
+    if (Thread == KeArchGetPcr()->IdleThread) {
         Thread->State = KiThreadReady;
         return;
     }
+    const PKPCR Pcr = KiChooseProcessor(Thread);
     KiInsertReady(Pcr, Thread, AtHead);
+    if (Thread->Priority > Pcr->CurrentThread->Priority) {
+        KiAskToReschedule(Pcr);
+    }
 }
 
 // -------------------------------------------------------------------------------------------------
@@ -105,6 +172,7 @@ VOID KiSwitchAway(VOID)
                                   Pcr->HeldRanks == 1u << KI_RANK_DISPATCHER);
 #endif
     New->State = KiThreadRunning;
+    New->Processor = Pcr->Number;
     Pcr->QuantumEnded = FALSE;
     if (New == Old) {
         return;
@@ -182,13 +250,14 @@ VOID KiClockInterrupt(VOID)
 {
     const PKPCR Pcr = KeArchGetPcr();
     const PKTHREAD Thread = Pcr->CurrentThread;
-    const ULONG Ticks = KiAdvanceTime();
+    const ULONG Ticks = Pcr->Number == 0 ? KiAdvanceTime() : 1;
     Thread->RunTime += Ticks;
     if (Thread != Pcr->IdleThread && Ticks != 0) {
         Thread->Quantum = Thread->Quantum > (LONG)Ticks ? (CHAR)(Thread->Quantum - (LONG)Ticks) : 0;
         Pcr->QuantumEnded = Pcr->QuantumEnded || Thread->Quantum == 0;
     }
-    Pcr->TimersDue = KiIsTimerDue(KiInterruptTime());
+    // Time, and its timers, are the first processor's.
+    Pcr->TimersDue = Pcr->Number == 0 && KiIsTimerDue(KiInterruptTime());
     if (Pcr->TimersDue || Pcr->QuantumEnded || !IsListEmpty(&Pcr->DpcList)) {
         KeArchRequestDispatchInterrupt();
     }
@@ -213,9 +282,13 @@ static VOID KiFillThread(PKTHREAD Thread, ULONG_PTR StackBase, SIZE_T StackByteC
     Thread->Quantum = KI_QUANTUM_TICKS;
 }
 
+// Of the others it is the idle thread.
 PKTHREAD KiGetInitialThread(ULONG Number)
 {
-    const PKTHREAD Thread = &KiInitialThreads[Number].Thread;
+    if (Number != 0) {
+        return &KiIdleThreads[Number].Thread;
+    }
+    const PKTHREAD Thread = &KiInitialThread.Thread;
     if (Thread->StackBase == 0) {
         KiFillThread(Thread, (ULONG_PTR)KiStackEnd, (SIZE_T)(KiStackEnd - KiDataStart));
         Thread->State = KiThreadRunning;
@@ -224,7 +297,7 @@ PKTHREAD KiGetInitialThread(ULONG Number)
     return Thread;
 }
 
-static VOID NTAPI KiIdle(PVOID Context)
+DECLSPEC_NORETURN VOID NTAPI KiIdle(PVOID Context)
 {
     UNREFERENCED_PARAMETER(Context);
     for (;;) {
@@ -232,23 +305,40 @@ static VOID NTAPI KiIdle(PVOID Context)
     }
 }
 
-VOID KeInitializeDispatcher(PVOID IdleStackBase, SIZE_T IdleStackByteCount)
+static PKTHREAD KiInitializeIdleThread(ULONG Number, PVOID StackBase, SIZE_T StackByteCount)
+{
+    const PKTHREAD Idle = &KiIdleThreads[Number].Thread;
+    KeInitializeThread(Idle, StackBase, StackByteCount, KiIdle, NULL);
+    Idle->Priority = LOW_PRIORITY;
+    Idle->BasePriority = LOW_PRIORITY;
+    Idle->Processor = (USHORT)Number;
+    Idle->State = KiThreadReady;
+    return Idle;
+}
+
+VOID KiInitializeReadyLists(VOID)
 {
     const PKPCR Pcr = KeArchGetPcr();
-    const PKTHREAD Idle = &KiIdleThreads[Pcr->Number].Thread;
     for (ULONG Priority = 0; Priority < KI_PRIORITY_COUNT; Priority += 1) {
         InitializeListHead(&Pcr->ReadyLists[Priority]);
     }
     InitializeListHead(&Pcr->DpcList);
     KeInitializeSpinLock(&Pcr->DpcLock);
+    Pcr->IdleThread = &KiIdleThreads[Pcr->Number].Thread;
+}
+
+VOID KeInitializeDispatcher(PVOID IdleStackBase, SIZE_T IdleStackByteCount)
+{
+    KiInitializeReadyLists();
     KiInitializeTimers();
     KeInitializeEvent(&KiReaperEvent, SynchronizationEvent, FALSE);
-    KeInitializeThread(Idle, IdleStackBase, IdleStackByteCount, KiIdle, NULL);
-    Idle->Priority = LOW_PRIORITY;
-    Idle->BasePriority = LOW_PRIORITY;
-    Idle->State = KiThreadReady;
-    Pcr->IdleThread = Idle;
+    (VOID) KiInitializeIdleThread(0, IdleStackBase, IdleStackByteCount);
     KeArchRestoreInterrupts(TRUE);
+}
+
+VOID KiPrepareIdleThread(ULONG Number, PVOID StackBase, SIZE_T StackByteCount)
+{
+    KiInitializeIdleThread(Number, StackBase, StackByteCount)->State = KiThreadRunning;
 }
 
 VOID KeInitializeThread(PKTHREAD Thread, PVOID StackBase, SIZE_T StackByteCount,
@@ -279,8 +369,8 @@ VOID KeForgetThread(PKTHREAD Thread)
 
 VOID KeMakeStaticThreadsObjects(struct _OBJECT_TYPE *Type)
 {
+    ObInitializeStaticObject(&KiInitialThread.Object, Type);
     for (ULONG Number = 0; Number < KE_MAXIMUM_PROCESSORS; Number += 1) {
-        ObInitializeStaticObject(&KiInitialThreads[Number].Object, Type);
         ObInitializeStaticObject(&KiIdleThreads[Number].Object, Type);
     }
 }
@@ -448,12 +538,28 @@ static VOID KiChangePriority(PKTHREAD Thread, KPRIORITY Priority)
 {
     Thread->Quantum = KI_QUANTUM_TICKS;
     if (Thread->State == KiThreadReady && Thread != KeArchGetPcr()->IdleThread) {
-        KiRemoveReady(KeArchGetPcr(), Thread);
+        KiRemoveReady(Thread);
         Thread->Priority = (CHAR)Priority;
-        KiInsertReady(KeArchGetPcr(), Thread, FALSE);
+        KiMakeReady(Thread, FALSE);
         return;
     }
     Thread->Priority = (CHAR)Priority;
+    if (Thread->State == KiThreadRunning) {
+        KiAskToReschedule(KeArchGetPcrOf(Thread->Processor));
+    }
+}
+
+VOID KiSetCurrentAffinity(KAFFINITY Affinity)
+{
+    const KIRQL OldIrql = KiLockDispatcher();
+    const PKTHREAD Thread = KeArchGetCurrentThread();
+    Thread->Affinity = Affinity;
+    if (!KiMayRunOn(Thread, KeArchGetPcr()->Number)) {
+        NT_ASSERT(OldIrql < DISPATCH_LEVEL);
+        KiMakeReady(Thread, TRUE);
+        KiSwitchAway();
+    }
+    KiReleaseLock(&KiDispatcherLock, OldIrql);
 }
 
 KPRIORITY NTAPI KeSetPriorityThread(PKTHREAD Thread, KPRIORITY Priority)

@@ -371,16 +371,21 @@ FAKE_PAGE FakeWalk(ULONG_PTR Va)
 // Processor state.
 //
 
+// The TLB that is watched is the last processor's: with two, what only the first one forgets is remembered.
 VOID MiArchFlushPage(ULONG_PTR Va)
 {
     FakePageFlushes += 1;
-    WatchFlushPage(Va);
+    if (FakeProcessor == (ULONG)KeNumberProcessors - 1) {
+        WatchFlushPage(Va);
+    }
 }
 
 VOID MiArchFlushAll(VOID)
 {
     FakeFullFlushes += 1;
-    WatchFlushAll();
+    if (FakeProcessor == (ULONG)KeNumberProcessors - 1) {
+        WatchFlushAll();
+    }
 }
 
 // Adjacent pages of the direct map, to be mapped by one system call: a machine without large leaves

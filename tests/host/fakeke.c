@@ -1,5 +1,5 @@
-// What mm asks of the rest of the kernel, for the build machine: one processor that is never
-// interrupted.
+// What mm asks of the rest of the kernel, for the build machine: a processor that is never
+// interrupted, and others that do only what it asks of them.
 //
 // A lock is a bit in FakeHeldRanks, so that a wrong order is a failed check instead of a hang some
 // day. A bug check notes its code, its parameters and its sentence; a test that expects it goes on,
@@ -23,6 +23,24 @@ ULONG64 KeArchReadMsr(ULONG Msr)
 {
     CHECK(Msr < FAKE_MSR_COUNT);
     return FakeMsrs[Msr];
+}
+
+//
+// Processors: the first one runs, and the others do what it asks of them.
+//
+
+CCHAR KeNumberProcessors = 1;
+ULONG FakeProcessor;
+ULONG64 FakeBroadcasts;
+
+VOID KiBroadcast(KI_BROADCAST_ROUTINE *Routine, PVOID Context)
+{
+    CHECK(KeNumberProcessors > 1 && FakeProcessor == 0 && FakeIrql < IPI_LEVEL);
+    FakeBroadcasts += 1;
+    for (FakeProcessor = 1; FakeProcessor < (ULONG)KeNumberProcessors; FakeProcessor += 1) {
+        Routine(Context);
+    }
+    FakeProcessor = 0;
 }
 
 //

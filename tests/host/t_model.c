@@ -38,7 +38,7 @@ static VOID Run(ULONG64 Share)
 
 static VOID Random_operations_agree_with_the_model(VOID)
 {
-    Run(45);
+    Run(40);
 }
 
 static VOID Random_operations_agree_with_the_model_without_1_GiB_leaves(VOID)
@@ -58,6 +58,14 @@ static VOID Random_operations_agree_with_the_model_under_the_verifier(VOID)
     Run(5);
 }
 
+// The TLB that is watched is the other processor's.
+static VOID Random_operations_agree_with_the_model_on_two_processors(VOID)
+{
+    KeNumberProcessors = 2;
+    Run(5);
+    CHECK(FakeBroadcasts != 0);
+}
+
 static const HOST_TEST Tests[] = {
     HOST_ROW(Random_operations_agree_with_the_model, "contract 4-7, all invariants",
              &FakeMachineMax),
@@ -67,6 +75,8 @@ static const HOST_TEST Tests[] = {
              "contract 4-7, all invariants", &FakeMachineLeaf4K),
     HOST_ROW(Random_operations_agree_with_the_model_under_the_verifier,
              "contract 4-7, 13, all invariants", &FakeMachineBare),
+    HOST_ROW(Random_operations_agree_with_the_model_on_two_processors,
+             "contract 4-7, 18.27, all invariants", &FakeMachineMax),
 };
 
 HOST_DEFINE_SUITE(model);

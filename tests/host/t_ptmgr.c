@@ -159,6 +159,35 @@ static VOID A_batch_flushes_what_it_was_told_and_everything_when_it_is_full(VOID
     CHECK(FakePageFlushes == MI_TLB_BATCH_PAGES && FakeFullFlushes == 1);
 }
 
+static VOID A_batch_is_flushed_on_the_other_processors_at_once(VOID)
+{
+    MI_TLB_BATCH Batch;
+    MiInitializeTlbBatch(&Batch);
+    KeNumberProcessors = 3;
+    FakePageFlushes = FakeFullFlushes = 0;
+    MiAddPageToBatch(&Batch, SMALL_VA);
+    MiAddPageToBatch(&Batch, SMALL_VA + PAGES(1));
+    MiFlushTlbBatch(&Batch);
+    CHECK(FakeBroadcasts == 1 && FakePageFlushes == 3 * 2ull && FakeFullFlushes == 0);
+    MiAddTableToBatch(&Batch, MiAllocateFrame(MiPfnTable));
+    MiFlushTlbBatch(&Batch);
+    CHECK(FakeBroadcasts == 2 && FakeFullFlushes == 3);
+}
+
+static VOID Pages_and_leaves_are_flushed_on_the_other_processors_at_once(VOID)
+{
+    KeNumberProcessors = 2;
+    FakePageFlushes = FakeFullFlushes = 0;
+    MiFlushPages(SMALL_VA, 11);
+    CHECK(FakeBroadcasts == 1 && FakePageFlushes == 2 * 11ull);
+    MiFlushLeaves(SMALL_VA, 3, 512);
+    CHECK(FakeBroadcasts == 2 && FakePageFlushes == 2 * 14ull && FakeFullFlushes == 0);
+    MiFlushLeaves(SMALL_VA, MI_TLB_BATCH_PAGES + 1, 512);
+    CHECK(FakeBroadcasts == 3 && FakeFullFlushes == 2);
+    MiFlushPageThere(SMALL_VA);
+    CHECK(FakeBroadcasts == 4 && FakePageFlushes == 2 * 14ull + 1);
+}
+
 static VOID Tables_of_a_batch_are_free_after_the_flush(VOID)
 {
     MI_TLB_BATCH Batch;
@@ -293,6 +322,9 @@ static const HOST_TEST Tests[] = {
     HOST_ROW(Large_pieces_are_aligned_as_their_frames, "mi.h, MiReserveSystemVa", &FakeMachineMax),
     HOST_ROW(Addresses_run_out_and_come_back, "mi.h, MiReserveSystemVa", &FakeMachineMax),
     HOST_ROW(A_batch_flushes_what_it_was_told_and_everything_when_it_is_full, "tlb.c",
+             &FakeMachineMax),
+    HOST_ROW(A_batch_is_flushed_on_the_other_processors_at_once, "tlb.c", &FakeMachineMax),
+    HOST_ROW(Pages_and_leaves_are_flushed_on_the_other_processors_at_once, "tlb.c",
              &FakeMachineMax),
     HOST_ROW(Tables_of_a_batch_are_free_after_the_flush, "tlb.c", &FakeMachineMax),
     HOST_ROW(Splitting_keeps_every_translation, "ptmgr.c, MiSplitRange", &FakeMachineMax),

@@ -36,7 +36,7 @@ MISTAKES = "pci_nvme_ub_*"
 
 # QEMU 7.2 leaves a guest's memory barriers out when there can be no second processor, although its
 # devices run in threads of their own.
-SMP = "1,maxcpus=2"
+SMP = os.environ.get("SMP", "1,maxcpus=2")
 
 
 @dataclass

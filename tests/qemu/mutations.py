@@ -194,9 +194,13 @@ MUTATIONS = (
 
     # Order, and trust.
     Mutation("page tables are freed and never forgotten", "mm/tlb.c",
-             "    MiFlushTranslations(Batch);\n    MiFreeFrameChain(Batch->FirstTable);\n",
+             "    MiFlushTranslations(Batch);\n    if",
              "    if (Batch->FirstTable == MI_NO_PFN) {\n        MiFlushTranslations(Batch);\n"
-             "    }\n    MiFreeFrameChain(Batch->FirstTable);\n", HOST, "iospace"),
+             "    }\n    if", HOST, "iospace"),
+    Mutation("a batch is not flushed on the other processors", "mm/tlb.c",
+             "        KiBroadcast(MiFlushTranslationsThere, Batch);\n", "", HOST, "ptmgr"),
+    Mutation("an unmapped page is not invalidated on the other processors", "mm/miquick.h",
+             "        MiFlushPageThere(Mapping->Va);\n", "", HOST, "two_processors"),
     Mutation("unmap believes a size that is too small", "mm/iospace.c",
              "        Mapping->PageCount != MiPagesSpanned(Base, NumberOfBytes)) {\n"
              "        MiStopWrongIoUnmap",

@@ -1,0 +1,140 @@
+// More than one processor: their start, and what they ask of each other.
+//
+//   KeStartProcessor ──▶ arch: INIT, STARTUP ──▶ KiRunNewProcessor: counted, clock on, idle
+//
+// A broadcast is a routine that each other processor is to run, at IPI_LEVEL, while the sender waits:
+//
+//   sender    KiBroadcast: Word taken at CLOCK_LEVEL ─▶ IPIs ─▶ waits until Remaining is 0 ─▶ Word let go
+//   others                                          KiIpiInterrupt: runs it, takes its bit out of Remaining
+//
+// Invariants:
+//   MP1 Processors have the numbers 0 to KeNumberProcessors - 1; a number once counted stays.
+//   MP2 There is one broadcast at a time. Who waits for another to end, or for his own, does so below
+//       IPI_LEVEL with interrupts on, so that he answers meanwhile: whatever a processor holds or spins
+//       for at IRQL < IPI_LEVEL, a broadcast ends.
+//   MP3 Whoever holds a lock that is taken at HIGH_LEVEL (the DPC queues') never broadcasts.
+// Memory order: Routine and Context are written before Remaining, with release; a processor reads Remaining
+// with acquire before them. It takes its bit out with release, and the sender reads with acquire: what
+// the routine did is seen by the sender.
+#include "kernel/inc/ke.h"
+#include "kernel/inc/kearch.h"
+#include "kernel/inc/kelockinline.h"
+#include "kernel/inc/ps.h"
+
+static struct {
+    KSPIN_LOCK Word;
+    KI_BROADCAST_ROUTINE *Routine;
+    PVOID Context;
+    volatile KAFFINITY Remaining;
+} KiBroadcastSlot;
+
+// -------------------------------------------------------------------------------------------------
+// Start.
+
+BOOLEAN KeStartProcessor(ULONG ApicId, PVOID StackBase, SIZE_T StackByteCount)
+{
+    const ULONG Number = (ULONG)KeNumberProcessors;
+    NT_ASSERT(Number < KE_MAXIMUM_PROCESSORS);
+    KiPrepareIdleThread(Number, StackBase, StackByteCount);
+    if (!KeArchStartProcessor(Number, ApicId, (ULONG_PTR)StackBase)) {
+        return FALSE;
+    }
+    while (__atomic_load_n(&KeNumberProcessors, __ATOMIC_ACQUIRE) == (CCHAR)Number) {
+        KeArchPause();
+    }
+    return TRUE;
+}
+
+DECLSPEC_NORETURN VOID KiRunNewProcessor(VOID)
+{
+    KeArchInitializeInterrupts();
+    KiInitializeReadyLists();
+    __atomic_store_n(&KeNumberProcessors, (CCHAR)(KeArchGetPcr()->Number + 1), __ATOMIC_RELEASE);
+    KeArchRestoreInterrupts(TRUE);
+    KeStartClock();
+    KiIdle(NULL);
+}
+
+// -------------------------------------------------------------------------------------------------
+// Broadcasts.
+
+VOID KiIpiInterrupt(VOID)
+{
+    const KAFFINITY Self = (KAFFINITY)1 << KeArchGetPcr()->Number;
+    if ((__atomic_load_n(&KiBroadcastSlot.Remaining, __ATOMIC_ACQUIRE) & Self) != 0) {
+        KiBroadcastSlot.Routine(KiBroadcastSlot.Context);
+        __atomic_fetch_and(&KiBroadcastSlot.Remaining, ~Self, __ATOMIC_RELEASE);
+    }
+}
+
+static VOID KiSendIpis(KAFFINITY Targets)
+{
+    for (; Targets != 0; Targets &= Targets - 1) {
+        KeArchRequestIpiOn((ULONG)__builtin_ctzll(Targets));
+    }
+}
+
+// Here: what the sender does himself meanwhile, or NULL.
+static VOID KiBroadcastAndRun(KI_BROADCAST_ROUTINE *Routine, KI_BROADCAST_ROUTINE *Here,
+                              PVOID Context)
+{
+    const KIRQL OldIrql = KeArchReadIrql();
+    NT_ASSERT(OldIrql < IPI_LEVEL);
+    KeArchWriteIrql(CLOCK_LEVEL); // MP2: nobody may broadcast inside of this on the same processor
+    KiSpin(&KiBroadcastSlot.Word);
+    const KAFFINITY Others = KeQueryActiveProcessors() & ~((KAFFINITY)1 << KeArchGetPcr()->Number);
+    KiBroadcastSlot.Routine = Routine;
+    KiBroadcastSlot.Context = Context;
+    __atomic_store_n(&KiBroadcastSlot.Remaining, Others, __ATOMIC_RELEASE);
+    KiSendIpis(Others);
+    if (Here != NULL) {
+        KeArchWriteIrql(IPI_LEVEL);
+        Here(Context);
+        KeArchWriteIrql(CLOCK_LEVEL);
+    }
+    while (__atomic_load_n(&KiBroadcastSlot.Remaining, __ATOMIC_ACQUIRE) != 0) {
+        KeArchPause();
+    }
+    __atomic_store_n(&KiBroadcastSlot.Word, 0, __ATOMIC_RELEASE);
+    KeArchWriteIrql(OldIrql);
+}
+
+VOID KiBroadcast(KI_BROADCAST_ROUTINE *Routine, PVOID Context)
+{
+    KiBroadcastAndRun(Routine, NULL, Context);
+}
+
+// All processors are inside of the routine at the same time: each waits until the last has come.
+typedef struct _KI_GENERIC_CALL {
+    PKIPI_BROADCAST_WORKER Worker;
+    ULONG_PTR Context;
+    volatile LONG Missing; // processors that have not come yet
+    ULONG_PTR Result;      // the sender's
+} KI_GENERIC_CALL;
+
+static ULONG_PTR KiMeetAndCall(KI_GENERIC_CALL *Call)
+{
+    __atomic_fetch_sub(&Call->Missing, 1, __ATOMIC_ACQ_REL);
+    while (__atomic_load_n(&Call->Missing, __ATOMIC_ACQUIRE) != 0) {
+        KeArchPause();
+    }
+    return Call->Worker(Call->Context);
+}
+
+static VOID KiCallThere(PVOID Context)
+{
+    (VOID) KiMeetAndCall(Context);
+}
+
+static VOID KiCallHere(PVOID Context)
+{
+    KI_GENERIC_CALL *Call = Context;
+    Call->Result = KiMeetAndCall(Call);
+}
+
+ULONG_PTR NTAPI KeIpiGenericCall(PKIPI_BROADCAST_WORKER BroadcastFunction, ULONG_PTR Context)
+{
+    KI_GENERIC_CALL Call = {BroadcastFunction, Context, KeNumberProcessors, 0};
+    KiBroadcastAndRun(KiCallThere, KiCallHere, &Call);
+    return Call.Result;
+}
