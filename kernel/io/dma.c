@@ -113,11 +113,10 @@ static PIOP_DMA_ADAPTER IopAllocateAdapter(const DEVICE_DESCRIPTION *Description
 {
     const BOOLEAN GoesStraight = !HasPages && !IopIsVerifyingDma();
     const SIZE_T WordCount = HasPages ? RTL_BITS_WORD_COUNT(RegisterCount) : 0;
-    const SIZE_T KeptBytes =
-        GoesStraight ? IOP_KEPT_LIST_COUNT * IopListByteCount(IOP_KEPT_LIST_PAGES) : 0;
-    const PIOP_DMA_ADAPTER Adapter =
-        ExAllocatePool2(POOL_FLAG_NON_PAGED,
-                        sizeof(*Adapter) + WordCount * sizeof(ULONG64) + KeptBytes, IOP_DMA_TAG);
+    const SIZE_T StraightBytes = GoesStraight ? IOP_STRAIGHT_BYTES : 0;
+    const PIOP_DMA_ADAPTER Adapter = ExAllocatePool2(
+        POOL_FLAG_NON_PAGED, sizeof(*Adapter) + WordCount * sizeof(ULONG64) + StraightBytes,
+        IOP_DMA_TAG);
     if (Adapter == NULL) {
         return NULL;
     }
@@ -139,11 +138,10 @@ static PIOP_DMA_ADAPTER IopAllocateAdapter(const DEVICE_DESCRIPTION *Description
     Adapter->FreeCount = Adapter->TotalCount;
     InitializeListHead(&Adapter->Waiting);
     InitializeListHead(&Adapter->Holds);
-    InitializeListHead(&Adapter->Straight);
     InitializeListHead(&Adapter->Buffers);
     RtlInitializeBits(&Adapter->Bits, Adapter->Words, HasPages ? RegisterCount : 0);
     if (GoesStraight) {
-        IopKeepLists(Adapter, &Adapter->Words[WordCount]);
+        IopPrepareStraightLists(Adapter, &Adapter->Words[WordCount]);
     }
     return Adapter;
 }
@@ -259,7 +257,7 @@ static VOID IopVerifyPut(const IOP_DMA_ADAPTER *Adapter, PVOID Caller)
 static BOOLEAN IopIsAdapterIdle(const IOP_DMA_ADAPTER *Adapter)
 {
     return IsListEmpty(&Adapter->Holds) && IsListEmpty(&Adapter->Waiting) &&
-           IsListEmpty(&Adapter->Straight) && IsListEmpty(&Adapter->Buffers);
+           IopCountStraightLists(Adapter) == 0 && IsListEmpty(&Adapter->Buffers);
 }
 
 static VOID NTAPI IopPutDmaAdapter(PDMA_ADAPTER DmaAdapter)

@@ -99,15 +99,22 @@ typedef struct _IOP_DMA_HOLD {
     IOP_DMA_REGISTER Registers[];
 } IOP_DMA_HOLD;
 
-// A straight list that a driver has.
+// A place in an adapter's table of straight lists. Who lists them reads nothing else: the list's own
+// memory may be the driver's, and go at any time.
+typedef struct _IOP_DMA_SLOT {
+    volatile PSCATTER_GATHER_LIST List; // NULL: the place is free
+    PVOID Caller;
+    ULONG64 PageCount;
+    ULONG64 Unused;
+} IOP_DMA_SLOT, *PIOP_DMA_SLOT;
+
+// What lies behind a straight list that a driver has.
 typedef struct _IOP_DMA_STRAIGHT {
-    LIST_ENTRY Link; // Adapter->Straight
     PIOP_DMA_ADAPTER Adapter;
     PIOP_DMA_CONTEXT TransferContext; // or NULL
     PSCATTER_GATHER_LIST List;        // before this
-    PVOID Caller;
+    PIOP_DMA_SLOT Slot;
     ULONG Signature;
-    ULONG PageCount;
     BOOLEAN IsListKept; // its memory goes back to the adapter
     BOOLEAN HasMdl;     // BuildMdlFromScatterGatherList was here
 } IOP_DMA_STRAIGHT, *PIOP_DMA_STRAIGHT;
@@ -158,8 +165,8 @@ typedef struct _IOP_DMA_ADAPTER {
     ULONG64 TransferCount;
     ULONG64 TransferBytes;
     ULONG64 BouncedPages;
-    LIST_ENTRY Straight;
-    PVOID KeptLists; // blocks for straight lists; each begins with the next one's address
+    PIOP_DMA_SLOT Slots; // of straight lists; NULL: there are none
+    PVOID KeptLists;     // blocks for straight lists; each begins with the next one's address
     // With pages for the registers:
     PVOID Block;      // of contiguous memory: RegisterCount + 2 pages
     PUCHAR Registers; // the page of register 0
@@ -279,6 +286,13 @@ static inline SIZE_T IopListByteCount(ULONG PageCount)
            sizeof(IOP_DMA_STRAIGHT);
 }
 
+// Counters for people; without a lock.
+static inline VOID IopCountTransfer(PIOP_DMA_ADAPTER Adapter, ULONG ByteCount)
+{
+    (VOID) __atomic_add_fetch(&Adapter->TransferCount, 1, __ATOMIC_RELAXED);
+    (VOID) __atomic_add_fetch(&Adapter->TransferBytes, ByteCount, __ATOMIC_RELAXED);
+}
+
 // How many elements a list of Span has.
 ULONG IopCountElements(_In_ PIOP_DMA_ADAPTER Adapter, _In_ const IOP_DMA_SPAN *Span);
 
@@ -340,8 +354,15 @@ IOP_DMA_OPERATION(PBUILD_MDL_FROM_SCATTER_GATHER_LIST) IopBuildMdlFromScatterGat
 #define IOP_KEPT_LIST_COUNT 2
 #define IOP_KEPT_LIST_PAGES 33
 
-// Makes the adapter's blocks: Memory is IOP_KEPT_LIST_COUNT times IopListByteCount(IOP_KEPT_LIST_PAGES).
-VOID IopKeepLists(_In_ PIOP_DMA_ADAPTER Adapter, _Out_ PVOID Memory);
+#define IOP_DMA_SLOT_COUNT 256u // a power of two
+#define IOP_STRAIGHT_BYTES                                                                         \
+    (IOP_DMA_SLOT_COUNT * sizeof(IOP_DMA_SLOT) +                                                   \
+     IOP_KEPT_LIST_COUNT * IopListByteCount(IOP_KEPT_LIST_PAGES))
+
+// Makes the adapter's table and blocks. Memory is IOP_STRAIGHT_BYTES, all zero.
+VOID IopPrepareStraightLists(_In_ PIOP_DMA_ADAPTER Adapter, _Out_ PVOID Memory);
+
+ULONG IopCountStraightLists(_In_ const IOP_DMA_ADAPTER *Adapter);
 
 //
 // dmaverify.c: the verifier's rules, and reports.

@@ -298,8 +298,7 @@ ULONG IopMapSpan(PIOP_DMA_HOLD Hold, const IOP_DMA_SPAN *Span, PSCATTER_GATHER_L
         Hold->UsedCount += 1;
         ByteCount += Page.ByteCount;
     }
-    Adapter->TransferCount += 1;
-    Adapter->TransferBytes += ByteCount;
+    IopCountTransfer(Adapter, ByteCount);
     return ByteCount;
 }
 

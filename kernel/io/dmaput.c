@@ -30,15 +30,12 @@ PIOP_DMA_HOLD IopFindList(PIOP_DMA_ADAPTER Adapter, PSCATTER_GATHER_LIST List, P
 
 PIOP_DMA_STRAIGHT IopFindAmongStraight(PIOP_DMA_ADAPTER Adapter, const SCATTER_GATHER_LIST *List)
 {
-    PIOP_DMA_STRAIGHT Found = NULL;
-    const KIRQL OldIrql = KiAcquireLock(&Adapter->Lock);
-    for (PLIST_ENTRY Link = Adapter->Straight.Flink; Link != &Adapter->Straight;
-         Link = Link->Flink) {
-        const PIOP_DMA_STRAIGHT Straight = CONTAINING_RECORD(Link, IOP_DMA_STRAIGHT, Link);
-        Found = Straight->List == List ? Straight : Found;
+    for (ULONG Index = 0; Adapter->Slots != NULL && Index < IOP_DMA_SLOT_COUNT; Index += 1) {
+        if (List != NULL && Adapter->Slots[Index].List == List) {
+            return (PIOP_DMA_STRAIGHT)List->Reserved;
+        }
     }
-    KiReleaseLock(&Adapter->Lock, OldIrql);
-    return Found;
+    return NULL;
 }
 
 // The long way. Of the same convention, and called last: so that the short way saves no registers.

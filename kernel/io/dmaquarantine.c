@@ -94,11 +94,12 @@ VOID IopQuarantineAdapter(PIOP_DMA_ADAPTER Adapter)
     for (PLIST_ENTRY Link = Adapter->Holds.Flink; Link != &Adapter->Holds; Link = Link->Flink) {
         IopQuarantineHold(CONTAINING_RECORD(Link, IOP_DMA_HOLD, Link));
     }
-    for (PLIST_ENTRY Link = Adapter->Straight.Flink; Link != &Adapter->Straight;
-         Link = Link->Flink) {
-        const PIOP_DMA_STRAIGHT Straight = CONTAINING_RECORD(Link, IOP_DMA_STRAIGHT, Link);
-        Straight->Signature = 0; // it can no longer be put
-        IopQuarantineElements(Straight->List);
+    for (ULONG Index = 0; Adapter->Slots != NULL && Index < IOP_DMA_SLOT_COUNT; Index += 1) {
+        const PSCATTER_GATHER_LIST List = Adapter->Slots[Index].List;
+        if (List != NULL) {
+            ((PIOP_DMA_STRAIGHT)List->Reserved)->Signature = 0; // it can no longer be put
+            IopQuarantineElements(List);
+        }
     }
     IopDmaQuarantinedPages += Adapter->BufferPages;
     IopDmaQuarantinedPages += Adapter->Block != NULL ? Adapter->RegisterCount + 2 : 0;

@@ -129,9 +129,29 @@ BOOLEAN IopTryUnusualList(PIOP_DMA_ADAPTER Adapter, const IOP_LIST_REQUEST *Requ
     return TRUE;
 }
 
-VOID IopKeepLists(PIOP_DMA_ADAPTER Adapter, PVOID Memory)
+PIOP_DMA_SLOT IopClaimAnySlot(PIOP_DMA_ADAPTER Adapter, PSCATTER_GATHER_LIST List)
 {
-    PUCHAR List = Memory;
+    for (ULONG Index = 0; Index < IOP_DMA_SLOT_COUNT; Index += 1) {
+        if (IopIsSlotMine(&Adapter->Slots[Index], List)) {
+            return &Adapter->Slots[Index];
+        }
+    }
+    return NULL;
+}
+
+ULONG IopCountStraightLists(const IOP_DMA_ADAPTER *Adapter)
+{
+    ULONG Count = 0;
+    for (ULONG Index = 0; Adapter->Slots != NULL && Index < IOP_DMA_SLOT_COUNT; Index += 1) {
+        Count += Adapter->Slots[Index].List != NULL ? 1 : 0;
+    }
+    return Count;
+}
+
+VOID IopPrepareStraightLists(PIOP_DMA_ADAPTER Adapter, PVOID Memory)
+{
+    Adapter->Slots = Memory;
+    PUCHAR List = (PUCHAR)(Adapter->Slots + IOP_DMA_SLOT_COUNT);
     for (ULONG Index = 0; Index < IOP_KEPT_LIST_COUNT; Index += 1) {
         *(PVOID *)List = Adapter->KeptLists;
         Adapter->KeptLists = List;

@@ -6,8 +6,16 @@
 //
 // Such a list takes no map register, waits for nothing and moves no data. What is kept of it is for
 // PutScatterGatherList, for reports of leaks and for the quarantine, and lies in memory that is there
-// already: nothing is allocated, and no lock is taken but the adapter's. Whatever might be refused is left to
-// the long way (dmalist.c): here is decided only whether everything is as usual.
+// already: nothing is allocated. Whatever might be refused is left to the long way (dmalist.c): here is
+// decided only whether everything is as usual.
+//
+// Lock-free: a list stands in a slot of the adapter's table, which is claimed by a compare-and-exchange of
+// its first word and freed by a store. Where to look first follows from the address of the list, so that those
+// of a driver that prepares many seldom meet. Only the blocks that the adapter keeps are under its lock.
+//
+// Invariant:
+//   S1  A slot's List is not NULL from before the driver has the list until he puts it. Who claimed the slot
+//       is alone in writing to the rest of it.
 //
 // Inline, and requests by value: then what a driver passes stays where it is, and is never stored.
 //
@@ -49,6 +57,9 @@ _Must_inspect_result_ BOOLEAN IopTryUnusualList(_In_ PIOP_DMA_ADAPTER Adapter,
 VOID NTAPI IopMapPages(_Out_ PSCATTER_GATHER_LIST List, _In_ const MDL *Mdl, _In_ ULONG64 Offset,
                        _In_ ULONG ByteCount);
 
+// The slot that is free, whichever it is. NULL: none is.
+PIOP_DMA_SLOT IopClaimAnySlot(_In_ PIOP_DMA_ADAPTER Adapter, _In_ PSCATTER_GATHER_LIST List);
+
 // Calls the driver's routine, at DISPATCH_LEVEL.
 VOID NTAPI IopCallListRoutine(_In_ PDRIVER_LIST_CONTROL Routine, _In_ PDEVICE_OBJECT DeviceObject,
                               _In_ PSCATTER_GATHER_LIST List, _In_ PVOID Context);
@@ -87,6 +98,39 @@ static inline BOOLEAN IopHasRoom(const IOP_DMA_ADAPTER *Adapter, const IOP_LIST_
 // Do.
 //
 
+static inline BOOLEAN IopIsSlotMine(PIOP_DMA_SLOT Slot, PSCATTER_GATHER_LIST List)
+{
+    PSCATTER_GATHER_LIST Free = NULL;
+    return __atomic_compare_exchange_n(&Slot->List, &Free, List, FALSE, __ATOMIC_ACQUIRE,
+                                       __ATOMIC_RELAXED);
+}
+
+static inline PIOP_DMA_SLOT IopClaimSlot(PIOP_DMA_ADAPTER Adapter, PSCATTER_GATHER_LIST List)
+{
+    const PIOP_DMA_SLOT First = &Adapter->Slots[(ULONG_PTR)List / 16 % IOP_DMA_SLOT_COUNT];
+    return IopIsSlotMine(First, List) ? First : IopClaimAnySlot(Adapter, List);
+}
+
+// One of the adapter's blocks. NULL: there is none.
+static inline PSCATTER_GATHER_LIST IopTakeKeptList(PIOP_DMA_ADAPTER Adapter)
+{
+    const KIRQL OldIrql = KiAcquireLock(&Adapter->Lock);
+    const PSCATTER_GATHER_LIST List = Adapter->KeptLists;
+    if (List != NULL) {
+        Adapter->KeptLists = *(PVOID *)List;
+    }
+    KiReleaseLock(&Adapter->Lock, OldIrql);
+    return List;
+}
+
+static inline VOID IopReturnKeptList(PIOP_DMA_ADAPTER Adapter, PSCATTER_GATHER_LIST List)
+{
+    const KIRQL OldIrql = KiAcquireLock(&Adapter->Lock);
+    *(PVOID *)List = Adapter->KeptLists;
+    Adapter->KeptLists = List;
+    KiReleaseLock(&Adapter->Lock, OldIrql);
+}
+
 // Memory for the list, which is the adapter's to know of from here on. NULL: there is none or too little, or
 // the context is in use or none of this adapter's.
 FORCEINLINE PSCATTER_GATHER_LIST IopTakeStraightList(PIOP_DMA_ADAPTER Adapter,
@@ -97,34 +141,35 @@ FORCEINLINE PSCATTER_GATHER_LIST IopTakeStraightList(PIOP_DMA_ADAPTER Adapter,
     if (!IopHasRoom(Adapter, Request, PageCount)) {
         return NULL;
     }
-    const KIRQL OldIrql = KiAcquireLock(&Adapter->Lock);
-    const PSCATTER_GATHER_LIST List = Request.HasBuffer ? Request.Buffer : Adapter->KeptLists;
-    if ((!Request.HasBuffer && List == NULL) ||
-        (Request.HasTransferContext && Context->IdleAdapter != Adapter)) {
-        KiReleaseLock(&Adapter->Lock, OldIrql);
+    if (Request.HasTransferContext && Context->IdleAdapter != Adapter) {
         return NULL;
     }
+    const PSCATTER_GATHER_LIST List = Request.HasBuffer ? Request.Buffer : IopTakeKeptList(Adapter);
+    if (!Request.HasBuffer && List == NULL) {
+        return NULL;
+    }
+    const PIOP_DMA_SLOT Slot = IopClaimSlot(Adapter, List);
+    if (Slot == NULL) {
+        if (!Request.HasBuffer) {
+            IopReturnKeptList(Adapter, List);
+        }
+        return NULL;
+    }
+    Slot->Caller = Request.Caller;
+    Slot->PageCount = PageCount;
     if (Request.HasTransferContext) {
         Context->IdleAdapter = NULL;
-    }
-    if (!Request.HasBuffer) {
-        Adapter->KeptLists = *(PVOID *)List;
     }
     const PIOP_DMA_STRAIGHT Straight = (PVOID)&List->Elements[PageCount];
     Straight->Adapter = Adapter;
     Straight->TransferContext = Request.HasTransferContext ? Context : NULL;
     Straight->List = List;
-    Straight->Caller = Request.Caller;
+    Straight->Slot = Slot;
     Straight->Signature = IOP_DMA_STRAIGHT_SIGNATURE;
-    Straight->PageCount = PageCount;
     Straight->IsListKept = !Request.HasBuffer;
     Straight->HasMdl = FALSE;
-    List->NumberOfElements = 0;
     List->Reserved = (ULONG_PTR)Straight;
-    InsertTailList(&Adapter->Straight, &Straight->Link);
-    Adapter->TransferCount += 1;
-    Adapter->TransferBytes += Request.Span.ByteCount;
-    KiReleaseLock(&Adapter->Lock, OldIrql);
+    IopCountTransfer(Adapter, Request.Span.ByteCount);
     return List;
 }
 
@@ -208,19 +253,17 @@ static inline PIOP_DMA_STRAIGHT IopFindStraightList(const DMA_ADAPTER *DmaAdapte
                : NULL;
 }
 
-// The lock is the barrier between the device's writes and the processor's reads.
+// The processor keeps its reads in order: what the driver reads after this is what the device wrote before
+// it told of the end.
 static inline VOID IopPutStraightList(PIOP_DMA_STRAIGHT Straight, PSCATTER_GATHER_LIST List)
 {
     const PIOP_DMA_ADAPTER Adapter = Straight->Adapter;
-    const KIRQL OldIrql = KiAcquireLock(&Adapter->Lock);
-    RemoveEntryList(&Straight->Link);
     Straight->Signature = 0;
+    __atomic_store_n(&Straight->Slot->List, NULL, __ATOMIC_RELEASE);
     if (Straight->TransferContext != NULL) {
         Straight->TransferContext->IdleAdapter = Adapter;
     }
     if (Straight->IsListKept) {
-        *(PVOID *)List = Adapter->KeptLists;
-        Adapter->KeptLists = List;
+        IopReturnKeptList(Adapter, List);
     }
-    KiReleaseLock(&Adapter->Lock, OldIrql);
 }

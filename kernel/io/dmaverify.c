@@ -283,11 +283,12 @@ static VOID IopReportAdapter(IOP_DMA_LEAKS *Leaks, PIOP_DMA_ADAPTER Adapter)
     }
     IopReportHolds(Leaks, &Adapter->Holds, FALSE);
     IopReportHolds(Leaks, &Adapter->Waiting, TRUE);
-    for (const LIST_ENTRY *Link = Adapter->Straight.Flink; Link != &Adapter->Straight;
-         Link = Link->Flink) {
-        const IOP_DMA_STRAIGHT *Straight = CONTAINING_RECORD(Link, IOP_DMA_STRAIGHT, Link);
-        IopPrintDmaLeak(Leaks, "a scatter-gather list", Straight->List,
-                        (ULONG64)Straight->PageCount << PAGE_SHIFT, Straight->Caller, 0);
+    for (ULONG Index = 0; Adapter->Slots != NULL && Index < IOP_DMA_SLOT_COUNT; Index += 1) {
+        const IOP_DMA_SLOT *Slot = &Adapter->Slots[Index];
+        if (Slot->List != NULL) {
+            IopPrintDmaLeak(Leaks, "a scatter-gather list", Slot->List,
+                            Slot->PageCount << PAGE_SHIFT, Slot->Caller, 0);
+        }
     }
     IopPrintDmaLeak(Leaks, "a DMA adapter", Adapter, sizeof(*Adapter), Adapter->Caller,
                     Adapter->Time);
@@ -308,16 +309,6 @@ ULONG IoReportDmaLeaks(PCSTR Owner)
 //
 // The report for people.
 //
-
-static ULONG IopCountStraightLists(const IOP_DMA_ADAPTER *Adapter)
-{
-    ULONG Count = 0;
-    for (const LIST_ENTRY *Link = Adapter->Straight.Flink; Link != &Adapter->Straight;
-         Link = Link->Flink) {
-        Count += 1;
-    }
-    return Count;
-}
 
 static VOID IopPrintAdapter(const IOP_DMA_ADAPTER *Adapter)
 {
