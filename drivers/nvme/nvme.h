@@ -87,10 +87,17 @@ typedef enum _NVME_TRACKER_STATE {
 
 // What a pass over the completions has ended, and has to tell others when the queue lock is released.
 typedef struct _NVME_FINISHED {
-    LIST_ENTRY Irps; // by Tail.Overlay.ListEntry; IoStatus is filled in
+    PIRP FirstIrp; // IoStatus is filled in
+    PIRP *NextIrp; // where the next one is linked: NvmeNextFinished
     PNVME_IO FirstIo;
     PNVME_IO *NextIo; // where the next one is linked
 } NVME_FINISHED, *PNVME_FINISHED;
+
+// In an NVME_FINISHED: the IRP behind this one. DriverContext[0..2] are request.c's.
+static inline PIRP *NvmeNextFinished(PIRP Irp)
+{
+    return (PIRP *)&Irp->Tail.Overlay.DriverContext[3];
+}
 
 // Called once for each tracker that was submitted, with the queue lock held: unmaps the transfer, and
 // notes in Finished whom to tell. The tracker is free when it returns. Status is that of the completion,
@@ -116,12 +123,17 @@ typedef struct DECLSPEC_ALIGN(64) _NVME_TRACKER {
     USHORT NextFree;   // index of the next one on the free stack
     UCHAR State;       // NVME_TRACKER_STATE
     BOOLEAN WriteToDevice;
-    ULONG StartTime;    // NVME_CONTROLLER.Clock when it was submitted
-    ULONG TimeLimit;    // in units of Clock; 0: CommandTimeout; MAXULONG: none. 0 again at its end
-    USHORT StatusField; // of a completion that told of an error, as it came
-    USHORT RetryCount;
-    USHORT IsAborting;  // recover.c's: an Abort command was sent for it
-    NTSTATUS EndStatus; // not 0: NvmeResubmit ends it with this
+    ULONG StartTime; // NVME_CONTROLLER.Clock when it was submitted
+    ULONG TimeLimit; // in units of Clock; 0: CommandTimeout; MAXULONG: none. 0 again at its end
+    union {
+        ULONG64 Trouble; // all of these: 0 when the command is submitted, and most often at its end
+        struct {
+            NTSTATUS EndStatus; // not 0: NvmeResubmit ends it with this
+            USHORT StatusField; // of a completion that told of an error, as it came
+            UCHAR RetryCount;   // at most NVME_RETRY_LIMIT
+            BOOLEAN IsAborting; // recover.c's: an Abort command was sent for it
+        };
+    };
     DECLSPEC_ALIGN(16) UCHAR TransferContext[DMA_TRANSFER_CONTEXT_SIZE_V1];
 } NVME_TRACKER;
 
@@ -185,11 +197,12 @@ typedef struct DECLSPEC_ALIGN(64) _NVME_QUEUE {
     volatile LONG ReapCount; // passes that are under way: they ring at their end
 
     PNVME_CONTROLLER Controller;
-    PDMA_ADAPTER Adapter;       // of its own, so that nothing is shared with other queues
-    PDMA_OPERATIONS Operations; // the adapter's
-    ULONG ListByteCount;        // of each tracker's ListBuffer
-    ULONG PrpByteCount;         // of each PrpList
-    ULONG MapRegisterCount;     // of Adapter
+    PDEVICE_OBJECT DeviceObject; // the controller's
+    PDMA_ADAPTER Adapter;        // of its own, so that nothing is shared with other queues
+    PDMA_OPERATIONS Operations;  // the adapter's
+    ULONG ListByteCount;         // of each tracker's ListBuffer
+    ULONG PrpByteCount;          // of each PrpList
+    ULONG MapRegisterCount;      // of Adapter
     ULONG MaximumTransferBytes;
     LIST_ENTRY Waiting; // IRPs that found no tracker or no map register, by Tail.Overlay.ListEntry
     LIST_ENTRY Link;    // in NVME_CONTROLLER.OwnedQueues: a queue of another driver

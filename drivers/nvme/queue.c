@@ -163,6 +163,7 @@ static VOID NvmeSetUpQueue(PNVME_QUEUE Queue, PNVME_CONTROLLER Controller, USHOR
     const ULONG Stride = NVME_CAP_DOORBELL_STRIDE(Controller->Capabilities);
     volatile UCHAR *Doorbells = (volatile UCHAR *)Controller->Registers + NVME_DOORBELL_OFFSET;
     Queue->Controller = Controller;
+    Queue->DeviceObject = Controller->Device.Self;
     Queue->Id = Id;
     Queue->EntryCount = EntryCount;
     Queue->TailDoorbell = (volatile ULONG *)(Doorbells + 2 * Id * Stride);
@@ -405,15 +406,16 @@ BOOLEAN NvmeHasCompletion(const NVME_QUEUE *Queue)
 
 VOID NvmeTellFinished(PNVME_FINISHED Finished)
 {
-    // An NVME_IO is its owner's again when Done is called: the next one is looked up before.
+    // What is finished is its owner's again when he is told: the next one is looked up before.
     *Finished->NextIo = NULL;
+    *Finished->NextIrp = NULL;
     for (PNVME_IO Io = Finished->FirstIo, Next; Io != NULL; Io = Next) {
         Next = Io->Next;
         Io->Done(Io);
     }
-    while (!IsListEmpty(&Finished->Irps)) {
-        const PLIST_ENTRY Entry = RemoveHeadList(&Finished->Irps);
-        IoCompleteRequest(CONTAINING_RECORD(Entry, IRP, Tail.Overlay.ListEntry), IO_DISK_INCREMENT);
+    for (PIRP Irp = Finished->FirstIrp, Next; Irp != NULL; Irp = Next) {
+        Next = *NvmeNextFinished(Irp);
+        IoCompleteRequest(Irp, IO_DISK_INCREMENT);
     }
 }
 
@@ -476,8 +478,9 @@ static inline VOID NvmeTakeCompletion(PNVME_QUEUE Queue, USHORT CommandId, USHOR
 // a controller writes can keep it here; then tells the controller once.
 static ULONG NvmeConsumeCompletions(PNVME_QUEUE Queue, PNVME_FINISHED Finished)
 {
+    const ULONG EntryCount = Queue->EntryCount;
     ULONG Count = 0;
-    for (; Count < Queue->EntryCount; Count += 1) {
+    for (; Count < EntryCount; Count += 1) {
         const volatile ULONG64 *Entry = (const volatile ULONG64 *)&Queue->Completion[Queue->Head];
         const ULONG64 Upper = Entry[1]; // Q1
         const USHORT Status = (USHORT)(Upper >> 48);
@@ -486,7 +489,7 @@ static ULONG NvmeConsumeCompletions(PNVME_QUEUE Queue, PNVME_FINISHED Finished)
         }
         const ULONG Result = (ULONG)Entry[0];
         Queue->Head += 1;
-        if (Queue->Head == Queue->EntryCount) {
+        if (Queue->Head == EntryCount) {
             Queue->Head = 0;
             Queue->Phase ^= NVME_STATUS_PHASE;
         }

@@ -13,11 +13,18 @@ static inline KIRQL NvmeAcquireQueue(PNVME_QUEUE Queue)
     return OldIrql;
 }
 
+// An end of an empty list is written when the list is read (NvmeTellFinished).
 static inline VOID NvmeStartFinished(PNVME_FINISHED Finished)
 {
-    InitializeListHead(&Finished->Irps);
+    Finished->NextIrp = &Finished->FirstIrp;
     Finished->FirstIo = NULL;
     Finished->NextIo = &Finished->FirstIo;
+}
+
+static inline VOID NvmeAddFinished(PNVME_FINISHED Finished, PIRP Irp)
+{
+    *Finished->NextIrp = Irp;
+    Finished->NextIrp = NvmeNextFinished(Irp);
 }
 
 static inline PNVME_TRACKER NvmeTakeTracker(PNVME_QUEUE Queue)
@@ -75,10 +82,7 @@ static inline VOID NvmeSubmitTracker(PNVME_QUEUE Queue, PNVME_TRACKER Tracker)
 {
     NT_ASSERT(Tracker->State == NvmeTrackerTaken && Queue->State != NvmeQueueClosed);
     Tracker->State = NvmeTrackerSubmitted;
-    Tracker->EndStatus = STATUS_SUCCESS;
-    Tracker->StatusField = 0;
-    Tracker->RetryCount = 0;
-    Tracker->IsAborting = FALSE;
+    Tracker->Trouble = 0;
     Queue->OutstandingCount += 1;
     NvmeGiveToController(Queue, Tracker);
 }
@@ -107,8 +111,8 @@ static inline NTSTATUS NvmeBuildList(PNVME_QUEUE Queue, PNVME_TRACKER Tracker, P
 {
     Tracker->WriteToDevice = WriteToDevice;
     return Queue->Operations->BuildScatterGatherListEx(
-        Queue->Adapter, Queue->Controller->Device.Self, Tracker->TransferContext, Mdl, Offset,
-        ByteCount, DMA_SYNCHRONOUS_CALLBACK, NULL, NULL, WriteToDevice, Tracker->ListBuffer,
+        Queue->Adapter, Queue->DeviceObject, Tracker->TransferContext, Mdl, Offset, ByteCount,
+        DMA_SYNCHRONOUS_CALLBACK, NULL, NULL, WriteToDevice, Tracker->ListBuffer,
         Queue->ListByteCount, NULL, NULL, &Tracker->List);
 }
 

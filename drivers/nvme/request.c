@@ -5,7 +5,8 @@
 // far it is, is written in the IRP (NVME_PROGRESS), under the queue lock. The first failure is its
 // status; what follows is not begun.
 //
-//   dispatch --> trackers, map registers? --yes--> submitted --> NvmeEndPart of each --> completed
+//   dispatch --> trackers, map registers? --yes--> submitted --> NvmeEndPart of each, or
+//                     |                                          NvmeEndWhole --> completed
 //                     | no                             ^
 //                     v                                |
 //                  Queue->Waiting ---- a pass has freed some
@@ -26,7 +27,7 @@
 
 #define NVME_WANTS_MEDIUM (SL_FORCE_DIRECT_WRITE | SL_WRITE_THROUGH)
 
-// In Tail.Overlay.DriverContext.
+// In Tail.Overlay.DriverContext, of an IRP that is not one command from the beginning to the end.
 typedef struct _NVME_PROGRESS {
     PNVME_QUEUE Queue;
     ULONG ByteCount; // of the request
@@ -35,7 +36,7 @@ typedef struct _NVME_PROGRESS {
     NTSTATUS Status;    // the first failure
 } NVME_PROGRESS, *PNVME_PROGRESS;
 
-C_ASSERT(sizeof(NVME_PROGRESS) <= RTL_FIELD_SIZE(IRP, Tail.Overlay.DriverContext));
+C_ASSERT(sizeof(NVME_PROGRESS) <= 3 * sizeof(PVOID)); // NvmeNextFinished has the rest
 
 static PNVME_PROGRESS NvmeProgressOf(PIRP Irp)
 {
@@ -57,7 +58,7 @@ static VOID NvmeNoteEnd(PIRP Irp, PNVME_FINISHED Finished)
     const NTSTATUS Status = Progress->Status;
     Irp->IoStatus.Information = NT_SUCCESS(Status) ? Progress->ByteCount : 0;
     Irp->IoStatus.Status = Status;
-    InsertTailList(&Finished->Irps, &Irp->Tail.Overlay.ListEntry);
+    NvmeAddFinished(Finished, Irp);
 }
 
 // Nothing more of the IRP is begun.
@@ -92,6 +93,19 @@ static VOID NvmeEndPart(PNVME_TRACKER Tracker, NTSTATUS Status, ULONG Result,
     if (Progress->CommandCount == 0 && Progress->NextByte == Progress->ByteCount) {
         NvmeNoteEnd(Irp, Finished);
     }
+}
+
+// NVME_TRACKER_DONE of an IRP that is one command (NvmeSubmitWhole).
+static VOID NvmeEndWhole(PNVME_TRACKER Tracker, NTSTATUS Status, ULONG Result,
+                         PNVME_FINISHED Finished)
+{
+    const PIRP Irp = Tracker->Irp;
+    UNREFERENCED_PARAMETER(Result);
+    NvmePutList(Tracker->Queue, Tracker);
+    Irp->IoStatus.Status = Status;
+    Irp->IoStatus.Information =
+        NT_SUCCESS(Status) ? IoGetCurrentIrpStackLocation(Irp)->Parameters.Read.Length : 0;
+    NvmeAddFinished(Finished, Irp);
 }
 
 static inline VOID NvmeBeginCommand(PNVME_COMMAND Command, UCHAR Opcode, ULONG NamespaceId)
@@ -206,11 +220,8 @@ NvmeSubmitWhole(PNVME_QUEUE Queue, const NVME_NAMESPACE *Namespace, PIRP Irp,
         NvmeReturnTracker(Queue, Tracker);
         return FALSE;
     }
-    const PNVME_PROGRESS Progress = NvmeProgressOf(Irp);
-    Progress->NextByte = ByteCount;
-    Progress->CommandCount = 1;
     Tracker->Irp = Irp;
-    Tracker->Done = NvmeEndPart;
+    Tracker->Done = NvmeEndWhole;
     NvmeSubmitTracker(Queue, Tracker);
     return TRUE;
 }
@@ -313,7 +324,8 @@ BOOLEAN NvmeQueueHasRequestOf(PNVME_QUEUE Queue, const DEVICE_OBJECT *DeviceObje
     KeAcquireSpinLock(&Queue->Lock, &OldIrql);
     for (ULONG Index = 0; Index < Queue->TrackerCount && !IsFound; Index += 1) {
         const NVME_TRACKER *Tracker = &Queue->Trackers[Index];
-        IsFound = Tracker->State == NvmeTrackerSubmitted && Tracker->Done == NvmeEndPart &&
+        IsFound = Tracker->State == NvmeTrackerSubmitted &&
+                  (Tracker->Done == NvmeEndWhole || Tracker->Done == NvmeEndPart) &&
                   IoGetCurrentIrpStackLocation(Tracker->Irp)->DeviceObject == DeviceObject;
     }
     for (PLIST_ENTRY Entry = Queue->Waiting.Flink; Entry != &Queue->Waiting && !IsFound;
@@ -330,8 +342,7 @@ BOOLEAN NvmeQueueHasRequestOf(PNVME_QUEUE Queue, const DEVICE_OBJECT *DeviceObje
 
 PNVME_QUEUE NvmeCurrentQueue(PNVME_CONTROLLER Controller)
 {
-    return Controller
-        ->QueueOfProcessor[KeGetCurrentProcessorNumberEx(NULL) % NVME_MAXIMUM_PROCESSORS];
+    return Controller->QueueOfProcessor[KeGetCurrentProcessorNumber() % NVME_MAXIMUM_PROCESSORS];
 }
 
 // Every MDL has its frames, and together they have ByteCount bytes.
@@ -375,13 +386,14 @@ static inline NTSTATUS NvmeRefusal(const NVME_QUEUE *Queue, const NVME_NAMESPACE
     return Queue->ClosedStatus != STATUS_SUCCESS ? Queue->ClosedStatus : Namespace->ClosedStatus;
 }
 
-// With the queue lock, at DISPATCH_LEVEL: what is not as simple as NvmeSubmitWhole has it. Releases the
-// lock. Queue NULL: there is none.
+// With the queue lock, at DISPATCH_LEVEL: what is not as simple as NvmeSubmitWhole has it. ByteCount 0: a
+// flush. Releases the lock. Queue NULL: there is none.
 static DECLSPEC_NOINLINE VOID NvmeStartCarefully(PNVME_QUEUE Queue, PNVME_NAMESPACE Namespace,
-                                                 PIRP Irp, KIRQL OldIrql)
+                                                 PIRP Irp, ULONG ByteCount, KIRQL OldIrql)
 {
     NVME_FINISHED Finished;
     NvmeStartFinished(&Finished);
+    *NvmeProgressOf(Irp) = (NVME_PROGRESS){.Queue = Queue, .ByteCount = ByteCount};
     if (Queue == NULL) {
         NvmeFailRest(Irp,
                      NT_SUCCESS(Namespace->ClosedStatus) ? STATUS_DEVICE_NOT_READY
@@ -401,18 +413,25 @@ static DECLSPEC_NOINLINE VOID NvmeStartCarefully(PNVME_QUEUE Queue, PNVME_NAMESP
     NvmeTellFinished(&Finished);
 }
 
-static inline NTSTATUS NvmeQueueIrp(PNVME_NAMESPACE Namespace, PIRP Irp,
-                                    const IO_STACK_LOCATION *Stack, ULONG ByteCount)
+// The IRP has begun, and nothing of it is submitted. At DISPATCH_LEVEL, with the lock of the queue that is
+// returned. NULL: there is none.
+static inline PNVME_QUEUE NvmeBeginIrp(const NVME_NAMESPACE *Namespace, PIRP Irp, PKIRQL OldIrql)
 {
-    KIRQL OldIrql;
     IoMarkIrpPending(Irp);
-    KeRaiseIrql(DISPATCH_LEVEL, &OldIrql);
+    KeRaiseIrql(DISPATCH_LEVEL, OldIrql);
     const PNVME_QUEUE Queue = NvmeCurrentQueue(Namespace->Device.Controller);
-    *NvmeProgressOf(Irp) = (NVME_PROGRESS){.Queue = Queue, .ByteCount = ByteCount};
     if (Queue != NULL) {
         KeAcquireSpinLockAtDpcLevel(&Queue->Lock);
     }
-    if (Queue != NULL && ByteCount != 0 && IsListEmpty(&Queue->Waiting) &&
+    return Queue;
+}
+
+static inline NTSTATUS NvmeQueueTransfer(PNVME_NAMESPACE Namespace, PIRP Irp,
+                                         const IO_STACK_LOCATION *Stack)
+{
+    KIRQL OldIrql;
+    const PNVME_QUEUE Queue = NvmeBeginIrp(Namespace, Irp, &OldIrql);
+    if (Queue != NULL && IsListEmpty(&Queue->Waiting) &&
         NvmeRefusal(Queue, Namespace) == STATUS_SUCCESS &&
         NvmeSubmitWhole(Queue, Namespace, Irp, Stack)) {
         if (!Queue->IsRingDeferred) {
@@ -420,7 +439,7 @@ static inline NTSTATUS NvmeQueueIrp(PNVME_NAMESPACE Namespace, PIRP Irp,
         }
         KeReleaseSpinLockFromDpcLevel(&Queue->Lock);
     } else {
-        NvmeStartCarefully(Queue, Namespace, Irp, OldIrql);
+        NvmeStartCarefully(Queue, Namespace, Irp, Stack->Parameters.Read.Length, OldIrql);
     }
     KeLowerIrql(OldIrql);
     return STATUS_PENDING;
@@ -442,16 +461,20 @@ NTSTATUS NTAPI NvmeDispatchReadWrite(PDEVICE_OBJECT DeviceObject, PIRP Irp)
     if (!NT_SUCCESS(Status)) {
         return NvmeFinishIrp(Irp, Status, 0);
     }
-    return NvmeQueueIrp(Namespace, Irp, Stack, Stack->Parameters.Read.Length);
+    return NvmeQueueTransfer(Namespace, Irp, Stack);
 }
 
 NTSTATUS NTAPI NvmeDispatchFlush(PDEVICE_OBJECT DeviceObject, PIRP Irp)
 {
+    KIRQL OldIrql;
     const PNVME_NAMESPACE Namespace = DeviceObject->DeviceExtension;
     if (Namespace->Device.Kind != NvmeDeviceNamespace) {
         return Namespace->Device.Kind == NvmeDevicePmr
                    ? NvmePmrFlush(&Namespace->Device, Irp)
                    : NvmeFinishIrp(Irp, STATUS_INVALID_DEVICE_REQUEST, 0);
     }
-    return NvmeQueueIrp(Namespace, Irp, IoGetCurrentIrpStackLocation(Irp), 0);
+    const PNVME_QUEUE Queue = NvmeBeginIrp(Namespace, Irp, &OldIrql);
+    NvmeStartCarefully(Queue, Namespace, Irp, 0, OldIrql);
+    KeLowerIrql(OldIrql);
+    return STATUS_PENDING;
 }

@@ -248,12 +248,13 @@ NTSTATUS NTAPI IofCallDriver(PDEVICE_OBJECT DeviceObject, PIRP Irp)
 // The way up.
 //
 
-static BOOLEAN IopWantsCompletion(const IRP *Irp, const IO_STACK_LOCATION *Stack)
+static inline BOOLEAN IopWantsCompletion(const IRP *Irp, const IO_STACK_LOCATION *Stack,
+                                         UCHAR Control)
 {
     const UCHAR Wanted =
         (NT_SUCCESS(Irp->IoStatus.Status) ? SL_INVOKE_ON_SUCCESS : SL_INVOKE_ON_ERROR) |
         (Irp->Cancel ? SL_INVOKE_ON_CANCEL : 0);
-    return Stack->CompletionRoutine != NULL && (Stack->Control & Wanted) != 0;
+    return Stack->CompletionRoutine != NULL && (Control & Wanted) != 0;
 }
 
 // Leaves the current location: the device above owns the IRP now. FALSE: it keeps it.
@@ -262,8 +263,9 @@ static BOOLEAN IopUnwindLocation(PIRP Irp)
     PIO_STACK_LOCATION Left = Irp->Tail.Overlay.CurrentStackLocation++;
     Irp->CurrentLocation++;
     const BOOLEAN HasOwner = Irp->CurrentLocation <= Irp->StackCount;
-    Irp->PendingReturned = (Left->Control & SL_PENDING_RETURNED) != 0;
-    if (!IopWantsCompletion(Irp, Left)) {
+    const UCHAR Control = Left->Control;
+    Irp->PendingReturned = (Control & SL_PENDING_RETURNED) != 0;
+    if (!IopWantsCompletion(Irp, Left, Control)) {
         // Nobody else will pass it on for a device that does not look.
         if (Irp->PendingReturned && HasOwner) {
             IoMarkIrpPending(Irp);
@@ -272,7 +274,9 @@ static BOOLEAN IopUnwindLocation(PIRP Irp)
     }
     PIO_COMPLETION_ROUTINE Routine = Left->CompletionRoutine;
     PVOID Context = Left->Context;
-    IopZeroLocation(Left);
+    // Whoever sends the IRP again without filling in the location anew has no routine in it.
+    Left->Control = 0;
+    Left->CompletionRoutine = NULL;
     PDEVICE_OBJECT Owner = HasOwner ? IoGetCurrentIrpStackLocation(Irp)->DeviceObject : NULL;
     return Routine(Owner, Irp, Context) != STATUS_MORE_PROCESSING_REQUIRED;
 }
@@ -339,7 +343,7 @@ static NTSTATUS NTAPI IopCompleteAndRelease(PDEVICE_OBJECT DeviceObject, PIRP Ir
     const IO_STACK_LOCATION Wanted = {.Control = Saved.Control, .CompletionRoutine = Saved.Routine};
     NTSTATUS Status = STATUS_CONTINUE_COMPLETION;
     ExFreePoolWithTag(Context, IOP_TAG);
-    if (IopWantsCompletion(Irp, &Wanted)) {
+    if (IopWantsCompletion(Irp, &Wanted, Wanted.Control)) {
         Status = Saved.Routine(DeviceObject, Irp, Saved.Context);
     } else if (Irp->PendingReturned && Irp->CurrentLocation <= Irp->StackCount) {
         IoMarkIrpPending(Irp);

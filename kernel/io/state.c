@@ -75,6 +75,7 @@ static VOID IopPrintInterrupts(VOID)
 {
     IopStateRowCount = 0;
     KiEnumerateInterrupts(IopNoteInterrupt, NULL);
+    DbgPrint("%u connected interrupts\n", IopStateRowCount);
     for (ULONG Index = 0; Index < IopStateRowCount; Index += 1) {
         const IOP_STATE_ROW *Row = &IopStateRows[Index];
         KI_VECTOR_COUNTS Counts;

@@ -90,6 +90,12 @@ FORCEINLINE NTSTATUS KeRestoreFloatingPointState(_In_ PVOID FloatSave)
 }
 #endif
 
+// KPCR.Number, as every image for x64 reads it. Stays true at DISPATCH_LEVEL only.
+FORCEINLINE ULONG KeGetCurrentProcessorNumber(VOID)
+{
+    return __readgsword(0x184);
+}
+
 FORCEINLINE ULONG KeGetCurrentProcessorIndex(VOID)
 {
     return KeGetCurrentProcessorNumberEx(NULL);

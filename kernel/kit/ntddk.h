@@ -3,12 +3,14 @@
 
 #include <wdm.h>
 
-// <wdm.h> has brought the one of sehddk.h.
+// <wdm.h> has brought them.
+#define KeGetCurrentProcessorNumber KiMingwProcessorNumber
 #define _CONTEXT _MINGW_CONTEXT
 #define CONTEXT MINGW_CONTEXT
 #include_next <ntddk.h>
 #undef _CONTEXT
 #undef CONTEXT
+#undef KeGetCurrentProcessorNumber
 
 // mingw-w64 has them in a section for legacy drivers only.
 NTHALAPI ULONG NTAPI HalGetInterruptVector(_In_ INTERFACE_TYPE InterfaceType, _In_ ULONG BusNumber,

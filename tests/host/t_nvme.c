@@ -93,7 +93,7 @@ static VOID NTAPI FakeReleaseRemoveAndWait(PIO_REMOVE_LOCK Lock, PVOID Tag, ULON
 #define KfRaiseIrql FakeRaise
 #define KeLowerIrql FakeLower
 #define KeQueryActiveProcessorCountEx(Group) (Group == ALL_PROCESSOR_GROUPS ? 2u : 0u)
-#define KeGetCurrentProcessorNumberEx(Number) CurrentProcessor
+#define KeGetCurrentProcessorNumber() CurrentProcessor
 #define IoConnectInterruptEx FakeConnect
 #define IoDisconnectInterruptEx FakeDisconnect
 #define PsCreateSystemThread FakeCreateThread

@@ -437,15 +437,15 @@ static VOID FiltersStandBelowAndAbove(VOID)
     KT_EQUAL(IoUnloadDriver("ktupper"), STATUS_SUCCESS);
 }
 
-// The function below the first disk, or NULL.
-static const IO_PCI_FUNCTION *DiskFunction(VOID)
+// The first NVMe controller, or NULL.
+static const IO_PCI_FUNCTION *NvmeFunction(VOID)
 {
-    const PDEVICE_OBJECT Disk = IoFindDevice(FILE_DEVICE_DISK, 0);
     const IO_PCI_FUNCTION *Function = IoNextPciFunction(NULL);
-    while (Disk != NULL && Function != NULL && Function->Pdo->AttachedDevice != Disk) {
+    while (Function != NULL && (Function->BaseClass != PCI_CLASS_MASS_STORAGE_CTLR ||
+                                Function->SubClass != PCI_SUBCLASS_MSC_NVM_CTLR)) {
         Function = IoNextPciFunction(Function);
     }
-    return Disk != NULL ? Function : NULL;
+    return Function;
 }
 
 static VOID ReadDisk(PMDL Mdl)
@@ -478,8 +478,8 @@ static VOID MoveAndCompare(const IO_PCI_FUNCTION *Function, PMDL Before, PMDL Af
 
 static VOID RestartMayBringOtherResources(VOID)
 {
-    const IO_PCI_FUNCTION *Function = DiskFunction();
-    if (Function == NULL) {
+    const IO_PCI_FUNCTION *Function = NvmeFunction();
+    if (Function == NULL || IoFindDevice(FILE_DEVICE_DISK, 0) == NULL) {
         KT_SKIP("this machine has no disk");
     }
     const PMDL Before = KtAllocatePages(1);
@@ -495,16 +495,6 @@ static VOID RestartMayBringOtherResources(VOID)
 //
 // Function-level reset.
 //
-
-static const IO_PCI_FUNCTION *NvmeFunction(VOID)
-{
-    const IO_PCI_FUNCTION *Function = IoNextPciFunction(NULL);
-    while (Function != NULL && (Function->BaseClass != PCI_CLASS_MASS_STORAGE_CTLR ||
-                                Function->SubClass != PCI_SUBCLASS_MSC_NVM_CTLR)) {
-        Function = IoNextPciFunction(Function);
-    }
-    return Function;
-}
 
 static NTSTATUS QueryResetInterface(PDEVICE_OBJECT Pdo, USHORT Size,
                                     PDEVICE_RESET_INTERFACE_STANDARD Interface)

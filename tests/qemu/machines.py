@@ -167,7 +167,7 @@ MACHINES = (
     Machine("q35-max-5G", options=TEST, ram="5G", timeout=240, floor=SELF_TESTS, oracle=True),
 
     # 4 KiB leaves only: QEMU's INVLPG is precise then, so stale translations show.
-    Machine("q35-max-leaf4k", options=TEST + " leaf4k", timeout=120, floor=SELF_TESTS,
+    Machine("q35-max-leaf4k", options=TEST + " leaf4k", timeout=240, floor=SELF_TESTS,
             oracle=True),
     Machine("pc-qemu64-leaf4k", is_wide=True, machine="pc", cpu="qemu64", options=TEST + " leaf4k",
             timeout=120, floor=SELF_TESTS),

@@ -248,7 +248,9 @@ MUTATIONS = (
     Mutation("a controller that does not stop is left on the bus", "drivers/nvme/controller.c",
              "    Command &= (USHORT)~PCI_ENABLE_BUS_MASTER;\n", "", HOST, "nvme"),
     Mutation("nobody is told of a controller that is gone", "drivers/nvme/recover.c",
-             "    IoInvalidateDeviceState(Controller->Pdo);\n", "", HOST, "nvme"),
+             "    IoInvalidateDeviceState(Controller->Pdo);\n",
+             "    if (Controller->Pdo == NULL) {\n"
+             "        IoInvalidateDeviceState(Controller->Pdo);\n    }\n", HOST, "nvme"),
     Mutation("a function that was reset does not know its addresses", "kernel/io/pcireset.c",
              "    IopRestoreBars(Function);\n", "", "f12-function-reset"),
 )
