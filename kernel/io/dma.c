@@ -138,6 +138,7 @@ static PIOP_DMA_ADAPTER IopAllocateAdapter(const DEVICE_DESCRIPTION *Description
     Adapter->FreeCount = Adapter->TotalCount;
     InitializeListHead(&Adapter->Waiting);
     InitializeListHead(&Adapter->Holds);
+    InitializeListHead(&Adapter->Crowd);
     InitializeListHead(&Adapter->Buffers);
     RtlInitializeBits(&Adapter->Bits, Adapter->Words, HasPages ? RegisterCount : 0);
     if (GoesStraight) {
@@ -254,7 +255,7 @@ static VOID IopVerifyPut(const IOP_DMA_ADAPTER *Adapter, PVOID Caller)
     }
 }
 
-static BOOLEAN IopIsAdapterIdle(const IOP_DMA_ADAPTER *Adapter)
+static BOOLEAN IopIsAdapterIdle(PIOP_DMA_ADAPTER Adapter)
 {
     return IsListEmpty(&Adapter->Holds) && IsListEmpty(&Adapter->Waiting) &&
            IopCountStraightLists(Adapter) == 0 && IsListEmpty(&Adapter->Buffers);

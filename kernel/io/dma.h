@@ -99,24 +99,29 @@ typedef struct _IOP_DMA_HOLD {
     IOP_DMA_REGISTER Registers[];
 } IOP_DMA_HOLD;
 
-// A place in an adapter's table of straight lists. Who lists them reads nothing else: the list's own
-// memory may be the driver's, and go at any time.
+// A straight list's place. Most are in the adapter's table: who reports lists reads nothing else there, for
+// the list's own memory may be the driver's, and go at any time.
 typedef struct _IOP_DMA_SLOT {
     volatile PSCATTER_GATHER_LIST List; // NULL: the place is free
     PVOID Caller;
     ULONG64 PageCount;
-    ULONG64 Unused;
+    ULONG64 Unused; // 32 bytes: found by a shift
 } IOP_DMA_SLOT, *PIOP_DMA_SLOT;
+
+#define IOP_LIST_KEPT 1     // its memory goes back to the adapter
+#define IOP_LIST_IN_CROWD 2 // its place in the table was taken
 
 // What lies behind a straight list that a driver has.
 typedef struct _IOP_DMA_STRAIGHT {
     PIOP_DMA_ADAPTER Adapter;
     PIOP_DMA_CONTEXT TransferContext; // or NULL
     PSCATTER_GATHER_LIST List;        // before this
-    PIOP_DMA_SLOT Slot;
+    PIOP_DMA_SLOT Slot;               // in the table, or Own
     ULONG Signature;
-    BOOLEAN IsListKept; // its memory goes back to the adapter
-    BOOLEAN HasMdl;     // BuildMdlFromScatterGatherList was here
+    UCHAR Unusual;        // IOP_LIST_*, or 0
+    BOOLEAN HasMdl;       // BuildMdlFromScatterGatherList was here
+    IOP_DMA_SLOT Own;     // IOP_LIST_IN_CROWD
+    LIST_ENTRY CrowdLink; // IOP_LIST_IN_CROWD: Adapter->Crowd
 } IOP_DMA_STRAIGHT, *PIOP_DMA_STRAIGHT;
 
 typedef struct _IOP_DMA_BUFFER {
@@ -166,6 +171,7 @@ typedef struct _IOP_DMA_ADAPTER {
     ULONG64 TransferBytes;
     ULONG64 BouncedPages;
     PIOP_DMA_SLOT Slots; // of straight lists; NULL: there are none
+    LIST_ENTRY Crowd;    // straight lists whose place in the table was taken
     PVOID KeptLists;     // blocks for straight lists; each begins with the next one's address
     // With pages for the registers:
     PVOID Block;      // of contiguous memory: RegisterCount + 2 pages
@@ -362,7 +368,10 @@ IOP_DMA_OPERATION(PBUILD_MDL_FROM_SCATTER_GATHER_LIST) IopBuildMdlFromScatterGat
 // Makes the adapter's table and blocks. Memory is IOP_STRAIGHT_BYTES, all zero.
 VOID IopPrepareStraightLists(_In_ PIOP_DMA_ADAPTER Adapter, _Out_ PVOID Memory);
 
-ULONG IopCountStraightLists(_In_ const IOP_DMA_ADAPTER *Adapter);
+// The straight list's slot behind Slot. NULL: the first; and when there is none. With the adapter's lock.
+PIOP_DMA_SLOT IopNextSlot(_In_ const IOP_DMA_ADAPTER *Adapter, _In_opt_ PIOP_DMA_SLOT Slot);
+
+ULONG IopCountStraightLists(_In_ PIOP_DMA_ADAPTER Adapter);
 
 //
 // dmaverify.c: the verifier's rules, and reports.

@@ -30,12 +30,14 @@ PIOP_DMA_HOLD IopFindList(PIOP_DMA_ADAPTER Adapter, PSCATTER_GATHER_LIST List, P
 
 PIOP_DMA_STRAIGHT IopFindAmongStraight(PIOP_DMA_ADAPTER Adapter, const SCATTER_GATHER_LIST *List)
 {
-    for (ULONG Index = 0; Adapter->Slots != NULL && Index < IOP_DMA_SLOT_COUNT; Index += 1) {
-        if (List != NULL && Adapter->Slots[Index].List == List) {
-            return (PIOP_DMA_STRAIGHT)List->Reserved;
-        }
+    PIOP_DMA_STRAIGHT Found = NULL;
+    const KIRQL OldIrql = KiAcquireLock(&Adapter->Lock);
+    for (PIOP_DMA_SLOT Slot = IopNextSlot(Adapter, NULL); Slot != NULL && Found == NULL;
+         Slot = IopNextSlot(Adapter, Slot)) {
+        Found = Slot->List == List ? (PIOP_DMA_STRAIGHT)List->Reserved : NULL;
     }
-    return NULL;
+    KiReleaseLock(&Adapter->Lock, OldIrql);
+    return Found;
 }
 
 // The long way. Of the same convention, and called last: so that the short way saves no registers.

@@ -94,12 +94,10 @@ VOID IopQuarantineAdapter(PIOP_DMA_ADAPTER Adapter)
     for (PLIST_ENTRY Link = Adapter->Holds.Flink; Link != &Adapter->Holds; Link = Link->Flink) {
         IopQuarantineHold(CONTAINING_RECORD(Link, IOP_DMA_HOLD, Link));
     }
-    for (ULONG Index = 0; Adapter->Slots != NULL && Index < IOP_DMA_SLOT_COUNT; Index += 1) {
-        const PSCATTER_GATHER_LIST List = Adapter->Slots[Index].List;
-        if (List != NULL) {
-            ((PIOP_DMA_STRAIGHT)List->Reserved)->Signature = 0; // it can no longer be put
-            IopQuarantineElements(List);
-        }
+    for (PIOP_DMA_SLOT Slot = IopNextSlot(Adapter, NULL); Slot != NULL;
+         Slot = IopNextSlot(Adapter, Slot)) {
+        ((PIOP_DMA_STRAIGHT)Slot->List->Reserved)->Signature = 0; // it can no longer be put
+        IopQuarantineElements(Slot->List);
     }
     IopDmaQuarantinedPages += Adapter->BufferPages;
     IopDmaQuarantinedPages += Adapter->Block != NULL ? Adapter->RegisterCount + 2 : 0;

@@ -129,22 +129,63 @@ BOOLEAN IopTryUnusualList(PIOP_DMA_ADAPTER Adapter, const IOP_LIST_REQUEST *Requ
     return TRUE;
 }
 
-PIOP_DMA_SLOT IopClaimAnySlot(PIOP_DMA_ADAPTER Adapter, PSCATTER_GATHER_LIST List)
+PIOP_DMA_SLOT IopJoinCrowd(PIOP_DMA_ADAPTER Adapter, PIOP_DMA_STRAIGHT Straight,
+                           PSCATTER_GATHER_LIST List)
 {
-    for (ULONG Index = 0; Index < IOP_DMA_SLOT_COUNT; Index += 1) {
-        if (IopIsSlotMine(&Adapter->Slots[Index], List)) {
-            return &Adapter->Slots[Index];
-        }
-    }
-    return NULL;
+    const KIRQL OldIrql = KiAcquireLock(&Adapter->Lock);
+    Straight->Own.List = List;
+    Straight->Unusual |= IOP_LIST_IN_CROWD;
+    InsertTailList(&Adapter->Crowd, &Straight->CrowdLink);
+    KiReleaseLock(&Adapter->Lock, OldIrql);
+    return &Straight->Own;
 }
 
-ULONG IopCountStraightLists(const IOP_DMA_ADAPTER *Adapter)
+VOID IopEndUnusualList(PIOP_DMA_STRAIGHT Straight, PSCATTER_GATHER_LIST List)
+{
+    const PIOP_DMA_ADAPTER Adapter = Straight->Adapter;
+    const KIRQL OldIrql = KiAcquireLock(&Adapter->Lock);
+    if ((Straight->Unusual & IOP_LIST_IN_CROWD) != 0) {
+        RemoveEntryList(&Straight->CrowdLink);
+    } else {
+        __atomic_store_n(&Straight->Slot->List, NULL, __ATOMIC_RELEASE);
+    }
+    if ((Straight->Unusual & IOP_LIST_KEPT) != 0) {
+        *(PVOID *)List = Adapter->KeptLists;
+        Adapter->KeptLists = List;
+    }
+    KiReleaseLock(&Adapter->Lock, OldIrql);
+}
+
+static PIOP_DMA_SLOT IopFirstOfCrowd(const IOP_DMA_ADAPTER *Adapter, const LIST_ENTRY *Link)
+{
+    return Link != &Adapter->Crowd ? &CONTAINING_RECORD(Link, IOP_DMA_STRAIGHT, CrowdLink)->Own
+                                   : NULL;
+}
+
+PIOP_DMA_SLOT IopNextSlot(const IOP_DMA_ADAPTER *Adapter, PIOP_DMA_SLOT Slot)
+{
+    const PIOP_DMA_SLOT End = Adapter->Slots != NULL ? Adapter->Slots + IOP_DMA_SLOT_COUNT : NULL;
+    if (Slot != NULL && (Slot < Adapter->Slots || Slot >= End)) {
+        return IopFirstOfCrowd(Adapter,
+                               CONTAINING_RECORD(Slot, IOP_DMA_STRAIGHT, Own)->CrowdLink.Flink);
+    }
+    for (PIOP_DMA_SLOT Next = Slot != NULL ? Slot + 1 : Adapter->Slots; Next < End; Next += 1) {
+        if (Next->List != NULL) {
+            return Next;
+        }
+    }
+    return IopFirstOfCrowd(Adapter, Adapter->Crowd.Flink);
+}
+
+ULONG IopCountStraightLists(PIOP_DMA_ADAPTER Adapter)
 {
     ULONG Count = 0;
-    for (ULONG Index = 0; Adapter->Slots != NULL && Index < IOP_DMA_SLOT_COUNT; Index += 1) {
-        Count += Adapter->Slots[Index].List != NULL ? 1 : 0;
+    const KIRQL OldIrql = KiAcquireLock(&Adapter->Lock);
+    for (PIOP_DMA_SLOT Slot = IopNextSlot(Adapter, NULL); Slot != NULL;
+         Slot = IopNextSlot(Adapter, Slot)) {
+        Count += 1;
     }
+    KiReleaseLock(&Adapter->Lock, OldIrql);
     return Count;
 }
 

@@ -10,8 +10,9 @@
 // decided only whether everything is as usual.
 //
 // Lock-free: a list stands in a slot of the adapter's table, which is claimed by a compare-and-exchange of
-// its first word and freed by a store. Where to look first follows from the address of the list, so that those
-// of a driver that prepares many seldom meet. Only the blocks that the adapter keeps are under its lock.
+// its first word and freed by a store. Its place follows from its address, so that those of a driver that
+// prepares many seldom meet. If they do, the later one joins the crowd: a list under the adapter's lock, as
+// the blocks are that the adapter keeps.
 //
 // Invariant:
 //   S1  A slot's List is not NULL from before the driver has the list until he puts it. Who claimed the slot
@@ -57,8 +58,12 @@ _Must_inspect_result_ BOOLEAN IopTryUnusualList(_In_ PIOP_DMA_ADAPTER Adapter,
 VOID NTAPI IopMapPages(_Out_ PSCATTER_GATHER_LIST List, _In_ const MDL *Mdl, _In_ ULONG64 Offset,
                        _In_ ULONG ByteCount);
 
-// The slot that is free, whichever it is. NULL: none is.
-PIOP_DMA_SLOT IopClaimAnySlot(_In_ PIOP_DMA_ADAPTER Adapter, _In_ PSCATTER_GATHER_LIST List);
+// A list whose place is taken stands in line instead, in a slot of its own.
+PIOP_DMA_SLOT IopJoinCrowd(_In_ PIOP_DMA_ADAPTER Adapter, _Inout_ PIOP_DMA_STRAIGHT Straight,
+                           _In_ PSCATTER_GATHER_LIST List);
+
+// The end of a list that the adapter keeps, or that is in the crowd.
+VOID IopEndUnusualList(_Inout_ PIOP_DMA_STRAIGHT Straight, _In_ PSCATTER_GATHER_LIST List);
 
 // Calls the driver's routine, at DISPATCH_LEVEL.
 VOID NTAPI IopCallListRoutine(_In_ PDRIVER_LIST_CONTROL Routine, _In_ PDEVICE_OBJECT DeviceObject,
@@ -105,10 +110,11 @@ static inline BOOLEAN IopIsSlotMine(PIOP_DMA_SLOT Slot, PSCATTER_GATHER_LIST Lis
                                        __ATOMIC_RELAXED);
 }
 
-static inline PIOP_DMA_SLOT IopClaimSlot(PIOP_DMA_ADAPTER Adapter, PSCATTER_GATHER_LIST List)
+static inline PIOP_DMA_SLOT IopClaimSlot(PIOP_DMA_ADAPTER Adapter, PIOP_DMA_STRAIGHT Straight,
+                                         PSCATTER_GATHER_LIST List)
 {
-    const PIOP_DMA_SLOT First = &Adapter->Slots[(ULONG_PTR)List / 16 % IOP_DMA_SLOT_COUNT];
-    return IopIsSlotMine(First, List) ? First : IopClaimAnySlot(Adapter, List);
+    const PIOP_DMA_SLOT Place = &Adapter->Slots[(ULONG_PTR)List / 16 % IOP_DMA_SLOT_COUNT];
+    return IopIsSlotMine(Place, List) ? Place : IopJoinCrowd(Adapter, Straight, List);
 }
 
 // One of the adapter's blocks. NULL: there is none.
@@ -121,14 +127,6 @@ static inline PSCATTER_GATHER_LIST IopTakeKeptList(PIOP_DMA_ADAPTER Adapter)
     }
     KiReleaseLock(&Adapter->Lock, OldIrql);
     return List;
-}
-
-static inline VOID IopReturnKeptList(PIOP_DMA_ADAPTER Adapter, PSCATTER_GATHER_LIST List)
-{
-    const KIRQL OldIrql = KiAcquireLock(&Adapter->Lock);
-    *(PVOID *)List = Adapter->KeptLists;
-    Adapter->KeptLists = List;
-    KiReleaseLock(&Adapter->Lock, OldIrql);
 }
 
 // Memory for the list, which is the adapter's to know of from here on. NULL: there is none or too little, or
@@ -148,15 +146,6 @@ FORCEINLINE PSCATTER_GATHER_LIST IopTakeStraightList(PIOP_DMA_ADAPTER Adapter,
     if (!Request.HasBuffer && List == NULL) {
         return NULL;
     }
-    const PIOP_DMA_SLOT Slot = IopClaimSlot(Adapter, List);
-    if (Slot == NULL) {
-        if (!Request.HasBuffer) {
-            IopReturnKeptList(Adapter, List);
-        }
-        return NULL;
-    }
-    Slot->Caller = Request.Caller;
-    Slot->PageCount = PageCount;
     if (Request.HasTransferContext) {
         Context->IdleAdapter = NULL;
     }
@@ -164,11 +153,14 @@ FORCEINLINE PSCATTER_GATHER_LIST IopTakeStraightList(PIOP_DMA_ADAPTER Adapter,
     Straight->Adapter = Adapter;
     Straight->TransferContext = Request.HasTransferContext ? Context : NULL;
     Straight->List = List;
-    Straight->Slot = Slot;
     Straight->Signature = IOP_DMA_STRAIGHT_SIGNATURE;
-    Straight->IsListKept = !Request.HasBuffer;
+    Straight->Unusual = Request.HasBuffer ? 0 : IOP_LIST_KEPT;
     Straight->HasMdl = FALSE;
     List->Reserved = (ULONG_PTR)Straight;
+    const PIOP_DMA_SLOT Slot = IopClaimSlot(Adapter, Straight, List);
+    Slot->Caller = Request.Caller;
+    Slot->PageCount = PageCount;
+    Straight->Slot = Slot;
     IopCountTransfer(Adapter, Request.Span.ByteCount);
     return List;
 }
@@ -259,11 +251,12 @@ static inline VOID IopPutStraightList(PIOP_DMA_STRAIGHT Straight, PSCATTER_GATHE
 {
     const PIOP_DMA_ADAPTER Adapter = Straight->Adapter;
     Straight->Signature = 0;
-    __atomic_store_n(&Straight->Slot->List, NULL, __ATOMIC_RELEASE);
     if (Straight->TransferContext != NULL) {
         Straight->TransferContext->IdleAdapter = Adapter;
     }
-    if (Straight->IsListKept) {
-        IopReturnKeptList(Adapter, List);
+    if (Straight->Unusual != 0) {
+        IopEndUnusualList(Straight, List);
+        return;
     }
+    __atomic_store_n(&Straight->Slot->List, NULL, __ATOMIC_RELEASE);
 }

@@ -283,12 +283,10 @@ static VOID IopReportAdapter(IOP_DMA_LEAKS *Leaks, PIOP_DMA_ADAPTER Adapter)
     }
     IopReportHolds(Leaks, &Adapter->Holds, FALSE);
     IopReportHolds(Leaks, &Adapter->Waiting, TRUE);
-    for (ULONG Index = 0; Adapter->Slots != NULL && Index < IOP_DMA_SLOT_COUNT; Index += 1) {
-        const IOP_DMA_SLOT *Slot = &Adapter->Slots[Index];
-        if (Slot->List != NULL) {
-            IopPrintDmaLeak(Leaks, "a scatter-gather list", Slot->List,
-                            Slot->PageCount << PAGE_SHIFT, Slot->Caller, 0);
-        }
+    for (PIOP_DMA_SLOT Slot = IopNextSlot(Adapter, NULL); Slot != NULL;
+         Slot = IopNextSlot(Adapter, Slot)) {
+        IopPrintDmaLeak(Leaks, "a scatter-gather list", Slot->List, Slot->PageCount << PAGE_SHIFT,
+                        Slot->Caller, 0);
     }
     IopPrintDmaLeak(Leaks, "a DMA adapter", Adapter, sizeof(*Adapter), Adapter->Caller,
                     Adapter->Time);
@@ -310,7 +308,7 @@ ULONG IoReportDmaLeaks(PCSTR Owner)
 // The report for people.
 //
 
-static VOID IopPrintAdapter(const IOP_DMA_ADAPTER *Adapter)
+static VOID IopPrintAdapter(PIOP_DMA_ADAPTER Adapter)
 {
     CHAR Who[IOP_DMA_SENTENCE_BYTES];
     IopDescribeCaller(Adapter->Caller, Who, sizeof(Who));

@@ -1268,6 +1268,49 @@ static VOID AListInTheDriversMemoryNeedsNothing(VOID)
     FreeBuffer(Mdl, Pool);
 }
 
+// However many there are.
+static VOID ManyListsInTheDriversMemoryNeedNothing(VOID)
+{
+    enum { COUNT = 700, LIST_BYTES = 144 };
+    KT_RETAIL_ONLY();
+    if (IsBouncing()) {
+        KT_SKIP("needs the boot option dma=identity");
+    }
+    PUCHAR Pool;
+    const PMDL Mdl = MakeBuffer(0, PAGE_SIZE, &Pool);
+    const PDMA_ADAPTER Adapter = GetAdapter(64, PAGE_SIZE);
+    const PUCHAR Contexts =
+        ExAllocatePool2(POOL_FLAG_NON_PAGED, COUNT * DMA_TRANSFER_CONTEXT_SIZE_V1, KT_TAG);
+    const PUCHAR Memory = ExAllocatePool2(POOL_FLAG_NON_PAGED, COUNT * LIST_BYTES, KT_TAG);
+    KT_REQUIRE(Mdl != NULL && Adapter != NULL && Contexts != NULL && Memory != NULL);
+    const PDMA_OPERATIONS Operations = Adapter->DmaOperations;
+    MmStartFailures(MM_FAIL_ALL, 0, MAXULONG);
+    for (ULONG Index = 0; Index < COUNT; Index += 1) {
+        const PVOID Context = Contexts + Index * DMA_TRANSFER_CONTEXT_SIZE_V1;
+        PSCATTER_GATHER_LIST List = NULL;
+        (VOID) Operations->InitializeDmaTransferContext(Adapter, Context);
+        KT_EQUAL(Operations->BuildScatterGatherListEx(
+                     Adapter, &Device, Context, Mdl, Index, 1, DMA_SYNCHRONOUS_CALLBACK, NULL, NULL,
+                     FALSE, Memory + Index * LIST_BYTES, LIST_BYTES, NULL, NULL, &List),
+                 STATUS_SUCCESS);
+        KT_EQUAL((PUCHAR)List, Memory + Index * LIST_BYTES);
+    }
+    KT_EQUAL(MmStopFailures(), 0);
+    KT_EQUAL(IoVerifyDma(), 0);
+    // From the middle, so that both ways of keeping them are taken apart anywhere.
+    for (ULONG Index = 0; Index < COUNT; Index += 1) {
+        const ULONG Place = (Index + COUNT / 2) * 3 % COUNT;
+        const PSCATTER_GATHER_LIST List = (PVOID)(Memory + Place * LIST_BYTES);
+        KT_EQUAL((ULONG64)List->Elements[0].Address.QuadPart,
+                 (ULONG64)MmGetPhysicalAddress(Pool).QuadPart + Place);
+        PutList(Adapter, List, FALSE);
+    }
+    PutAdapter(Adapter);
+    ExFreePoolWithTag(Memory, KT_TAG);
+    ExFreePoolWithTag(Contexts, KT_TAG);
+    FreeBuffer(Mdl, Pool);
+}
+
 static VOID TransferInformationIsExact(VOID)
 {
     PUCHAR Pool;
@@ -1810,6 +1853,8 @@ static const KT_TEST Tests[] = {
     {"MapTransferEx takes memory of devices, and refuses what it cannot do [9.6.2, 9.6.3]",
      MapTransferExRefusesWhatItCannot},
     {"Lists of version 3 go by offset, with flags [9.4.9]", ListsOfVersion3GoByOffset},
+    {"Many lists in the driver's memory need no pool either [9.4.11]",
+     ManyListsInTheDriversMemoryNeedNothing},
     {"A list in the driver's memory needs no pool and waits for nothing [9.4.11]",
      AListInTheDriversMemoryNeedsNothing},
     {"GetDmaTransferInfo says what a transfer needs [9.3.11]", TransferInformationIsExact},
