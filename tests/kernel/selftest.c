@@ -49,6 +49,7 @@ static const KT_SUITE *const KtSuites[] = {
     &KtLockSuite,
     &KtExceptionSuite,
     &KtStaleSuite,
+    &KtStalePeersSuite,
     &KtEduSuite,
     &KtE1000Suite,
     &KtE1000LoopSuite,
