@@ -253,6 +253,21 @@ MUTATIONS = (
              "        IoInvalidateDeviceState(Controller->Pdo);\n    }\n", HOST, "nvme"),
     Mutation("a function that was reset does not know its addresses", "kernel/io/pcireset.c",
              "    IopRestoreBars(Function);\n", "", "f12-function-reset"),
+
+    # The network.
+    Mutation("a VLAN tag is not told of", "drivers/e1000/receive.c",
+             "Frame->VlanTag = E1000_RECEIVE_TAG(Result);", "Frame->VlanTag = 0;",
+             "q35-max-e1000-verifier", "stripped"),
+    Mutation("a card that hangs is left alone", "drivers/e1000/recover.c",
+             "Watch->StuckTicks >= E1000_STUCK_TICKS", "Watch->StuckTicks == MAXULONG",
+             "q35-max-e1000-verifier", "taken"),
+    Mutation("fragments that overlap are put together", "drivers/inet/fragment.c",
+             "    if (PreviousEnd > New->First || ReachesNext ||",
+             "    if ((PreviousEnd > New->First && ReachesNext && PreviousEnd == 0) ||",
+             HOST, "inet"),
+    Mutation("a wrong sum of an IPv4 header is believed", "drivers/inet/ipv4.c",
+             "    if (InetChecksum(Header, HeaderBytes) != 0) {",
+             "    if (InetChecksum(Header, HeaderBytes) != 0 && HeaderBytes == 0) {", HOST, "inet"),
 )
 
 

@@ -178,7 +178,8 @@ class Runner:
         row = next(row for row in ALL_ROWS if row.name == mutation.suite)
         row = replace(row, timeout=MUTANT_SECONDS)
         if mutation.filter:
-            row = replace(row, options=f"{row.options} filter={mutation.filter}", floor=1,
+            options = re.sub(r" ?\bfilter=\S+", "", row.options)
+            row = replace(row, options=f"{options} filter={mutation.filter}", floor=1,
                           oracle=False)
         name = re.sub(r"\W+", "-", mutation.name)
         images = ImageStore(tree.kernel, tree.folder / mutations.BUILD / "images")
