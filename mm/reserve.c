@@ -358,10 +358,10 @@ VOID NTAPI MmUnmapReservedMapping(PVOID BaseAddress, ULONG PoolTag, PMDL MemoryD
         MiUnmapReserved(BaseAddress, PoolTag, Mdl, __builtin_return_address(0));
         return;
     }
-    if (Mapping->Reserved.MappedPageCount != 1) {
+    if (Mapping->Reserved.MappedPageCount != 1 || __builtin_expect(KeNumberProcessors > 1, 0)) {
         MiUnmapReservedPages(Mapping, Mdl);
         return;
     }
-    MiClearOnePage(Mapping);
+    MiClearOnePageHere(Mapping);
     MiFinishReservedUnmap(Mapping, Mdl);
 }

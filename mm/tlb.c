@@ -111,30 +111,35 @@ static VOID MiFlushRange(PVOID Context)
     }
 }
 
-// Not inline: with one processor its caller has no frame of its own.
-DECLSPEC_NOINLINE static VOID MiFlushThere(ULONG_PTR Va, PFN_NUMBER LeafCount, PFN_NUMBER LeafPages)
+// Not inline: with one processor its callers have no frame of their own.
+DECLSPEC_NOINLINE static VOID MiFlushEverywhere(ULONG_PTR Va, PFN_NUMBER LeafCount,
+                                                PFN_NUMBER LeafPages)
 {
     MI_FLUSH_RANGE Range = {Va, LeafCount, LeafPages};
+    MiFlushRange(&Range);
     KiBroadcast(MiFlushRange, &Range);
 }
 
 VOID MiFlushPageThere(ULONG_PTR Va)
 {
-    MiFlushThere(Va, 1, 1);
+    MI_FLUSH_RANGE Range = {Va, 1, 1};
+    KiBroadcast(MiFlushRange, &Range);
 }
 
 VOID MiFlushPages(ULONG_PTR Va, PFN_NUMBER PageCount)
 {
-    MiFlushPagesHere(Va, PageCount);
     if (__builtin_expect(KeNumberProcessors > 1, 0)) {
-        MiFlushThere(Va, PageCount, 1);
+        MiFlushEverywhere(Va, PageCount, 1);
+    } else {
+        MiFlushPagesHere(Va, PageCount);
     }
 }
 
 VOID MiFlushLeaves(ULONG_PTR Va, PFN_NUMBER LeafCount, PFN_NUMBER LeafPages)
 {
-    MiFlushLeavesHere(Va, LeafCount, LeafPages);
     if (__builtin_expect(KeNumberProcessors > 1, 0)) {
-        MiFlushThere(Va, LeafCount, LeafPages);
+        MiFlushEverywhere(Va, LeafCount, LeafPages);
+    } else {
+        MiFlushLeavesHere(Va, LeafCount, LeafPages);
     }
 }

@@ -325,7 +325,7 @@ VOID KiDispatchTrap(PKTRAP_FRAME Frame)
         return;
     }
     if (Frame->Vector == VECTOR_NMI && KiIsStoppedByOther()) {
-        KeArchHalt();
+        KiStopHere();
     }
     KiOfferFault(Frame);
     KiFatalFrame = Frame;

@@ -102,8 +102,9 @@ DECLSPEC_NORETURN VOID NTAPI KiBugCheckSaying(ULONG Code, ULONG_PTR Parameter1,
 // Whether the machine is in a bug check: nothing may be allocated or locked any more.
 BOOLEAN KiIsBugCheckActive(VOID);
 
-// Whether another processor ends the machine: this one has nothing more to do.
+// Whether another processor ends the machine: this one has nothing more to do but KiStopHere.
 BOOLEAN KiIsStoppedByOther(VOID);
+DECLSPEC_NORETURN VOID KiStopHere(VOID);
 
 // The name of a bug-check code ("SYSTEM_PTE_MISUSE"), or NULL.
 PCSTR KiBugCheckName(ULONG Code);

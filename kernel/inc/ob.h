@@ -67,6 +67,11 @@ VOID ObInitializeStaticObject(_Out_ POB_HEADER Header, _In_ POBJECT_TYPE Type);
 // themselves, under the lock that the type's Delete takes. IRQL <= DISPATCH_LEVEL.
 _Must_inspect_result_ BOOLEAN ObTryReference(_In_ PVOID Object);
 
+// The halves of a dereference, for who releases under a lock that nothing may be deleted under: TRUE means
+// that it was the last reference, and ObDeleteReleased is to follow, at PASSIVE_LEVEL.
+_Must_inspect_result_ BOOLEAN ObReleaseReference(_In_ PVOID Object);
+VOID ObDeleteReleased(_In_ PVOID Object);
+
 // -------------------------------------------------------------------------------------------------
 // Names.
 

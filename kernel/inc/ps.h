@@ -141,6 +141,10 @@ VOID KeWaitForReaperWork(VOID);
 VOID KeRequestReaper(VOID);
 PKTHREAD KeTakeEndedThread(VOID);
 
+// The thread's stack is gone: lets its waiters go, and releases its own reference to its object. TRUE: that
+// was the last one, and the caller has to delete the object.
+_Must_inspect_result_ BOOLEAN KeFinishThread(PKTHREAD Thread);
+
 // Calls Routine for each thread, the idle ones included. The dispatcher's lock is held.
 typedef VOID KI_THREAD_ROUTINE(const KTHREAD *Thread, PVOID Context);
 VOID KeEnumerateThreads(KI_THREAD_ROUTINE *Routine, PVOID Context);
@@ -187,7 +191,8 @@ VOID KiUnlockAfterSignal(KIRQL OldIrql, BOOLEAN Wait) _Releases_lock_(&KiDispatc
 // interrupted before its time.
 VOID KiMakeReady(PKTHREAD Thread, BOOLEAN AtHead);
 
-// Where the current thread may run from now on; it moves at once if it must, and then IRQL < DISPATCH_LEVEL.
+// Where the current thread may run from now on. If it must, it moves at once, or as soon as the IRQL is
+// below DISPATCH_LEVEL.
 VOID KiSetCurrentAffinity(KAFFINITY Affinity);
 
 // A new processor's idle thread, which runs on it from its first instruction; and its lists.
@@ -198,6 +203,10 @@ DECLSPEC_NORETURN VOID NTAPI KiIdle(PVOID Context);
 // Locked, at DISPATCH_LEVEL. Runs the best ready thread in the place of the current one, which must
 // have its new state, and be in some list, already. Comes back when the current one runs again.
 VOID KiSwitchAway(VOID);
+
+// Locked, at DISPATCH_LEVEL. The current thread's turn is over: another one that is not worse runs, if
+// there is any.
+VOID KiGiveWay(VOID);
 
 // Locked. Ends the wait of Thread with Status, and boosts its priority.
 VOID KiEndWait(PKTHREAD Thread, LONG_PTR Status, KPRIORITY Increment);

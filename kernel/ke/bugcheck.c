@@ -146,6 +146,8 @@ static VOID KiPrintSentence(const KI_STOP *Stop, PCSTR Format, __builtin_ms_va_l
     }
 }
 
+#define STOP_WAIT_DIVISOR 10 // of a second
+
 static volatile ULONG KiBugCheckDepth;
 static volatile LONG KiBugCheckOwner; // 0: none, or the number of a processor + 1
 
@@ -154,10 +156,28 @@ BOOLEAN KiIsBugCheckActive(VOID)
     return __atomic_load_n(&KiBugCheckDepth, __ATOMIC_RELAXED) != 0;
 }
 
+static volatile LONG KiStoppedCount;
+
 BOOLEAN KiIsStoppedByOther(VOID)
 {
     const LONG Owner = __atomic_load_n(&KiBugCheckOwner, __ATOMIC_RELAXED);
     return Owner != 0 && Owner != (LONG)KiGetCurrentProcessor() + 1;
+}
+
+DECLSPEC_NORETURN VOID KiStopHere(VOID)
+{
+    __atomic_add_fetch(&KiStoppedCount, 1, __ATOMIC_RELEASE);
+    KeArchHalt();
+}
+
+// Whoever still runs could change what the report is about. Bounded: a processor may be beyond help.
+static VOID KiAwaitStopped(LONG Count)
+{
+    const ULONG64 Start = KeReadCycles();
+    while (__atomic_load_n(&KiStoppedCount, __ATOMIC_ACQUIRE) < Count &&
+           KeReadCycles() - Start < KeGetCyclesPerSecond() / STOP_WAIT_DIVISOR) {
+        KeArchPause();
+    }
 }
 
 // The first processor that comes here ends the machine; one that comes after it waits for that.
@@ -168,15 +188,17 @@ static VOID KiStopOthers(VOID)
     if (!__atomic_compare_exchange_n(&KiBugCheckOwner, &Owner, Self, FALSE, __ATOMIC_SEQ_CST,
                                      __ATOMIC_SEQ_CST)) {
         if (Owner != Self) {
-            KeArchHalt();
+            KiStopHere();
         }
         return;
     }
-    for (ULONG Number = 0; Number < (ULONG)KeNumberProcessors; Number += 1) {
-        if (Number + 1 != (ULONG)Self) {
-            KeArchStopProcessor(Number);
+    const LONG ProcessorCount = KeNumberProcessors;
+    for (LONG Number = 0; Number < ProcessorCount; Number += 1) {
+        if (Number + 1 != Self) {
+            KeArchStopProcessor((ULONG)Number);
         }
     }
+    KiAwaitStopped(ProcessorCount - 1);
 }
 
 // What every bug check does before it says anything. Leaves the machine if this one comes from

@@ -46,9 +46,8 @@ static KEVENT KiReaperEvent;
 // -------------------------------------------------------------------------------------------------
 // Ready lists. Locked.
 
-static VOID KiInsertReady(PKPCR Pcr, PKTHREAD Thread, BOOLEAN AtHead)
+FORCEINLINE VOID KiInsertReady(PKPCR Pcr, PKTHREAD Thread, BOOLEAN AtHead)
 {
-    Thread->Processor = Pcr->Number;
     const PLIST_ENTRY List = &Pcr->ReadyLists[(ULONG)Thread->Priority];
     if (AtHead) {
         InsertHeadList(List, &Thread->ReadyLink);
@@ -59,81 +58,108 @@ static VOID KiInsertReady(PKPCR Pcr, PKTHREAD Thread, BOOLEAN AtHead)
     Thread->State = KiThreadReady;
 }
 
-static VOID KiRemoveReady(PKTHREAD Thread)
+FORCEINLINE VOID KiRemoveReadyOf(PKPCR Pcr, PKTHREAD Thread)
 {
-    const PKPCR Pcr = KeArchGetPcrOf(Thread->Processor);
     if (RemoveEntryList(&Thread->ReadyLink)) {
         Pcr->ReadySummary &= ~(1u << Thread->Priority);
     }
 }
 
+static VOID KiRemoveReady(PKTHREAD Thread)
+{
+    KiRemoveReadyOf(KeArchGetPcrOf(Thread->Processor), Thread);
+}
+
 // -1: none is ready.
-static LONG KiBestReadyPriority(const KPCR *Pcr)
+FORCEINLINE LONG KiBestReadyPriority(const KPCR *Pcr)
 {
     return Pcr->ReadySummary != 0 ? 31 - __builtin_clz(Pcr->ReadySummary) : -1;
 }
 
-static BOOLEAN KiMayRunOn(const KTHREAD *Thread, ULONG Processor)
+// Whatever is for others is out of the way of a machine that has one processor.
+FORCEINLINE BOOLEAN KiHasOthers(VOID)
+{
+    return __builtin_expect(KeNumberProcessors > 1, 0) != 0;
+}
+
+FORCEINLINE BOOLEAN KiMayRunOn(const KTHREAD *Thread, ULONG Processor)
 {
     return Thread->Affinity == KI_NO_AFFINITY || (Thread->Affinity >> Processor & 1) != 0;
 }
 
-// The best ready thread of another processor that may run on this one; NULL: there is none.
-static PKTHREAD KiFindOthersReady(const KPCR *Pcr)
+// The best of a processor's ready threads that may run on another one, if it is better than Least; or
+// NULL.
+static PKTHREAD KiFindReadyFor(const KPCR *Owner, ULONG Processor, LONG Least)
+{
+    for (ULONG Summary = Owner->ReadySummary; Summary != 0;) {
+        const LONG Priority = 31 - __builtin_clz(Summary);
+        const LIST_ENTRY *List = &Owner->ReadyLists[Priority];
+        if (Priority <= Least) {
+            return NULL;
+        }
+        for (PLIST_ENTRY Entry = List->Flink; Entry != List; Entry = Entry->Flink) {
+            const PKTHREAD Thread = CONTAINING_RECORD(Entry, KTHREAD, ReadyLink);
+            if (KiMayRunOn(Thread, Processor)) {
+                return Thread;
+            }
+        }
+        Summary &= ~(1u << Priority);
+    }
+    return NULL;
+}
+
+// The same of all other processors.
+DECLSPEC_NOINLINE static PKTHREAD KiFindOthersReady(const KPCR *Pcr, LONG Least)
 {
     PKTHREAD Best = NULL;
     for (ULONG Number = 0; Number < (ULONG)KeNumberProcessors; Number += 1) {
-        const PKPCR Other = KeArchGetPcrOf(Number);
-        const LONG Priority = Number != Pcr->Number ? KiBestReadyPriority(Other) : -1;
-        if (Priority < 0 || (Best != NULL && Priority <= Best->Priority)) {
-            continue;
-        }
-        const PLIST_ENTRY List = &Other->ReadyLists[Priority];
-        for (PLIST_ENTRY Entry = List->Flink; Entry != List; Entry = Entry->Flink) {
-            const PKTHREAD Thread = CONTAINING_RECORD(Entry, KTHREAD, ReadyLink);
-            if (KiMayRunOn(Thread, Pcr->Number)) {
-                Best = Thread;
-                break;
-            }
+        const PKTHREAD Thread = Number != Pcr->Number
+                                    ? KiFindReadyFor(KeArchGetPcrOf(Number), Pcr->Number, Least)
+                                    : NULL;
+        if (Thread != NULL) {
+            Best = Thread;
+            Least = Thread->Priority;
         }
     }
     return Best;
 }
 
-static PKTHREAD KiTakeBestReady(PKPCR Pcr)
+FORCEINLINE PKTHREAD KiTakeBestReady(PKPCR Pcr)
 {
     const LONG Priority = KiBestReadyPriority(Pcr);
-    const PKTHREAD Thread =
-        Priority >= 0 ? CONTAINING_RECORD(Pcr->ReadyLists[Priority].Flink, KTHREAD, ReadyLink)
-                      : KiFindOthersReady(Pcr);
-    if (Thread == NULL) {
+    const PKTHREAD Other = KiHasOthers() ? KiFindOthersReady(Pcr, Priority) : NULL;
+    if (Other != NULL) {
+        KiRemoveReady(Other);
+        Other->Processor = Pcr->Number;
+        return Other;
+    }
+    if (Priority < 0) {
         return Pcr->IdleThread;
     }
-    KiRemoveReady(Thread);
-    return Thread;
+    const PKTHREAD Own = CONTAINING_RECORD(Pcr->ReadyLists[Priority].Flink, KTHREAD, ReadyLink);
+    KiRemoveReadyOf(Pcr, Own);
+    return Own;
 }
 
-static BOOLEAN KiIsIdle(const KPCR *Pcr)
+// What a thread must exceed to run there soon.
+static LONG KiBusyPriority(const KPCR *Pcr)
 {
-    return Pcr->CurrentThread == Pcr->IdleThread && Pcr->ReadySummary == 0;
+    const LONG Ready = KiBestReadyPriority(Pcr);
+    const LONG Current =
+        Pcr->CurrentThread == Pcr->IdleThread ? -1 : (LONG)Pcr->CurrentThread->Priority;
+    return Ready > Current ? Ready : Current;
 }
 
-// Where a thread that has become ready shall run: where it ran last, unless somebody else runs there
-// and another processor idles.
+// Where a thread that has become ready shall run: where the least is going on, and where it ran last if
+// there is no less elsewhere.
 static PKPCR KiChooseProcessor(const KTHREAD *Thread)
 {
-    const PKPCR Last = KeArchGetPcrOf(Thread->Processor);
-    PKPCR Chosen = KiMayRunOn(Thread, Thread->Processor) ? Last : NULL;
-    if (Chosen != NULL && (KeNumberProcessors == 1 || KiIsIdle(Last))) {
-        return Chosen;
-    }
+    PKPCR Chosen = KiMayRunOn(Thread, Thread->Processor) ? KeArchGetPcrOf(Thread->Processor) : NULL;
     for (ULONG Number = 0; Number < (ULONG)KeNumberProcessors; Number += 1) {
         const PKPCR Other = KeArchGetPcrOf(Number);
-        if (KiMayRunOn(Thread, Number) && (KiIsIdle(Other) || Chosen == NULL)) {
+        if (KiMayRunOn(Thread, Number) &&
+            (Chosen == NULL || KiBusyPriority(Other) < KiBusyPriority(Chosen))) {
             Chosen = Other;
-            if (KiIsIdle(Other)) {
-                break;
-            }
         }
     }
     return Chosen;
@@ -146,33 +172,39 @@ static VOID KiAskToReschedule(const KPCR *Pcr)
     }
 }
 
-VOID KiMakeReady(PKTHREAD Thread, BOOLEAN AtHead)
+DECLSPEC_NOINLINE static VOID KiMakeReadySomewhere(PKTHREAD Thread, BOOLEAN AtHead)
 {
-    if (Thread == KeArchGetPcr()->IdleThread) {
-        Thread->State = KiThreadReady;
-        return;
-    }
     const PKPCR Pcr = KiChooseProcessor(Thread);
+    Thread->Processor = Pcr->Number;
     KiInsertReady(Pcr, Thread, AtHead);
     if (Thread->Priority > Pcr->CurrentThread->Priority) {
         KiAskToReschedule(Pcr);
     }
 }
 
+VOID KiMakeReady(PKTHREAD Thread, BOOLEAN AtHead)
+{
+    const PKPCR Pcr = KeArchGetPcr();
+    if (Thread == Pcr->IdleThread) {
+        Thread->State = KiThreadReady;
+    } else if (KiHasOthers()) {
+        KiMakeReadySomewhere(Thread, AtHead);
+    } else {
+        KiInsertReady(Pcr, Thread, AtHead);
+    }
+}
+
 // -------------------------------------------------------------------------------------------------
 // The switch.
 
-VOID KiSwitchAway(VOID)
+FORCEINLINE VOID KiSwitchTo(PKPCR Pcr, PKTHREAD New)
 {
-    const PKPCR Pcr = KeArchGetPcr();
     const PKTHREAD Old = Pcr->CurrentThread;
-    const PKTHREAD New = KiTakeBestReady(Pcr);
 #if DBG
     NT_ASSERT_INVARIANT("S3", KeArchReadIrql() == DISPATCH_LEVEL &&
                                   Pcr->HeldRanks == 1u << KI_RANK_DISPATCHER);
 #endif
     New->State = KiThreadRunning;
-    New->Processor = Pcr->Number;
     Pcr->QuantumEnded = FALSE;
     if (New == Old) {
         return;
@@ -182,16 +214,47 @@ VOID KiSwitchAway(VOID)
     KeArchSwitchStack(Old, New);
 }
 
-// Whether a ready thread is to run before the current one.
-static BOOLEAN KiIsBetterReady(const KPCR *Pcr)
+VOID KiSwitchAway(VOID)
 {
-    return KiBestReadyPriority(Pcr) > Pcr->CurrentThread->Priority;
+    const PKPCR Pcr = KeArchGetPcr();
+    KiSwitchTo(Pcr, KiTakeBestReady(Pcr));
+}
+
+// Equals that wait for another processor shall have their share of this one.
+DECLSPEC_NOINLINE static VOID KiGiveWayToOthers(PKPCR Pcr, PKTHREAD Thread)
+{
+    const PKTHREAD Other = KiFindOthersReady(Pcr, (LONG)Thread->Priority - 1);
+    if (Other != NULL) {
+        KiRemoveReady(Other);
+        Other->Processor = Pcr->Number;
+        KiMakeReady(Thread, FALSE);
+        KiSwitchTo(Pcr, Other);
+    }
+}
+
+VOID KiGiveWay(VOID)
+{
+    const PKPCR Pcr = KeArchGetPcr();
+    const PKTHREAD Thread = Pcr->CurrentThread;
+    if (KiBestReadyPriority(Pcr) >= Thread->Priority) {
+        KiMakeReady(Thread, FALSE);
+        KiSwitchTo(Pcr, KiTakeBestReady(Pcr));
+    } else if (KiHasOthers()) {
+        KiGiveWayToOthers(Pcr, Thread);
+    }
+}
+
+// Whether a ready thread is to run before the current one, or this may not run here any more.
+static BOOLEAN KiMustSwitch(const KPCR *Pcr)
+{
+    return KiBestReadyPriority(Pcr) > Pcr->CurrentThread->Priority ||
+           !KiMayRunOn(Pcr->CurrentThread, Pcr->Number);
 }
 
 VOID KiUnlockDispatcher(KIRQL OldIrql)
 {
     const PKPCR Pcr = KeArchGetPcr();
-    if (KiIsBetterReady(Pcr)) {
+    if (KiMustSwitch(Pcr)) {
         if (OldIrql < DISPATCH_LEVEL) {
             KiMakeReady(Pcr->CurrentThread, TRUE);
             KiSwitchAway();
@@ -221,10 +284,7 @@ static VOID KiEndQuantum(PKPCR Pcr)
     if (Thread->Priority < KI_FIRST_FIXED_PRIORITY && Thread->Priority > Thread->BasePriority) {
         Thread->Priority -= 1;
     }
-    if (KiBestReadyPriority(Pcr) >= Thread->Priority) {
-        KiMakeReady(Thread, FALSE);
-        KiSwitchAway();
-    }
+    KiGiveWay();
     KeArchGetPcr()->QuantumEnded = FALSE;
 }
 
@@ -238,7 +298,7 @@ VOID KiDispatchInterrupt(VOID)
     if (Pcr->QuantumEnded) {
         KiEndQuantum(Pcr);
     }
-    if (KiIsBetterReady(KeArchGetPcr())) {
+    if (KiMustSwitch(KeArchGetPcr())) {
         KiMakeReady(KeArchGetCurrentThread(), TRUE);
         KiSwitchAway();
     }
@@ -418,8 +478,6 @@ DECLSPEC_NORETURN VOID KeTerminateThread(NTSTATUS ExitStatus)
     Thread->ExitStatus = ExitStatus;
     Thread->State = KiThreadTerminated;
     RemoveEntryList(&Thread->ThreadLink);
-    Thread->Header.SignalState = 1;
-    KiTestWaiters(&Thread->Header, 0);
     InsertTailList(&KiEndedThreads, &Thread->ReadyLink);
     KiReaperEvent.Header.SignalState = 1;
     KiTestWaiters(&KiReaperEvent.Header, 0);
@@ -446,6 +504,17 @@ PKTHREAD KeTakeEndedThread(VOID)
             : CONTAINING_RECORD(RemoveHeadList(&KiEndedThreads), KTHREAD, ReadyLink);
     KiReleaseLock(&KiDispatcherLock, OldIrql);
     return Thread;
+}
+
+// The waiters' references may be the last ones as soon as they run: not before the lock is released.
+BOOLEAN KeFinishThread(PKTHREAD Thread)
+{
+    const KIRQL OldIrql = KiLockDispatcher();
+    Thread->Header.SignalState = 1;
+    KiTestWaiters(&Thread->Header, 0);
+    const BOOLEAN IsLast = ObReleaseReference(Thread);
+    KiUnlockDispatcher(OldIrql);
+    return IsLast;
 }
 
 VOID KeEnumerateThreads(KI_THREAD_ROUTINE *Routine, PVOID Context)
@@ -537,7 +606,7 @@ KPRIORITY NTAPI KeQueryPriorityThread(PRKTHREAD Thread)
 static VOID KiChangePriority(PKTHREAD Thread, KPRIORITY Priority)
 {
     Thread->Quantum = KI_QUANTUM_TICKS;
-    if (Thread->State == KiThreadReady && Thread != KeArchGetPcr()->IdleThread) {
+    if (Thread->State == KiThreadReady && Thread != KeArchGetPcrOf(Thread->Processor)->IdleThread) {
         KiRemoveReady(Thread);
         Thread->Priority = (CHAR)Priority;
         KiMakeReady(Thread, FALSE);
@@ -554,12 +623,7 @@ VOID KiSetCurrentAffinity(KAFFINITY Affinity)
     const KIRQL OldIrql = KiLockDispatcher();
     const PKTHREAD Thread = KeArchGetCurrentThread();
     Thread->Affinity = Affinity;
-    if (!KiMayRunOn(Thread, KeArchGetPcr()->Number)) {
-        NT_ASSERT(OldIrql < DISPATCH_LEVEL);
-        KiMakeReady(Thread, TRUE);
-        KiSwitchAway();
-    }
-    KiReleaseLock(&KiDispatcherLock, OldIrql);
+    KiUnlockDispatcher(OldIrql);
 }
 
 KPRIORITY NTAPI KeSetPriorityThread(PKTHREAD Thread, KPRIORITY Priority)

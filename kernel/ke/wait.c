@@ -296,8 +296,7 @@ NTSTATUS NTAPI KeWaitForMultipleObjects(ULONG Count, PVOID Object[], WAIT_TYPE W
 static VOID KiYield(VOID)
 {
     const KIRQL OldIrql = KiLockDispatcher();
-    KiMakeReady(KeArchGetCurrentThread(), FALSE);
-    KiSwitchAway();
+    KiGiveWay();
     KiReleaseLock(&KiDispatcherLock, OldIrql);
 }
 

@@ -121,6 +121,17 @@ static BOOLEAN ObpRelease(POB_HEADER Header, LONG_PTR *Count)
     return *Count == 0;
 }
 
+BOOLEAN ObReleaseReference(PVOID Object)
+{
+    LONG_PTR Count;
+    return ObpRelease(OB_HEADER_OF(Object), &Count);
+}
+
+VOID ObDeleteReleased(PVOID Object)
+{
+    ObpDelete(OB_HEADER_OF(Object));
+}
+
 LONG_PTR NTAPI ObfDereferenceObject(PVOID Object)
 {
     const POB_HEADER Header = OB_HEADER_OF(Object);

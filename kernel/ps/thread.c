@@ -1,12 +1,13 @@
 // Threads as objects: made, opened, ended, and what is left of them cleared away.
 //
 //   PsCreateSystemThread ──▶ runs ──▶ ends ──▶ reaper: stack, and the thread's own reference
-//                                       │
-//                                       └▶ whoever waits for the thread goes on
+//                                                                     │
+//                                        whoever waits for it goes on ◀┘
 //
 // A thread holds a reference to its own object until the reaper, a thread of the highest priority, has
-// freed its stack: nobody can free the stack that it stands on. So the stack is gone before any waiter
-// runs, and the object when the last handle and the last reference are.
+// freed its stack: nobody can free the stack that it stands on. The reaper signals the thread, too, so the
+// stack and that reference are gone before any waiter runs, on whatever processor, and the object
+// when the last handle and the last reference are.
 #include "kernel/ps/psp.h"
 
 #include "kernel/inc/ke.h"
@@ -91,7 +92,9 @@ NTSTATUS NTAPI PsTerminateSystemThread(NTSTATUS ExitStatus)
 static VOID PspReapThread(PKTHREAD Thread)
 {
     MmDeleteKernelStack((PVOID)Thread->StackBase);
-    ObDereferenceObject(Thread);
+    if (KeFinishThread(Thread)) {
+        ObDeleteReleased(Thread);
+    }
 }
 
 static VOID NTAPI PspReaper(PVOID Context)

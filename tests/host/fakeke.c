@@ -25,6 +25,12 @@ ULONG64 KeArchReadMsr(ULONG Msr)
     return FakeMsrs[Msr];
 }
 
+VOID KeArchWriteMsr(ULONG Msr, ULONG64 Value)
+{
+    CHECK(Msr < FAKE_MSR_COUNT);
+    FakeMsrs[Msr] = Value;
+}
+
 //
 // Processors: the first one runs, and the others do what it asks of them.
 //

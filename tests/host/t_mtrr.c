@@ -182,6 +182,30 @@ static VOID A_queried_page_tells_its_effective_type(VOID)
     ExFreePool(Va);
 }
 
+static VOID Another_processor_gets_what_the_first_one_has(VOID)
+{
+    ULONG64 First[FAKE_MSR_COUNT];
+    Start(3, TRUE, ENABLED | FIXED_ENABLED | WB);
+    for (ULONG Msr = 0x250; Msr <= 0x26F; Msr += 1) {
+        FakeMsrs[Msr] = 0x0606060606060606ull + Msr % 2;
+    }
+    SetPair(0, 0xC0000000, 0x40000000, UC);
+    SetPair(2, 0x100000000, 0x100000000, WT);
+    memcpy(First, FakeMsrs, sizeof(First));
+    KiReadMemoryTypes();
+    static const ULONG Written[] = {0x200, 0x201, 0x204, 0x205, 0x250, 0x26F, DEFAULT_TYPE};
+    for (ULONG Row = 0; Row < ARRAYSIZE(Written); Row += 1) {
+        FakeMsrs[Written[Row]] = 0;
+    }
+    KiWriteMemoryTypes();
+    CHECK(memcmp(First, FakeMsrs, sizeof(First)) == 0);
+    KeFeatures.Mtrr = FALSE;
+    KiReadMemoryTypes();
+    memset(FakeMsrs, 0, sizeof(FakeMsrs));
+    KiWriteMemoryTypes();
+    CHECK_EQUAL(FakeMsrs[DEFAULT_TYPE], 0);
+}
+
 static const HOST_TEST Tests[] = {
     HOST_ROW(Entries_overrule_ranges_unless_they_are_write_back, "contract 12.2.11", NULL),
     HOST_ROW(Without_ranges_the_entry_decides_and_disabled_they_make_all_uncached,
@@ -192,6 +216,7 @@ static const HOST_TEST Tests[] = {
     HOST_ROW(Overlaps_follow_the_precedence_of_the_manual, "contract 12.2.11", NULL),
     HOST_ROW(Pairs_that_are_not_valid_or_not_there_do_not_count, "contract 12.2.11", NULL),
     HOST_ROW(A_queried_page_tells_its_effective_type, "contract 12.2.11", &FakeMachineMax),
+    HOST_ROW(Another_processor_gets_what_the_first_one_has, "mtrr.c", NULL),
 };
 
 HOST_DEFINE_SUITE(mtrr);

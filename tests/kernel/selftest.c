@@ -86,6 +86,7 @@ static struct {
     ULONG FailedCheckCount;
     PCSTR SkipReason;
     CHAR Context[KT_TEXT_BYTES];
+    BOOLEAN IsOnOneProcessor;
     MM_MEMORY_USE Before; // what mm may hold when the test is over
 } KtCurrent;
 
@@ -146,6 +147,29 @@ VOID KtKeepWhatIsHeld(VOID)
     MmQueryMemoryUse(&KtCurrent.Before);
 }
 
+VOID KtStayOnOneProcessor(VOID)
+{
+    KeSetSystemAffinityThread(1);
+    KtCurrent.IsOnOneProcessor = TRUE;
+}
+
+BOOLEAN KtIsOnOneProcessor(VOID)
+{
+    return KtCurrent.IsOnOneProcessor;
+}
+
+// Threads on other processors may be about to end, or to finish what the test has asked for.
+#define KT_SETTLE_MILLISECONDS 500
+
+static VOID KtAwaitOthers(VOID)
+{
+    for (ULONG Waited = 0;
+         KeNumberProcessors > 1 && Waited < KT_SETTLE_MILLISECONDS && KtHasLeaks(&KtCurrent.Before);
+         Waited += 1) {
+        KtSleep(1);
+    }
+}
+
 // MmVerify looks at every frame of RAM: where there are very many, it does so at the end of each suite.
 #define KT_MANY_PAGES (1ull << (31 - PAGE_SHIFT))
 
@@ -156,6 +180,8 @@ static VOID KtCheckAftermath(BOOLEAN IsLast)
     if (!KT_EQUAL(KeGetCurrentIrql(), PASSIVE_LEVEL)) {
         KeLowerIrql(PASSIVE_LEVEL);
     }
+    KeRevertToUserAffinityThread();
+    KtAwaitOthers();
     if (IsLast || KtCurrent.Before.FreePages < KT_MANY_PAGES) {
         KT_EQUAL(MmVerify(), 0);
     }

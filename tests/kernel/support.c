@@ -175,33 +175,61 @@ ULONG64 KtFindDeviceMemory(VOID)
 // Leaks.
 //
 
-static ULONG KtCountLeak(PCSTR Name, ULONG64 Before, ULONG64 After)
+typedef VOID KT_TELL_LEAK(PCSTR Name, ULONG64 Before, ULONG64 After);
+
+static VOID KtTellLeak(PCSTR Name, ULONG64 Before, ULONG64 After)
 {
-    if (After == Before) {
-        return 0;
-    }
-    // Less is as bad as more: something was given back twice.
     DbgPrint("    # leak: %s went from %llu to %llu\n", Name, Before, After);
-    return 1;
+}
+
+static VOID KtKeepSilent(PCSTR Name, ULONG64 Before, ULONG64 After)
+{
+    UNREFERENCED_PARAMETER(Name);
+    UNREFERENCED_PARAMETER(Before);
+    UNREFERENCED_PARAMETER(After);
+}
+
+// Less is as bad as more: something was given back twice.
+static ULONG KtCompareUse(const MM_MEMORY_USE *Before, KT_TELL_LEAK *Tell)
+{
+    MM_MEMORY_USE After;
+    MmQueryMemoryUse(&After);
+    const struct {
+        PCSTR Name;
+        ULONG64 Before;
+        ULONG64 After;
+    } Rows[] = {
+        // A frame that became a page table is kept for reuse; any other that is no longer free is lost.
+        {"available frames", Before->FreePages + Before->TablePages,
+         After.FreePages + After.TablePages},
+        {"pool pages", Before->PoolPages, After.PoolPages},
+        {"pool blocks", Before->PoolBlocks, After.PoolBlocks},
+        {"MDL pages", Before->MdlPages, After.MdlPages},
+        {"pages of driver memory", Before->DriverPages, After.DriverPages},
+        {"blocks of driver memory", Before->DriverBlocks, After.DriverBlocks},
+        {"pages of driver images", Before->ImagePages, After.ImagePages},
+        {"driver images", Before->Images, After.Images},
+        {"mappings", Before->Mappings, After.Mappings},
+        {"system PTEs", Before->SystemPtes, After.SystemPtes},
+        {"ledger entries", Before->LedgerEntries, After.LedgerEntries},
+        {"claims", Before->Claims, After.Claims},
+    };
+    ULONG Count = 0;
+    for (ULONG Row = 0; Row < ARRAYSIZE(Rows); Row += 1) {
+        if (Rows[Row].After != Rows[Row].Before) {
+            Tell(Rows[Row].Name, Rows[Row].Before, Rows[Row].After);
+            Count += 1;
+        }
+    }
+    return Count;
 }
 
 ULONG KtCountLeaks(const MM_MEMORY_USE *Before)
 {
-    MM_MEMORY_USE After;
-    MmQueryMemoryUse(&After);
-    // A frame that became a page table is kept for reuse; any other that is no longer free is lost.
-    const ULONG64 AvailableBefore = Before->FreePages + Before->TablePages;
-    const ULONG64 AvailableAfter = After.FreePages + After.TablePages;
-    return KtCountLeak("available frames", AvailableBefore, AvailableAfter) +
-           KtCountLeak("pool pages", Before->PoolPages, After.PoolPages) +
-           KtCountLeak("pool blocks", Before->PoolBlocks, After.PoolBlocks) +
-           KtCountLeak("MDL pages", Before->MdlPages, After.MdlPages) +
-           KtCountLeak("pages of driver memory", Before->DriverPages, After.DriverPages) +
-           KtCountLeak("blocks of driver memory", Before->DriverBlocks, After.DriverBlocks) +
-           KtCountLeak("pages of driver images", Before->ImagePages, After.ImagePages) +
-           KtCountLeak("driver images", Before->Images, After.Images) +
-           KtCountLeak("mappings", Before->Mappings, After.Mappings) +
-           KtCountLeak("system PTEs", Before->SystemPtes, After.SystemPtes) +
-           KtCountLeak("ledger entries", Before->LedgerEntries, After.LedgerEntries) +
-           KtCountLeak("claims", Before->Claims, After.Claims);
+    return KtCompareUse(Before, KtTellLeak);
+}
+
+BOOLEAN KtHasLeaks(const MM_MEMORY_USE *Before)
+{
+    return KtCompareUse(Before, KtKeepSilent) != 0;
 }

@@ -81,6 +81,7 @@ static VOID PatIsAsDesigned(VOID)
 
 static VOID ProcessorRegionIsInPlace(VOID)
 {
+    KtStayOnOneProcessor();
     const PKPCR Pcr = KeArchGetPcr();
     KT_EQUAL(Pcr->Self, Pcr);
     KT_EQUAL(Pcr->Number, 0);

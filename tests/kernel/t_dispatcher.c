@@ -28,19 +28,65 @@ VOID KtSettle(VOID)
     KeSetPriorityThread(Thread, Before);
 }
 
-PKTHREAD KtStartThread(PKSTART_ROUTINE Routine, PVOID Context, KPRIORITY Priority)
+// What a new thread does first: it goes to its processor, and waits there until KtStartThread lets it go.
+typedef struct _KT_START {
+    PKSTART_ROUTINE Routine;
+    PVOID Context;
+    KAFFINITY Affinity; // 0: any
+    KEVENT IsThere;
+    KEVENT Go;
+} KT_START;
+
+static VOID NTAPI GoToProcessor(PVOID Context)
+{
+    KT_START *Start = Context;
+    const PKSTART_ROUTINE Routine = Start->Routine;
+    const PVOID RoutineContext = Start->Context;
+    KeSetSystemAffinityThreadEx(Start->Affinity);
+    KeSetEvent(&Start->IsThere, IO_NO_INCREMENT, TRUE);
+    KeWaitForSingleObject(&Start->Go, Executive, KernelMode, FALSE, NULL);
+    Routine(RoutineContext);
+}
+
+static PKTHREAD CreateThread(PKSTART_ROUTINE Routine, PVOID Context)
 {
     HANDLE Handle;
     PVOID Thread = NULL;
     if (!NT_SUCCESS(PsCreateSystemThread(&Handle, 0, NULL, NULL, NULL, Routine, Context))) {
         return NULL;
     }
-    if (NT_SUCCESS(
-            ObReferenceObjectByHandle(Handle, 0, *PsThreadType, KernelMode, &Thread, NULL)) &&
-        Priority != 0) {
+    ObReferenceObjectByHandle(Handle, 0, *PsThreadType, KernelMode, &Thread, NULL);
+    ZwClose(Handle);
+    return Thread;
+}
+
+PKTHREAD KtStartThreadOn(KAFFINITY Affinity, PKSTART_ROUTINE Routine, PVOID Context,
+                         KPRIORITY Priority)
+{
+    KT_START Start = {.Routine = Routine, .Context = Context, .Affinity = Affinity};
+    KeInitializeEvent(&Start.IsThere, SynchronizationEvent, FALSE);
+    KeInitializeEvent(&Start.Go, SynchronizationEvent, FALSE);
+    const PKTHREAD Thread = CreateThread(GoToProcessor, &Start);
+    if (Thread != NULL) {
+        // The thread says so and waits in one: it is in the wait when this one goes on.
+        KeWaitForSingleObject(&Start.IsThere, Executive, KernelMode, FALSE, NULL);
+        if (Priority != 0) {
+            KeSetPriorityThread(Thread, Priority);
+        }
+        KeSetEvent(&Start.Go, IO_NO_INCREMENT, FALSE);
+    }
+    return Thread;
+}
+
+PKTHREAD KtStartThread(PKSTART_ROUTINE Routine, PVOID Context, KPRIORITY Priority)
+{
+    if (KtIsOnOneProcessor()) {
+        return KtStartThreadOn(1, Routine, Context, Priority);
+    }
+    const PKTHREAD Thread = CreateThread(Routine, Context);
+    if (Thread != NULL && Priority != 0) {
         KeSetPriorityThread(Thread, Priority);
     }
-    ZwClose(Handle);
     return Thread;
 }
 

@@ -235,6 +235,7 @@ static BOOLEAN ReadCounters(PDEVICE_OBJECT Disk, PNVME_QUEUE_COUNTERS Counters, 
 
 static VOID OneDoorbellForManyRequests(VOID)
 {
+    KtStayOnOneProcessor();
     NVME_QUEUE_COUNTERS Before;
     NVME_QUEUE_COUNTERS After;
     ULONG EntryCount;

@@ -434,6 +434,7 @@ static VOID NTAPI CountTick(PKDPC Dpc, PVOID Context, PVOID Argument1, PVOID Arg
 
 static VOID A_periodic_timer_queues_its_DPC_until_it_is_cancelled(VOID)
 {
+    KtStayOnOneProcessor();
     KTIMER Timer;
     KDPC Dpc;
     KeInitializeTimerEx(&Timer, SynchronizationTimer);

@@ -36,6 +36,7 @@ static VOID NTAPI RunInOrder(PVOID Context)
 
 static VOID The_highest_priority_runs_first(VOID)
 {
+    KtStayOnOneProcessor();
     static const KPRIORITY Priorities[] = {9, 12, 10, 16};
     static const LONG Expected[] = {4, 2, 3, 1};
     ORDER Order = {.Next = 0};
@@ -71,6 +72,7 @@ static VOID NTAPI WaitTwice(PVOID Context)
 
 static VOID A_waiter_of_higher_priority_preempts_the_signaller(VOID)
 {
+    KtStayOnOneProcessor();
     ORDER Order = {.Next = 0};
     KeInitializeEvent(&Order.Go, SynchronizationEvent, FALSE);
     const PKTHREAD Thread = KtStartThread(WaitTwice, &Order, HIGHER);
@@ -84,6 +86,7 @@ static VOID A_waiter_of_higher_priority_preempts_the_signaller(VOID)
 
 static VOID A_waiter_of_lower_priority_does_not(VOID)
 {
+    KtStayOnOneProcessor();
     ORDER Order = {.Next = 0};
     KeInitializeEvent(&Order.Go, SynchronizationEvent, FALSE);
     const PKTHREAD Thread = KtStartThread(WaitTwice, &Order, LOWER);
@@ -98,6 +101,7 @@ static VOID A_waiter_of_lower_priority_does_not(VOID)
 
 static VOID A_boost_lifts_a_waiter_over_the_signaller(VOID)
 {
+    KtStayOnOneProcessor();
     ORDER Order = {.Next = 0};
     KeInitializeEvent(&Order.Go, SynchronizationEvent, FALSE);
     const PKTHREAD Thread = KtStartThread(WaitTwice, &Order, LOWER);
@@ -143,6 +147,7 @@ static VOID NTAPI Spin(PVOID Context)
 
 static VOID Equal_threads_share_the_processor(VOID)
 {
+    KtStayOnOneProcessor();
     SPINNER Spinner = {.EndCycles = CyclesAfter(400)};
     PKTHREAD Threads[SPINNER_COUNT];
     ULONG Ticks[SPINNER_COUNT];
@@ -166,6 +171,7 @@ static VOID Equal_threads_share_the_processor(VOID)
 
 static VOID A_busy_thread_does_not_keep_a_better_one_from_its_time(VOID)
 {
+    KtStayOnOneProcessor();
     SPINNER Spinner = {.EndCycles = CyclesAfter(1000)};
     const PKTHREAD Thread = KtStartThread(Spin, &Spinner, LOWER);
     KtSleep(20);
@@ -176,6 +182,7 @@ static VOID A_busy_thread_does_not_keep_a_better_one_from_its_time(VOID)
 
 static VOID A_delay_of_zero_gives_way_to_equals(VOID)
 {
+    KtStayOnOneProcessor();
     LARGE_INTEGER Zero = {.QuadPart = 0};
     SPINNER Spinner = {.EndCycles = 0};
     const PKTHREAD Thread =
@@ -276,6 +283,7 @@ static VOID NTAPI HoldShortlyAgainAndAgain(PVOID Context)
 
 static VOID Vector_registers_survive_preemption(VOID)
 {
+    KtStayOnOneProcessor();
     HOLDER Holders[] = {
         {0x1111111100000000, 0, 0}, {0x2222222200000000, 0, 0}, {0x3333333300000000, 0, 0}};
     PKTHREAD Threads[ARRAYSIZE(Holders)];
@@ -300,6 +308,7 @@ static VOID SleepShortly(VOID)
 
 static VOID Vector_registers_survive_a_wait(VOID)
 {
+    KtStayOnOneProcessor();
     HOLDER Other = {0x4444444400000000, CyclesAfter(20), 0};
     const PKTHREAD Thread = KtStartThread(HoldShortlyAgainAndAgain, &Other, LOWER);
     for (ULONG Round = 0; Round < 5; Round += 1) {
@@ -333,6 +342,7 @@ static VOID NTAPI LogDpc(PKDPC Dpc, PVOID Context, PVOID Argument1, PVOID Argume
 
 static VOID A_DPC_runs_by_a_write_to_CR8_alone(VOID)
 {
+    KtStayOnOneProcessor();
     KDPC Dpc;
     KIRQL OldIrql;
     DpcLog = (DPC_LOG){.Count = 0};
@@ -351,6 +361,7 @@ static VOID A_DPC_runs_by_a_write_to_CR8_alone(VOID)
 
 static VOID A_DPC_that_is_queued_below_DISPATCH_LEVEL_runs_at_once(VOID)
 {
+    KtStayOnOneProcessor();
     KDPC Dpc;
     DpcLog = (DPC_LOG){.Count = 0};
     KeInitializeDpc(&Dpc, LogDpc, NULL);
@@ -362,6 +373,7 @@ static VOID A_DPC_that_is_queued_below_DISPATCH_LEVEL_runs_at_once(VOID)
 
 static VOID DPCs_run_in_order_of_importance(VOID)
 {
+    KtStayOnOneProcessor();
     KDPC Dpcs[4];
     KIRQL OldIrql;
     DpcLog = (DPC_LOG){.Count = 0};
@@ -382,6 +394,7 @@ static VOID DPCs_run_in_order_of_importance(VOID)
 
 static VOID A_DPC_of_low_importance_waits_for_the_clock_at_most(VOID)
 {
+    KtStayOnOneProcessor();
     KDPC Dpc;
     DpcLog = (DPC_LOG){.Count = 0};
     KeInitializeDpc(&Dpc, LogDpc, NULL);
@@ -407,6 +420,7 @@ static VOID NTAPI QueueItselfTwiceMore(PKDPC Dpc, PVOID Context, PVOID Argument1
 
 static VOID A_DPC_may_queue_itself_again(VOID)
 {
+    KtStayOnOneProcessor();
     KDPC Dpc;
     volatile LONG Count = 0;
     KeInitializeThreadedDpc(&Dpc, QueueItselfTwiceMore, (PVOID)&Count);
@@ -424,6 +438,7 @@ static VOID NTAPI SetTheEvent(PKDPC Dpc, PVOID Context, PVOID Argument1, PVOID A
 
 static VOID A_DPC_lets_a_better_thread_go_at_once(VOID)
 {
+    KtStayOnOneProcessor();
     ORDER Order = {.Next = 0};
     KDPC Dpc;
     KeInitializeEvent(&Order.Go, SynchronizationEvent, FALSE);
@@ -453,6 +468,7 @@ static VOID NTAPI RaiseInDpc(PKDPC Dpc, PVOID Context, PVOID Argument1, PVOID Ar
 
 static VOID A_DPC_has_handlers_of_its_own(VOID)
 {
+    KtStayOnOneProcessor();
     KDPC Dpc;
     volatile LONG Caught = 0;
     volatile LONG Outer = 0;
@@ -579,24 +595,26 @@ static VOID Regions_disable_APCs_of_their_thread(VOID)
     KT_CHECK(!KeAreApcsDisabled());
 }
 
-static VOID There_is_one_processor_and_one_group(VOID)
+static VOID All_processors_are_of_one_group(VOID)
 {
     KAFFINITY Active = 0;
     PROCESSOR_NUMBER Number = {9, 9, 9};
     GROUP_AFFINITY Group = {.Mask = 1};
     GROUP_AFFINITY Previous;
-    KT_EQUAL(KeQueryActiveProcessorCount(&Active), 1);
-    KT_EQUAL(Active, 1);
-    KT_EQUAL(KeQueryActiveProcessorCountEx(ALL_PROCESSOR_GROUPS), 1);
+    KtStayOnOneProcessor();
+    const ULONG Count = KeQueryActiveProcessorCount(&Active);
+    KT_EQUAL(Active, ((KAFFINITY)1 << Count) - 1);
+    KT_EQUAL(KeQueryActiveProcessorCountEx(ALL_PROCESSOR_GROUPS), Count);
     KT_EQUAL(KeQueryActiveProcessorCountEx(1), 0);
     KT_EQUAL(KeGetCurrentProcessorNumberEx(&Number), 0);
     KT_EQUAL(Number.Group + Number.Number + Number.Reserved, 0);
     KT_EQUAL(KeGetProcessorIndexFromNumber(&Number), 0);
-    KT_EQUAL(KeGetProcessorNumberFromIndex(1, &Number), STATUS_INVALID_PARAMETER);
-    Number.Number = 1;
+    KT_EQUAL(KeGetProcessorNumberFromIndex(Count, &Number), STATUS_INVALID_PARAMETER);
+    Number.Number = (UCHAR)Count;
     KT_EQUAL(KeGetProcessorIndexFromNumber(&Number), INVALID_PROCESSOR_INDEX);
+    KeRevertToUserAffinityThread();
     KT_EQUAL(KeSetSystemAffinityThreadEx(1), 0);
-    KT_EQUAL(KeSetSystemAffinityThreadEx(2), 1);
+    KT_EQUAL(KeSetSystemAffinityThreadEx((KAFFINITY)1 << Count), 1); // names none: nothing changes
     KeSetSystemGroupAffinityThread(&Group, &Previous);
     KT_EQUAL(Previous.Mask, 1);
     KeRevertToUserGroupAffinityThread(&Previous);
@@ -689,7 +707,7 @@ static const KT_TEST Tests[] = {
     {"a generic call runs at IPI_LEVEL", A_generic_call_runs_at_IPI_LEVEL},
     {"a callout runs if there is stack for it", A_callout_runs_if_there_is_stack_for_it},
     {"a bug-check callback is registered once", A_bug_check_callback_is_registered_once},
-    {"there is one processor in one group", There_is_one_processor_and_one_group},
+    {"all processors are of one group", All_processors_are_of_one_group},
 };
 
 const KT_SUITE KtThreadsSuite = {"threads", KtNeedsNothing, Tests, ARRAYSIZE(Tests)};

@@ -247,6 +247,15 @@ VOID KtSettle(VOID);
 
 // A system thread, referenced until KtJoin, which waits for its end. Priority 0: the usual one.
 PKTHREAD KtStartThread(PKSTART_ROUTINE Routine, PVOID Context, KPRIORITY Priority);
+
+// The same on these processors.
+PKTHREAD KtStartThreadOn(KAFFINITY Affinity, PKSTART_ROUTINE Routine, PVOID Context,
+                         KPRIORITY Priority);
+
+// From here to its end the test, and every thread that it starts by KtStartThread, is on the first
+// processor: for what is true of one processor only, such as who runs before whom.
+VOID KtStayOnOneProcessor(VOID);
+BOOLEAN KtIsOnOneProcessor(VOID);
 VOID KtJoin(PKTHREAD Thread);
 
 //
@@ -268,3 +277,4 @@ ULONG64 KtHostNumber(VOID);
 
 // Prints each quantity that grew beyond Before, and returns how many did. Page tables may grow.
 ULONG KtCountLeaks(const MM_MEMORY_USE *Before);
+BOOLEAN KtHasLeaks(const MM_MEMORY_USE *Before); // says nothing

@@ -34,9 +34,10 @@ SECONDS_TO_EXIT = 5
 # What QEMU's NVMe controller says of a driver's mistakes.
 MISTAKES = "pci_nvme_ub_*"
 
-# QEMU 7.2 leaves a guest's memory barriers out when there can be no second processor, although its
-# devices run in threads of their own.
-SMP = os.environ.get("SMP", "1,maxcpus=2")
+def smp(processors):
+    """What -smp gets; SMP in the environment overrides it. QEMU 7.2 leaves a guest's memory barriers out when
+    there can be no second processor, although its devices run in threads of their own."""
+    return os.environ.get("SMP", "1,maxcpus=2" if processors == 1 else str(processors))
 
 
 @dataclass
@@ -88,7 +89,7 @@ def qemu_command(machine, image, devices):
     door, path = image
     command = ["qemu-system-x86_64", "-accel", "tcg", "-M", machine.machine, "-cpu", machine.cpu,
                "-m", machine.ram, "-display", "none", "-vga", "none", "-no-reboot", "-nodefaults",
-               "-smp", SMP, "-device", "isa-debug-exit,iobase=0xf4,iosize=1"]
+               "-smp", smp(machine.processors), "-device", "isa-debug-exit,iobase=0xf4,iosize=1"]
     firmware = FIRMWARE_FILES[machine.firmware]
     if firmware:
         command += ["-bios", firmware]
@@ -184,7 +185,7 @@ def split_log(outcome, errors_path, traces):
 
 BOCHS_CONFIGURATION = """
 megs: 256
-cpu: model=tigerlake, count=1, ips=50000000, reset_on_triple_fault=0, ignore_bad_msrs=0
+cpu: model=tigerlake, count={processors}, ips=50000000, reset_on_triple_fault=0, ignore_bad_msrs=0
 romimage: file=/usr/share/bochs/BIOS-bochs-latest
 vgaromimage: file=/usr/share/vgabios/vgabios.bin
 ata0-master: type=cdrom, path={image}, status=inserted
@@ -198,14 +199,14 @@ log: {log}
 """
 
 
-def run_bochs(image, timeout, log_path):
+def run_bochs(image, timeout, log_path, processors=1):
     """The ISO under Bochs, on a terminal that nobody looks at; port 0x8900 ends it."""
     folder = log_path.parent
     serial = log_path.with_suffix(".serial")
     configuration = log_path.with_suffix(".bochsrc")
     commands = log_path.with_suffix(".commands")
     configuration.write_text(BOCHS_CONFIGURATION.format(
-        image=Path(image).resolve(), serial=serial.resolve(),
+        image=Path(image).resolve(), processors=processors, serial=serial.resolve(),
         log=log_path.with_suffix(".bochs").resolve()))
     commands.write_text("c\n")  # Debian's Bochs has a debugger that waits for this at the start
     serial.unlink(missing_ok=True)

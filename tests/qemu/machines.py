@@ -83,6 +83,7 @@ class Machine:
     machine: str = "q35"
     cpu: str = "max"
     ram: str = "512M"
+    processors: int = 1
     firmware: str = "seabios"  # or ovmf
     door: str = "cd"  # or iso, or efi: see images.py
     devices: tuple = ALL_DEVICES
@@ -156,6 +157,7 @@ EDU_MOVES = r"ok \d+ A real device of 28 address bits moves data out and back \[
 # to their drivers.
 # What has nothing to do with the machine is left out where that is all that differs.
 TEST = "mode=test skip=e1000,inet,irp,seh,registry"
+MANY = TEST + ",nvme,disk"
 
 MACHINES = (
     # Processors, chipsets and sizes of RAM, through the quick door.
@@ -241,6 +243,20 @@ MACHINES = (
                       r"0x([0-9a-f]+)-0x\1: already in use with another cache type, held by "
                       r"PCI [0-9a-f:.]+ BAR2 for labcache.*, as WC$", NO_LEAKS)),
 
+    # Several processors. With more than the host has, a thread that spins may wait for one that does not
+    # run: what takes long then is left out.
+    Machine("q35-max-smp2-verifier", processors=2, options=TEST + " verifier=1", floor=VERIFIED,
+            patterns=("processors: 2 run", NO_LEAKS)),
+    Machine("pc-qemu64-smp4", processors=4, machine="pc", cpu="qemu64", options=TEST,
+            floor=SELF_TESTS, patterns=("processors: 4 run", NO_LEAKS)),
+    Machine("q35-max-smp8", processors=8, devices=(), options=MANY, floor=DEVICE_FREE,
+            patterns=("processors: 8 run", NO_LEAKS)),
+    Machine("q35-max-smp16", processors=16, devices=(), options=MANY, floor=DEVICE_FREE,
+            patterns=("processors: 16 run", NO_LEAKS)),
+    Machine("q35-max-smp2-ovmf", processors=2, firmware="ovmf", door="iso", floor=SELF_TESTS // 4,
+            options="mode=test filter=re", allowed=OVMF_TPM_PROBES,
+            patterns=("processors: 2 run", NO_LEAKS)),
+
     # The ISO, as users boot it.
     Machine("pc-max-iso", machine="pc", door="iso", floor=SELF_TESTS),
     Machine("q35-max-iso-demo", door="iso", options="mode=demo",
@@ -249,6 +265,9 @@ MACHINES = (
     # Another implementation of the processor.
     Machine("bochs", emulator="bochs", door="iso", options="mode=test nodevices",
             status=BOCHS_SHUTDOWN, floor=DEVICE_FREE, timeout=300),
+    Machine("bochs-smp2", emulator="bochs", door="iso", processors=2,
+            options="mode=test nodevices filter=threads", status=BOCHS_SHUTDOWN, floor=20, timeout=200,
+            patterns=("processors: 2 run",)),
 
     # The demonstration by bounce pages.
     Machine("pc-qemu64-bounce-verifier", machine="pc", cpu="qemu64", floor=20,

@@ -79,8 +79,7 @@ MUTATIONS = (
              "            break;\n        }\n        Block = Block->NextWaitBlock;",
              "q35-max-no-devices", "sync"),
     Mutation("the stack of a thread that has ended stays", "kernel/ps/thread.c",
-             "    MmDeleteKernelStack((PVOID)Thread->StackBase);\n    ObDereferenceObject(Thread);\n}",
-             "    ObDereferenceObject(Thread);\n}", "q35-max-no-devices", "threads"),
+             "    MmDeleteKernelStack((PVOID)Thread->StackBase);\n    if", "    if", "q35-max-no-devices", "threads"),
 
     # RAM in the wrong hands.
     Mutation("RAM can be claimed for a device", "mm/claim.c",

@@ -78,16 +78,22 @@ VOID MiArchInitializeCacheTypes(VOID)
         KiBugCheckSaying(UNSUPPORTED_PROCESSOR, 1, 0, 0, 0,
                          "processor \"%s\" has no page attribute table (PAT)", KeFeatures.Vendor);
     }
-    KiInitializeLeafTemplates();
+    const BOOLEAN IsFirst = KeArchGetPcr()->Number == 0;
+    if (IsFirst) {
+        KiInitializeLeafTemplates();
+        KiReadMemoryTypes();
+    }
     const BOOLEAN WereOn = KeArchDisableInterrupts();
     const ULONG64 Cr0 = X64ReadCr0();
     X64WriteCr0((Cr0 | CR0_CD) & ~CR0_NW);
     KiWriteBackCaches();
     MiArchFlushAll();
     KeArchWriteMsr(MSR_PAT, PAT_VALUE);
+    if (!IsFirst) {
+        KiWriteMemoryTypes();
+    }
     KiWriteBackCaches();
     MiArchFlushAll();
     X64WriteCr0(Cr0 & ~(CR0_CD | CR0_NW));
     KeArchRestoreInterrupts(WereOn);
-    KiReadMemoryTypes();
 }

@@ -35,3 +35,6 @@ static inline ULONG KiPteIndex(ULONG64 Va, ULONG Level)
 
 // mtrr.c: reads what the processor is told about ranges of physical addresses.
 VOID KiReadMemoryTypes(VOID);
+
+// Gives this processor what was read. With caches off, as for the PAT.
+VOID KiWriteMemoryTypes(VOID);

@@ -7,9 +7,10 @@
 //                 (base & mask). Pairs may overlap
 //   else          the default type
 //
-// Firmware programs them: RAM write-back, the PCI hole uncached. The kernel only reads them. It
-// does not need to change any: every type that an entry of ours can hold gives, on what firmware
-// calls write-back or uncached, either just that type or a stricter one.
+// Firmware programs them: RAM write-back, the PCI hole uncached. The kernel reads those of the first
+// processor, and does not need to change any: every type that an entry of ours can hold gives, on what
+// firmware calls write-back or uncached, either just that type or a stricter one. The others get what
+// the first one has (SDM, "MTRR Considerations in MP Systems"): some firmware does not tell them.
 //
 // [x64] The ranges of system-management mode (SMRRs) hold for code in that mode only, and are
 // ignored.
@@ -92,6 +93,30 @@ VOID KiReadMemoryTypes(VOID)
         KiMtrrs.Pairs[Pair].Base = KeArchReadMsr(MSR_MTRR_PHYSICAL_BASE(Pair));
         KiMtrrs.Pairs[Pair].Mask = KeArchReadMsr(MSR_MTRR_PHYSICAL_MASK(Pair));
     }
+}
+
+static VOID KiWriteIfDifferent(ULONG Msr, ULONG64 Value)
+{
+    if (KeArchReadMsr(Msr) != Value) {
+        KeArchWriteMsr(Msr, Value);
+    }
+}
+
+// The ranges are off meanwhile: no half of a pair may be believed.
+VOID KiWriteMemoryTypes(VOID)
+{
+    if (!KiMtrrs.IsPresent) {
+        return;
+    }
+    KeArchWriteMsr(MSR_MTRR_DEFAULT_TYPE, KiMtrrs.Default & ~(ULONG64)MTRR_ENABLE);
+    for (ULONG Index = 0; KiMtrrs.HasFixed && Index < FIXED_REGISTERS; Index += 1) {
+        KiWriteIfDifferent(KiFixedMsrs[Index], KiMtrrs.Fixed[Index]);
+    }
+    for (ULONG Pair = 0; Pair < KiMtrrs.PairCount; Pair += 1) {
+        KiWriteIfDifferent(MSR_MTRR_PHYSICAL_BASE(Pair), KiMtrrs.Pairs[Pair].Base);
+        KiWriteIfDifferent(MSR_MTRR_PHYSICAL_MASK(Pair), KiMtrrs.Pairs[Pair].Mask);
+    }
+    KeArchWriteMsr(MSR_MTRR_DEFAULT_TYPE, KiMtrrs.Default);
 }
 
 // A reserved encoding is firmware's error; uncached is never wrong.
