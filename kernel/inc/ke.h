@@ -187,6 +187,13 @@ VOID KeSetBootCommandLine(PCSTR CommandLine);
 typedef VOID KI_BROADCAST_ROUTINE(PVOID Context);
 VOID KiBroadcast(_In_ KI_BROADCAST_ROUTINE *Routine, _In_opt_ PVOID Context);
 
+// Runs the routine at DISPATCH_LEVEL while every other processor stands still below it, without any spin
+// lock (kernel/ke/alone.c). FALSE: one of them did not come in time, and the routine did not run. IRQL <=
+// DISPATCH_LEVEL; the caller holds no spin lock.
+typedef VOID KI_ALONE_ROUTINE(PVOID Context);
+_Must_inspect_result_ _IRQL_requires_max_(DISPATCH_LEVEL)
+BOOLEAN KiRunAlone(_In_ KI_ALONE_ROUTINE *Routine, _In_opt_ PVOID Context, ULONG Milliseconds);
+
 // TRUE when the word exists. Its value ("" for a plain word) is copied, cut to fit. Value may be
 // NULL.
 BOOLEAN KeGetBootOption(PCSTR Name, PCHAR Value, SIZE_T ValueByteCount);

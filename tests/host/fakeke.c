@@ -49,6 +49,21 @@ VOID KiBroadcast(KI_BROADCAST_ROUTINE *Routine, PVOID Context)
     FakeProcessor = 0;
 }
 
+BOOLEAN FakeIsNeverAlone;
+
+BOOLEAN KiRunAlone(KI_ALONE_ROUTINE *Routine, PVOID Context, ULONG Milliseconds)
+{
+    const KIRQL OldIrql = FakeIrql;
+    CHECK(FakeIrql <= DISPATCH_LEVEL && FakeHeldRanks == 0 && Milliseconds != 0);
+    if (FakeIsNeverAlone) {
+        return FALSE;
+    }
+    FakeIrql = DISPATCH_LEVEL;
+    Routine(Context);
+    FakeIrql = OldIrql;
+    return TRUE;
+}
+
 //
 // Locks and IRQL.
 //

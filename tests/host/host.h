@@ -135,6 +135,7 @@ extern KIRQL FakeIrql;
 extern ULONG FakeHeldRanks; // a bit per rank
 extern ULONG FakeProcessor; // which one runs: not 0 inside of a broadcast only
 extern ULONG64 FakeBroadcasts;
+extern BOOLEAN FakeIsNeverAlone; // KiRunAlone fails
 // Runs before a lock is taken while none is held: what another processor does meanwhile.
 extern VOID (*FakeBeforeLock)(const KI_LOCK *Lock);
 extern BOOLEAN FakeCallerIsDriver; // whoever calls is a driver's code

@@ -181,6 +181,13 @@ static VOID Damage_to_an_image_is_seen(VOID)
     MmFreeImage(Va);
 }
 
+static VOID What_was_not_looked_at_is_no_success(VOID)
+{
+    FakeIsNeverAlone = TRUE;
+    CheckSeen("AL3");
+    FakeIsNeverAlone = FALSE;
+}
+
 static const HOST_TEST Tests[] = {
     HOST_ROW(Damage_to_the_frames_is_seen, "F1-F3, A1", &FakeMachineMax),
     HOST_ROW(Damage_to_a_mapping_is_seen, "M1, M2, V2", &FakeMachineMax),
@@ -193,6 +200,7 @@ static const HOST_TEST Tests[] = {
     HOST_ROW(A_claim_of_RAM_is_seen, "O1", &FakeMachineMax),
     HOST_ROW(Damage_to_an_image_is_seen, "I1, I2", &FakeMachineMax),
     HOST_ROW(Damage_to_a_block_is_seen, "K2, K3", &FakeMachineMax),
+    HOST_ROW(What_was_not_looked_at_is_no_success, "AL3", &FakeMachineMax),
 };
 
 HOST_DEFINE_SUITE(verify);

@@ -31,6 +31,7 @@ static const KT_SUITE *const KtSuites[] = {
     &KtDispatcherSuite,
     &KtThreadsSuite,
     &KtSyncSuite,
+    &KtAloneSuite,
     &KtInterruptSuite,
     &KtTablesSuite,
     &KtPoolSuite,

@@ -48,6 +48,7 @@ typedef struct _KT_SUITE {
 extern const KT_SUITE KtCpuSuite;
 extern const KT_SUITE KtDispatcherSuite;
 extern const KT_SUITE KtThreadsSuite;
+extern const KT_SUITE KtAloneSuite;
 extern const KT_SUITE KtSyncSuite;
 extern const KT_SUITE KtInterruptSuite;
 extern const KT_SUITE KtTablesSuite;
