@@ -51,6 +51,7 @@ static const KT_SUITE *const KtSuites[] = {
     &KtExceptionSuite,
     &KtStaleSuite,
     &KtStalePeersSuite,
+    &KtShootdownSuite,
     &KtEduSuite,
     &KtE1000Suite,
     &KtE1000LoopSuite,

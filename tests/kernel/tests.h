@@ -69,6 +69,7 @@ extern const KT_SUITE KtMemoryTypesSuite;
 extern const KT_SUITE KtReserveSuite;
 extern const KT_SUITE KtStaleSuite;
 extern const KT_SUITE KtStalePeersSuite;
+extern const KT_SUITE KtShootdownSuite;
 extern const KT_SUITE KtFailureSuite;
 extern const KT_SUITE KtEduSuite;
 extern const KT_SUITE KtE1000Suite;

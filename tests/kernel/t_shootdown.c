@@ -1,0 +1,215 @@
+// Processors that wait answer each other: whoever spins for a lock at DISPATCH_LEVEL, or waits for what he
+// has asked of the others, does what they ask of him meanwhile. Each test ends in time, or hangs.
+#include "kernel/inc/ke.h"
+#include "kernel/inc/kearch.h"
+#include "kernel/inc/rtl.h"
+#include "tests/kernel/tests.h"
+
+#define LOCKED_ROUNDS 200
+#define CALL_ROUNDS 400
+#define RANGE_PAGES 600 // more than any unmap leaves for later
+
+// The longest that others may let a processor wait: nothing that they do lasts this long, but the host may
+// be away.
+#define LONGEST_ANSWER_MS 2000
+
+static struct {
+    KSPIN_LOCK Lock;
+    volatile LONG ArrivedCount;
+    volatile LONG WaitingCount; // who spins for the lock, or is about to
+    volatile LONG CallCount;
+    volatile BOOLEAN IsOver;
+    volatile LONG FailureCount;
+    PKTHREAD Threads[KE_MAXIMUM_PROCESSORS];
+} It;
+
+static ULONG64 Milliseconds(ULONG64 Cycles)
+{
+    return Cycles / (KeGetCyclesPerSecond() / 1000);
+}
+
+// One on each processor but FirstNumber's predecessors; each goes to the processor of its number.
+static BOOLEAN StartThreads(PKSTART_ROUTINE Routine, ULONG FirstNumber)
+{
+    BOOLEAN HasAll = TRUE;
+    for (ULONG Number = FirstNumber; Number < (ULONG)KeNumberProcessors; Number += 1) {
+        It.Threads[Number] = KtStartThread(Routine, (PVOID)(ULONG_PTR)Number, 0);
+        HasAll = HasAll && It.Threads[Number] != NULL;
+    }
+    return HasAll;
+}
+
+static VOID JoinThreads(VOID)
+{
+    for (ULONG Number = 0; Number < KE_MAXIMUM_PROCESSORS; Number += 1) {
+        KtJoin(It.Threads[Number]);
+        It.Threads[Number] = NULL;
+    }
+    KtSettle();
+}
+
+static VOID GoToProcessor(PVOID Number)
+{
+    KeSetSystemAffinityThread((KAFFINITY)1 << (ULONG_PTR)Number);
+}
+
+// FALSE: not within the time in which everything happens.
+static BOOLEAN AwaitCount(const volatile LONG *Count, LONG Least)
+{
+    const ULONG64 Start = KeReadCycles();
+    while (__atomic_load_n(Count, __ATOMIC_ACQUIRE) < Least) {
+        if (Milliseconds(KeReadCycles() - Start) > KT_LATEST_MS) {
+            return FALSE;
+        }
+        KeArchPause();
+    }
+    return TRUE;
+}
+
+// -------------------------------------------------------------------------------------------------
+// Who spins for a lock.
+
+static VOID NTAPI SpinForLock(PVOID Number)
+{
+    GoToProcessor(Number);
+    while (!It.IsOver) {
+        KIRQL OldIrql;
+        KeRaiseIrql(DISPATCH_LEVEL, &OldIrql);
+        __atomic_fetch_add(&It.WaitingCount, 1, __ATOMIC_ACQ_REL);
+        KeAcquireSpinLockAtDpcLevel(&It.Lock);
+        __atomic_fetch_sub(&It.WaitingCount, 1, __ATOMIC_ACQ_REL);
+        KeReleaseSpinLockFromDpcLevel(&It.Lock);
+        KeLowerIrql(OldIrql);
+    }
+}
+
+static VOID CountCall(PVOID Context)
+{
+    UNREFERENCED_PARAMETER(Context);
+    __atomic_fetch_add(&It.CallCount, 1, __ATOMIC_ACQ_REL);
+}
+
+// With the lock for which all others spin: an unmap, and a broadcast. Returns the cycles that they took.
+static ULONG64 ShootWithLock(ULONG64 Address)
+{
+    const PVOID Va = MmMapIoSpaceEx(KtPhysical(Address), RANGE_PAGES * PAGE_SIZE, PAGE_READWRITE);
+    ULONG64 Cycles = 0;
+    KIRQL OldIrql;
+    KeAcquireSpinLock(&It.Lock, &OldIrql);
+    const LONG OtherCount = KeNumberProcessors - 1;
+    if (KT_CHECK(Va != NULL) && KT_CHECK(AwaitCount(&It.WaitingCount, OtherCount))) {
+        const ULONG64 Start = KeReadCycles();
+        MmUnmapIoSpace(Va, RANGE_PAGES * PAGE_SIZE);
+        It.CallCount = 0;
+        KiBroadcast(CountCall, NULL);
+        Cycles = KeReadCycles() - Start;
+        KT_EQUAL(It.CallCount, OtherCount);
+    }
+    KeReleaseSpinLock(&It.Lock, OldIrql);
+    return Cycles;
+}
+
+static VOID WhoSpinsAnswers(VOID)
+{
+    if (KeNumberProcessors == 1) {
+        KT_SKIP("one processor");
+    }
+    RtlZeroMemory(&It, sizeof(It));
+    const PMDL Mdl = MmAllocatePagesForMdlEx(KtPhysical(0), KtPhysical(MAXULONG64), KtPhysical(0),
+                                             RANGE_PAGES * PAGE_SIZE, MmCached,
+                                             MM_ALLOCATE_REQUIRE_CONTIGUOUS_CHUNKS);
+    KT_REQUIRE(Mdl != NULL);
+    GoToProcessor(0);
+    ULONG64 Longest = 0;
+    if (KT_CHECK(StartThreads(SpinForLock, 1))) {
+        for (ULONG Round = 0; Round < LOCKED_ROUNDS; Round += 1) {
+            const ULONG64 Cycles = ShootWithLock(KtPageAddress(Mdl, 0));
+            Longest = Cycles > Longest ? Cycles : Longest;
+        }
+    }
+    It.IsOver = TRUE;
+    JoinThreads();
+    KeRevertToUserAffinityThread();
+    KT_CHECK(Milliseconds(Longest) < LONGEST_ANSWER_MS);
+    DbgPrint("    # the longest unmap and broadcast: %llu cycles\n", Longest);
+    KtFreePages(Mdl);
+}
+
+// -------------------------------------------------------------------------------------------------
+// Who waits for his own shootdown.
+
+static VOID NTAPI BroadcastAll(PVOID Number)
+{
+    GoToProcessor(Number);
+    __atomic_fetch_add(&It.ArrivedCount, 1, __ATOMIC_ACQ_REL);
+    if (!AwaitCount(&It.ArrivedCount, KeNumberProcessors)) {
+        __atomic_fetch_add(&It.FailureCount, 1, __ATOMIC_RELAXED);
+        return;
+    }
+    for (ULONG Round = 0; Round < CALL_ROUNDS; Round += 1) {
+        KIRQL OldIrql;
+        KeRaiseIrql(Round % 2 == 0 ? DISPATCH_LEVEL : PASSIVE_LEVEL, &OldIrql);
+        KiBroadcast(CountCall, NULL);
+        KeLowerIrql(OldIrql);
+    }
+}
+
+static VOID SendersAnswerEachOther(VOID)
+{
+    if (KeNumberProcessors == 1) {
+        KT_SKIP("one processor");
+    }
+    RtlZeroMemory(&It, sizeof(It));
+    const ULONG64 Start = KeReadCycles();
+    KT_CHECK(StartThreads(BroadcastAll, 0));
+    JoinThreads();
+    KT_EQUAL(It.FailureCount, 0);
+    KT_EQUAL(It.CallCount, CALL_ROUNDS * KeNumberProcessors * (KeNumberProcessors - 1));
+    KT_CHECK(Milliseconds(KeReadCycles() - Start) < KT_LATEST_MS);
+}
+
+// Uncached, so that the direct map forgets and remembers the frames as well, beneath mm's locks.
+static VOID NTAPI MapAndUnmapAll(PVOID Number)
+{
+    GoToProcessor(Number);
+    __atomic_fetch_add(&It.ArrivedCount, 1, __ATOMIC_ACQ_REL);
+    BOOLEAN IsGood = AwaitCount(&It.ArrivedCount, KeNumberProcessors);
+    for (ULONG Round = 0; IsGood && Round < CALL_ROUNDS; Round += 1) {
+        const PMDL Mdl = KtAllocatePages(3);
+        const PVOID Va = Mdl == NULL
+                             ? NULL
+                             : MmMapLockedPagesSpecifyCache(Mdl, KernelMode, MmNonCached, NULL,
+                                                            FALSE, NormalPagePriority);
+        IsGood = Va != NULL && NT_SUCCESS(MmProtectMdlSystemAddress(Mdl, PAGE_READONLY)) &&
+                 KeProbeWrite(Va, 0).Faulted;
+        if (Mdl != NULL) {
+            KtFreePages(Mdl);
+        }
+    }
+    if (!IsGood) {
+        __atomic_fetch_add(&It.FailureCount, 1, __ATOMIC_RELAXED);
+    }
+}
+
+static VOID UnmappersAnswerEachOther(VOID)
+{
+    if (KeNumberProcessors == 1) {
+        KT_SKIP("one processor");
+    }
+    RtlZeroMemory(&It, sizeof(It));
+    const ULONG64 Start = KeReadCycles();
+    KT_CHECK(StartThreads(MapAndUnmapAll, 0));
+    JoinThreads();
+    KT_EQUAL(It.FailureCount, 0);
+    KT_CHECK(Milliseconds(KeReadCycles() - Start) < KT_LATEST_MS);
+}
+
+static const KT_TEST Tests[] = {
+    {"a processor that spins for a lock at DISPATCH_LEVEL answers a shootdown in time [12.3.3]",
+     WhoSpinsAnswers},
+    {"processors that broadcast at the same time answer each other [12.3.3]",
+     SendersAnswerEachOther},
+    {"processors that unmap at the same time answer each other [12.3.3]", UnmappersAnswerEachOther},
+};
+
+const KT_SUITE KtShootdownSuite = {"shootdown", KtNeedsNothing, Tests, ARRAYSIZE(Tests)};
