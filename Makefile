@@ -86,7 +86,7 @@ host-test: ## mm compiled for this machine, under sanitizers
 fuzz: | setup ## libFuzzer on mm's API, for FUZZ_SECONDS
 	@$(MAKE) -C tests/host BUILD=$(abspath $(BUILD))/host $@
 
-soak: $(KERNEL) drivers | setup ## random work of disks for SOAK_SECONDS, OPERATIONS random operations of mm (100 million), and the fuzzer
+soak: $(KERNEL) drivers | setup ## random work of disks for SOAK_SECONDS, of mm on many processors for four times that, OPERATIONS random operations of mm (100 million), and the fuzzer
 	@python3 tests/qemu/run.py --build $(BUILD) --soak $(SOAK_SECONDS)
 	@$(MAKE) -C tests/host BUILD=$(abspath $(BUILD))/host $@
 

@@ -78,6 +78,7 @@ static const KT_SUITE *const KtSuites[] = {
     &KtRecoverySuite,
     &KtScenarioSuite,
     &KtIntegritySuite,
+    &KtStressSuite,
     &KtTroubleSuite,
     &KtOracleSuite,
 };

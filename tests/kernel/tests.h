@@ -96,6 +96,7 @@ extern const KT_SUITE KtExamplesSuite;
 extern const KT_SUITE KtRecoverySuite;
 extern const KT_SUITE KtScenarioSuite;
 extern const KT_SUITE KtIntegritySuite;
+extern const KT_SUITE KtStressSuite;
 extern const KT_SUITE KtTroubleSuite;
 extern const KT_SUITE KtOracleSuite;
 

@@ -134,6 +134,7 @@ E1000_TESTS = 40  # tests whose suites are the network card's
 E1000_QUICK_TESTS = 18  # without loopback
 VERIFIED = SELF_TESTS - 20  # what level 1 forbids is skipped
 NO_LEAKS = "^# leaks, with the drivers unloaded: 0, 0 bytes"
+STRESS = r"# \d{3,} operations of \d+ threads, .*, [1-9]\d* failures on purpose, [1-9]\d* reads of a disk, "
 SOME_FAILED = "^# allocations that failed on purpose so far: [1-9]"
 
 
@@ -256,6 +257,12 @@ MACHINES = (
     Machine("q35-max-smp2-ovmf", processors=2, firmware="ovmf", door="iso", floor=SELF_TESTS // 4,
             options="mode=test filter=re", allowed=OVMF_TPM_PROBES,
             patterns=("processors: 2 run", NO_LEAKS)),
+
+    # Everybody maps at once, at random: a minute in all. `make soak` has the same for an hour.
+    *(Machine(f"stress-smp{processors}{'-verifier' * level}", processors=processors,
+              devices=DISK + NETWORK, timeout=120, patterns=(STRESS, NO_LEAKS),
+              options=f"mode=test filter=stress verifier={level} seconds={seconds}")
+      for processors, level, seconds in ((2, 0, 25), (2, 1, 25), (4, 0, 10))),
 
     # The ISO, as users boot it.
     Machine("pc-max-iso", machine="pc", door="iso", floor=SELF_TESTS),
