@@ -109,8 +109,9 @@ static inline VOID MiCommitLarge(const MI_MAPPING *Mapping)
 static inline VOID MiUncommitLarge(const MI_MAPPING *Mapping)
 {
     if (Mapping->LeafCount != 0) {
-        MiArchClearPages(Mapping->FirstPte, Mapping->LeafCount);
-        MiFlushLeaves(Mapping->Va, Mapping->LeafCount, MiPagesPerLeaf(Mapping->LeafLevel));
+        if (MiTakeLeaves(Mapping->FirstPte, Mapping->LeafCount)) {
+            MiFlushLeaves(Mapping->Va, Mapping->LeafCount, MiPagesPerLeaf(Mapping->LeafLevel));
+        }
     } else {
         MiUncommitRange(Mapping->FirstPte, Mapping->Va, Mapping->Io.FirstPfn, Mapping->PageCount);
     }

@@ -223,7 +223,7 @@ static VOID MiShowDumpPages(ULONG_PTR Va, PFN_NUMBER PageCount, PMDL Mdl)
         ULONG EntryCount;
         const ULONG_PTR PageVa = Va + (Page << PAGE_SHIFT);
         const PMMPTE Pte = MiFindPages(NULL, PageVa, 1, &EntryCount);
-        MiArchClearPages(Pte, 1);
+        (VOID) MiArchTakePte(Pte);
         MiArchFlushPage(PageVa);
         if (Page < Shown) {
             const PFN_NUMBER Pfn = MmGetMdlPfnArray(Mdl)[Page];

@@ -379,6 +379,27 @@ VOID MiAddPageToBatch(_Inout_ PMI_TLB_BATCH Batch, _In_ ULONG_PTR Va);
 VOID MiAddTableToBatch(_Inout_ PMI_TLB_BATCH Batch, _In_ PFN_NUMBER TablePfn);
 VOID MiFlushTlbBatch(_Inout_ PMI_TLB_BATCH Batch);
 
+// Whether leaves that were taken away must be forgotten: one that no processor has used is remembered
+// by none. At level 1 nobody relies on that.
+static inline BOOLEAN MiMustForget(BOOLEAN WasUsed)
+{
+    return WasUsed || MmVerifierLevel != 0;
+}
+
+// Of more pages than these nobody asks whether they were used. To ask takes an exchange, some twenty
+// cycles more than a store; so 256 cost as much as it costs to interrupt another processor.
+#define MI_ASKED_PAGES 256
+
+// Takes adjacent leaves away, all in one table. Returns whether they must be forgotten.
+static inline BOOLEAN MiTakeLeaves(PMMPTE Pte, ULONG Count)
+{
+    if (Count > MI_ASKED_PAGES) {
+        MiArchClearPages(Pte, Count);
+        return TRUE;
+    }
+    return MiMustForget(MiArchTakePages(Pte, Count));
+}
+
 // Forgets adjacent translations without a batch: of 4 KiB, or of LeafPages pages each.
 VOID MiFlushPages(_In_ ULONG_PTR Va, _In_ PFN_NUMBER PageCount);
 VOID MiFlushLeaves(_In_ ULONG_PTR Va, _In_ PFN_NUMBER LeafCount, _In_ PFN_NUMBER LeafPages);

@@ -14,6 +14,11 @@
 // leaves, with Leaf = MiArchMakeLeaf(Level, Pfn, P),
 //   MiArchPteProtection(Leaf, Level) == P   and   MiArchPtePfn(Leaf, Level) == Pfn.
 // A large leaf is therefore split by decoding it at its level and encoding it one level below.
+//
+// Law of remembering: no processor remembers a translation from a leaf before it has marked the leaf as
+// used, and MiArchMakeLeaf makes leaves that are not. So a leaf that MiArchTakePte takes away, and that
+// MiArchWasUsed denies, is in no processor's TLB, and never will be. (A leaf that is overwritten by a
+// store may have been marked just before: whoever does that flushes in any case.)
 #pragma once
 
 #include <wdm.h>
@@ -180,6 +185,13 @@ VOID MiArchFlushCacheRange(_In_ const VOID *Va, _In_ SIZE_T ByteCount);
 //                          PFN_NUMBER FirstPfn, ULONG       entries: leaves of adjacent frames;
 //                          Count, MI_PROTECTION Protection) and empty entries
 //   VOID MiArchClearPages(PMMPTE Pte, ULONG Count)
+//   MMPTE MiArchTakePte(PMMPTE Pte)                         takes a leaf away, in one step, and
+//                                                           returns what it was at its end; all
+//                                                           stores and loads behind it come later
+//   BOOLEAN MiArchTakePages(PMMPTE Pte, ULONG Count)        Count times that; whether any of them
+//                                                           was used
+//   BOOLEAN MiArchWasUsed(MMPTE Pte)                        whether a processor may have remembered
+//                                                           a leaf that was taken away
 //   VOID MiArchFlushPage(ULONG_PTR Va)                      this processor forgets its translation of
 //                                                           the page that holds Va, and what it
 //                                                           remembers of the tables above

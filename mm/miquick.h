@@ -445,16 +445,13 @@ FORCEINLINE VOID MiSetWholeMdlMapped(PMDL Mdl, ULONG_PTR SystemVa)
     Mdl->MdlFlags |= MDL_MAPPED_TO_SYSTEM_VA;
 }
 
-// What MiClearPages does, for a mapping of one page: for a machine of one processor, and for any.
-FORCEINLINE VOID MiClearOnePageHere(const MI_MAPPING *Mapping)
-{
-    MiArchStorePte(Mapping->FirstPte, (MMPTE){0});
-    MiArchFlushPage(Mapping->Va);
-}
-
+// What MiClearPages does, for a mapping of one page.
 FORCEINLINE VOID MiClearOnePage(const MI_MAPPING *Mapping)
 {
-    MiClearOnePageHere(Mapping);
+    if (!MiMustForget(MiArchWasUsed(MiArchTakePte(Mapping->FirstPte)))) {
+        return;
+    }
+    MiArchFlushPage(Mapping->Va);
     if (__builtin_expect(KeNumberProcessors > 1, 0)) {
         MiFlushPageThere(Mapping->Va);
     }

@@ -309,8 +309,9 @@ VOID MiUncommitRange(PMMPTE KnownPte, ULONG_PTR Va, PFN_NUMBER FirstPfn, PFN_NUM
     while (PageCount > 0) {
         const MI_RUN Run = MiFirstRun(Va, FirstPfn, PageCount);
         PMMPTE Pte = MiFindRun(KnownPte, Va, Run.Level);
-        MiArchClearPages(Pte, Run.LeafCount);
-        MiFlushLeaves(Va, Run.LeafCount, MiPagesPerLeaf(Run.Level));
+        if (MiTakeLeaves(Pte, Run.LeafCount)) {
+            MiFlushLeaves(Va, Run.LeafCount, MiPagesPerLeaf(Run.Level));
+        }
         FirstPfn += MiRunPageCount(Run);
         Va += MiRunPageCount(Run) << PAGE_SHIFT;
         PageCount -= MiRunPageCount(Run);
@@ -357,13 +358,16 @@ VOID MiCommitSmallRange(PMMPTE KnownPte, ULONG_PTR Va, PFN_NUMBER FirstPfn, PFN_
 DECLSPEC_NOINLINE static VOID MiClearTables(ULONG_PTR Va, PFN_NUMBER PageCount)
 {
     PFN_NUMBER Done = 0;
+    BOOLEAN MustForget = FALSE;
     while (Done < PageCount) {
         ULONG EntryCount;
         PMMPTE Pte = MiFindPages(NULL, Va + (Done << PAGE_SHIFT), PageCount - Done, &EntryCount);
-        MiArchClearPages(Pte, EntryCount);
+        MustForget |= MiTakeLeaves(Pte, EntryCount);
         Done += EntryCount;
     }
-    MiFlushPages(Va, PageCount);
+    if (MustForget) {
+        MiFlushPages(Va, PageCount);
+    }
 }
 
 VOID MiClearPages(PMMPTE FirstPte, ULONG_PTR Va, PFN_NUMBER PageCount)
@@ -372,8 +376,9 @@ VOID MiClearPages(PMMPTE FirstPte, ULONG_PTR Va, PFN_NUMBER PageCount)
         MiClearTables(Va, PageCount);
         return;
     }
-    MiArchClearPages(FirstPte, (ULONG)PageCount);
-    MiFlushPages(Va, PageCount);
+    if (MiTakeLeaves(FirstPte, (ULONG)PageCount)) {
+        MiFlushPages(Va, PageCount);
+    }
 }
 
 //
@@ -390,8 +395,9 @@ VOID MiClearRange(ULONG_PTR Va, PFN_NUMBER PageCount, PMI_TLB_BATCH Batch)
         NT_ASSERT(Run.LeafCount > 0);
         ULONG Leaf = 0;
         do {
-            MiArchStorePte(&Pte[Leaf], MiEmptyPte);
-            MiAddPageToBatch(Batch, Va + (Done << PAGE_SHIFT));
+            if (MiMustForget(MiArchWasUsed(MiArchTakePte(&Pte[Leaf])))) {
+                MiAddPageToBatch(Batch, Va + (Done << PAGE_SHIFT));
+            }
             Done += MiPagesPerLeaf(Level);
             Leaf += 1;
         } while (Leaf < Run.LeafCount &&

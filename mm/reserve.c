@@ -336,15 +336,16 @@ FORCEINLINE VOID MiFinishReservedUnmap(PMI_MAPPING Mapping, PMDL Mdl)
     Mapping->Reserved.MappedPageCount = 0;
 }
 
-DECLSPEC_NOINLINE static VOID NTAPI MiUnmapReservedPages(PMI_MAPPING Mapping, PMDL Mdl)
+// The general end, out of line so that the short way has no frame: forgets what was mapped.
+DECLSPEC_NOINLINE static VOID NTAPI MiForgetReserved(PMI_MAPPING Mapping, PMDL Mdl)
 {
-    const PFN_NUMBER PageCount = Mapping->Reserved.MappedPageCount;
-    if (PageCount <= Mapping->FirstRun) {
-        MiArchClearPages(Mapping->FirstPte, (ULONG)PageCount);
-        MiFlushPages(Mapping->Va, PageCount);
-    } else {
-        MiClearPages(Mapping->FirstPte, Mapping->Va, PageCount);
-    }
+    MiFlushPages(Mapping->Va, Mapping->Reserved.MappedPageCount);
+    MiFinishReservedUnmap(Mapping, Mdl);
+}
+
+DECLSPEC_NOINLINE static VOID NTAPI MiUnmapReservedTables(PMI_MAPPING Mapping, PMDL Mdl)
+{
+    MiClearPages(Mapping->FirstPte, Mapping->Va, Mapping->Reserved.MappedPageCount);
     MiFinishReservedUnmap(Mapping, Mdl);
 }
 
@@ -358,10 +359,15 @@ VOID NTAPI MmUnmapReservedMapping(PVOID BaseAddress, ULONG PoolTag, PMDL MemoryD
         MiUnmapReserved(BaseAddress, PoolTag, Mdl, __builtin_return_address(0));
         return;
     }
-    if (Mapping->Reserved.MappedPageCount != 1 || __builtin_expect(KeNumberProcessors > 1, 0)) {
-        MiUnmapReservedPages(Mapping, Mdl);
+    const PFN_NUMBER PageCount = Mapping->Reserved.MappedPageCount;
+    if (PageCount > Mapping->FirstRun) {
+        MiUnmapReservedTables(Mapping, Mdl);
         return;
     }
-    MiClearOnePageHere(Mapping);
+    if (PageCount == 1 ? MiMustForget(MiArchWasUsed(MiArchTakePte(Mapping->FirstPte)))
+                       : MiTakeLeaves(Mapping->FirstPte, (ULONG)PageCount)) {
+        MiForgetReserved(Mapping, Mdl);
+        return;
+    }
     MiFinishReservedUnmap(Mapping, Mdl);
 }

@@ -47,9 +47,11 @@ static VOID MiFlushTranslationsThere(PVOID Context)
 
 VOID MiFlushTlbBatch(PMI_TLB_BATCH Batch)
 {
-    MiFlushTranslations(Batch);
-    if (KeNumberProcessors > 1) {
-        KiBroadcast(MiFlushTranslationsThere, Batch);
+    if (Batch->PageCount != 0 || Batch->FlushAll) {
+        MiFlushTranslations(Batch);
+        if (KeNumberProcessors > 1) {
+            KiBroadcast(MiFlushTranslationsThere, Batch);
+        }
     }
     MiFreeFrameChain(Batch->FirstTable);
     MiInitializeTlbBatch(Batch);

@@ -7,7 +7,7 @@
 //
 //   63        52 51  49 48  46 45   44 43                  4 3   0
 //   +-----------+------+------+-------+---------------------+-----+
-//   | 0xA5C     | level|access| cache | frame               | 0xD |  leaf, not yet turned
+//   | 0xA5C     | level|access| cache | frame               | 0xD |  leaf, not yet turned; 0xB: used
 //   +-----------+------+------+-------+---------------------+-----+
 //   | 0x7AB     | 0                   | frame               | 0x6 |  table
 //   +-----------+---------------------+---------------------+-----+
@@ -44,6 +44,7 @@ const MI_VIRTUAL_REGION MiArchLayout[MiRegionCount] = {
 
 #define LEAF_CHECK 0xA5Cull
 #define LEAF_TAIL 0xDull
+#define USED_TAIL 0xBull      // instead of LEAF_TAIL: a processor has read the leaf
 #define HIDDEN_CHECK 0x0DEull // instead of LEAF_CHECK: inaccessible
 #define TABLE_CHECK 0x7ABull
 #define TABLE_TAIL 0x6ull
@@ -95,11 +96,25 @@ static MMPTE TurnCheck(MMPTE Pte)
 static ULONG64 Unpack(MMPTE Pte, ULONG Level)
 {
     const ULONG64 Fields = TurnLeft(Pte.Value, 64 - TurnOfLevel(Level));
-    if (Fields >> 52 != LEAF_CHECK || (Fields & 0xF) != LEAF_TAIL ||
+    if (Fields >> 52 != LEAF_CHECK ||
+        ((Fields & 0xF) != LEAF_TAIL && (Fields & 0xF) != USED_TAIL) ||
         ((Fields >> 49) & 7) != Level) {
         FAIL("entry 0x%llx is not one of level %u", Pte.Value, Level);
     }
     return Fields;
+}
+
+// Whichever level it is of: the level is written in it.
+BOOLEAN MiArchWasUsed(MMPTE Pte)
+{
+    for (ULONG Level = 1; Level <= 3; Level += 1) {
+        const ULONG64 Fields = TurnLeft(Pte.Value, 64 - TurnOfLevel(Level));
+        if ((Fields >> 52 == LEAF_CHECK || Fields >> 52 == HIDDEN_CHECK) &&
+            ((Fields >> 49) & 7) == Level) {
+            return (Fields & 0xF) == USED_TAIL;
+        }
+    }
+    return FALSE;
 }
 
 ULONG MiArchTopLevel(VOID)
@@ -309,6 +324,39 @@ VOID MiArchStorePte(PMMPTE Pte, MMPTE Value)
         Value.Value == 0 ? 0 : Value.Value ^ DisguiseOf(TablePfn, Index);
     FakeStores += 1;
     WatchStore(TablePfn, Index, Old, Value);
+}
+
+// The processor reads a leaf: it marks it first.
+VOID FakeUseLeaf(PFN_NUMBER TablePfn, ULONG Index, ULONG Level)
+{
+    const MMPTE Leaf = FakeLoad(TablePfn, Index);
+    if (!MiArchWasUsed(Leaf)) {
+        const ULONG64 Mark = TurnLeft(LEAF_TAIL ^ USED_TAIL, TurnOfLevel(Level));
+        ((volatile ULONG64 *)FakeFrame(TablePfn))[Index] =
+            (Leaf.Value ^ Mark) ^ DisguiseOf(TablePfn, Index);
+    }
+}
+
+// An exchange. What it finds unused, nobody has read.
+MMPTE MiArchTakePte(PMMPTE Pte)
+{
+    PFN_NUMBER TablePfn;
+    ULONG Index;
+    LocateEntry(Pte, &TablePfn, &Index);
+    const MMPTE Old = FakeLoad(TablePfn, Index);
+    ((volatile ULONG64 *)FakeFrame(TablePfn))[Index] = 0;
+    FakeStores += 1;
+    WatchTake(TablePfn, Index, Old);
+    return Old;
+}
+
+BOOLEAN MiArchTakePages(PMMPTE Pte, ULONG Count)
+{
+    BOOLEAN WasUsed = FALSE;
+    for (ULONG Index = 0; Index < Count; Index += 1) {
+        WasUsed |= MiArchWasUsed(MiArchTakePte(&Pte[Index]));
+    }
+    return WasUsed;
 }
 
 MMPTE MiArchPlaceFrame(MMPTE Template, PFN_NUMBER Pfn)

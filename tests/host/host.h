@@ -217,6 +217,12 @@ PFN_NUMBER FakeRootPfn(VOID);
 VOID WatchInitialize(ULONG PhysicalBits);
 VOID WatchLoadRoot(PFN_NUMBER RootPfn);
 VOID WatchStore(PFN_NUMBER TablePfn, ULONG Index, MMPTE Old, MMPTE New);
+VOID WatchTake(PFN_NUMBER TablePfn, ULONG Index, MMPTE Old);
+
+// Which leaves the processor reads as soon as they are there: all, unless a test says otherwise.
+typedef enum _WATCH_READS { WatchReadsAll, WatchReadsSome, WatchReadsNone } WATCH_READS;
+extern WATCH_READS WatchReads;
+
 VOID WatchFlushPage(ULONG_PTR Va);
 VOID WatchFlushAll(VOID);
 VOID WatchFlushCache(ULONG_PTR Va, SIZE_T ByteCount);

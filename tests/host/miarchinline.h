@@ -8,6 +8,9 @@ MMPTE MiArchPlaceFrame(MMPTE Template, PFN_NUMBER Pfn);
 VOID MiArchStoreLeaves(PMMPTE Pte, ULONG Level, PFN_NUMBER FirstPfn, ULONG Count,
                        MI_PROTECTION Protection);
 VOID MiArchClearPages(PMMPTE Pte, ULONG Count);
+MMPTE MiArchTakePte(PMMPTE Pte);
+BOOLEAN MiArchTakePages(PMMPTE Pte, ULONG Count);
+BOOLEAN MiArchWasUsed(MMPTE Pte);
 VOID MiArchFlushPage(ULONG_PTR Va);
 ULONG64 MiArchReadTime(VOID);
 MI_PTE_KIND MiArchPteKind(MMPTE Pte, ULONG Level);

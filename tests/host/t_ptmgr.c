@@ -188,6 +188,28 @@ static VOID Pages_and_leaves_are_flushed_on_the_other_processors_at_once(VOID)
     CHECK(FakeBroadcasts == 4 && FakePageFlushes == 2 * 14ull + 1);
 }
 
+// contract 12.3: what no processor has used, none remembers.
+static VOID Pages_that_nobody_used_are_not_flushed(VOID)
+{
+    static const PFN_NUMBER PageCounts[] = {1, 12, MI_ASKED_PAGES, 600};
+    const MI_PROTECTION Uncached = {MiAccessReadWrite, MiCacheUncached};
+    const ULONG_PTR Va = SMALL_VA - PAGES(1024 + 5); // five pages are in the table before
+    for (ULONG Row = 0; Row < ARRAYSIZE(PageCounts); Row += 1) {
+        for (ULONG Level = 0; Level < 2; Level += 1) {
+            const BOOLEAN IsAsked = Level == 0 && PageCounts[Row] <= MI_ASKED_PAGES;
+            CHECK(NT_SUCCESS(MiPreparePages(Va, PageCounts[Row])));
+            WatchReads = WatchReadsNone;
+            MmVerifierLevel = Level;
+            MiCommitSmallRange(NULL, Va, PfnOf(FAKE_IO_LOW), PageCounts[Row], Uncached);
+            FakePageFlushes = FakeFullFlushes = 0;
+            MiClearPages(MiFindFirstPage(Va), Va, PageCounts[Row]);
+            CHECK_EQUAL(FakePageFlushes + FakeFullFlushes == 0, IsAsked);
+            MmVerifierLevel = 0;
+            WatchReads = WatchReadsAll;
+        }
+    }
+}
+
 static VOID Tables_of_a_batch_are_free_after_the_flush(VOID)
 {
     MI_TLB_BATCH Batch;
@@ -326,6 +348,7 @@ static const HOST_TEST Tests[] = {
     HOST_ROW(A_batch_is_flushed_on_the_other_processors_at_once, "tlb.c", &FakeMachineMax),
     HOST_ROW(Pages_and_leaves_are_flushed_on_the_other_processors_at_once, "tlb.c",
              &FakeMachineMax),
+    HOST_ROW(Pages_that_nobody_used_are_not_flushed, "contract 12.3", &FakeMachineMax),
     HOST_ROW(Tables_of_a_batch_are_free_after_the_flush, "tlb.c", &FakeMachineMax),
     HOST_ROW(Splitting_keeps_every_translation, "ptmgr.c, MiSplitRange", &FakeMachineMax),
     HOST_ROW(Splitting_a_1_GiB_leaf_goes_down_both_levels, "ptmgr.c, MiSplitRange",

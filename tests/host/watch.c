@@ -18,9 +18,11 @@
 //       type, and again, once it is write-back, for the lines that were fetched just before.
 //   W8  Locks are free and the IRQL is the caller's when an exported routine returns.
 //
-// The model of the TLB is the worst one that the manuals allow: it has read every translation at
-// once, and forgets none of its own accord. So it is enough to remember those that the tables have
-// lost: Stale.
+// The model of the TLB is the worst one that the manuals allow: it reads a translation as soon as it is
+// there, which marks the leaf as used, and forgets none of its own accord. So it is enough to remember
+// those that the tables have lost: Stale. Which leaves it reads is WatchReadsLeaf's to say; a leaf that
+// it has not read is read at the last moment when it is overwritten by a store, and not when it is taken
+// by an exchange, which is the one way to know.
 #define _GNU_SOURCE
 #include <sys/mman.h>
 
@@ -326,6 +328,23 @@ static VOID AddLeaf(ULONG_PTR Va, ULONG Level, MMPTE Pte)
     FakeMirrorLeaf(Va, PagesOf(Level) << PAGE_SHIFT, Pfn);
 }
 
+WATCH_READS WatchReads;
+
+// Whether the processor reads this leaf at once.
+static BOOLEAN ReadsLeaf(VOID)
+{
+    static ULONG Turn;
+    Turn = Turn * 1103515245 + 12345;
+    return WatchReads == WatchReadsAll || (WatchReads == WatchReadsSome && (Turn >> 16) % 2 == 0);
+}
+
+static VOID ReadLeaf(PFN_NUMBER TablePfn, ULONG Index, ULONG Level)
+{
+    if (ReadsLeaf()) {
+        FakeUseLeaf(TablePfn, Index, Level);
+    }
+}
+
 static VOID RemoveLeaf(ULONG_PTR Va, ULONG Level, MMPTE Pte)
 {
     RememberStale(Va, Level, MiArchPtePfn(Pte, Level), MiArchPteProtection(Pte, Level).CacheType);
@@ -379,6 +398,7 @@ static VOID LinkTable(PFN_NUMBER TablePfn, ULONG Level, ULONG_PTR BaseVa)
         const MI_PTE_KIND Kind = MiArchPteKind(Entry, Level);
         if (Kind == MiPteLeaf) {
             AddLeaf(VaOfEntry(BaseVa, Level, Index), Level, Entry);
+            ReadLeaf(TablePfn, Index, Level);
         } else if (Kind == MiPteTable && !IsSelfMap(Level, Index)) {
             LinkTable(MiArchPtePfn(Entry, Level), Level - 1, VaOfEntry(BaseVa, Level, Index));
         }
@@ -450,6 +470,7 @@ static VOID StoreOverEmpty(PFN_NUMBER TablePfn, ULONG Index, ULONG_PTR Va, MMPTE
     case MiPteLeaf:
         NoteChange(TablePfn, Index, Va);
         AddLeaf(Va, Level, New);
+        ReadLeaf(TablePfn, Index, Level);
         return;
     }
 }
@@ -474,6 +495,7 @@ static VOID ChangeRights(PFN_NUMBER TablePfn, ULONG Index, ULONG_PTR Va, MMPTE O
     NoteChange(TablePfn, Index, Va);
     CountLeaf(Pfn, Level, CacheType, +1);
     RememberStale(Va, Level, Pfn, CacheType);
+    ReadLeaf(TablePfn, Index, Level);
 }
 
 static VOID StoreOverLeaf(PFN_NUMBER TablePfn, ULONG Index, ULONG_PTR Va, MMPTE Old, MMPTE New)
@@ -514,6 +536,24 @@ VOID WatchStore(PFN_NUMBER TablePfn, ULONG Index, MMPTE Old, MMPTE New)
     case MiPteLeaf:
         StoreOverLeaf(TablePfn, Index, Va, Old, New);
         return;
+    }
+}
+
+VOID WatchTake(PFN_NUMBER TablePfn, ULONG Index, MMPTE Old)
+{
+    if (!FakeIsRam(TablePfn) || MiPfnState(TablePfn) != MiPfnTable) {
+        FAIL("W3: %s takes an entry of frame 0x%llx, which is not a table", Watch.Routine,
+             TablePfn);
+    }
+    const ULONG Level = Watch.Frames[TablePfn].TableLevel;
+    if (Level == 0 || MiArchPteKind(Old, Level) != MiPteLeaf) {
+        return;
+    }
+    const ULONG_PTR Va = VaOfEntry(Watch.Frames[TablePfn].BaseVa, Level, Index);
+    NoteChange(TablePfn, Index, Va);
+    RemoveLeaf(Va, Level, Old);
+    if (!MiArchWasUsed(Old)) {
+        ForgetStale(Watch.StaleCount - 1); // which is the leaf that was just removed
     }
 }
 

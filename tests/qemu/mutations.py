@@ -48,6 +48,8 @@ MUTATIONS = (
              "    MiArchFlushPage(Mapping->Va);\n", "", HOST, "iospace"),
     Mutation("an unmapped page is not invalidated (guest)", "mm/miquick.h",
              "    MiArchFlushPage(Mapping->Va);\n", "", "q35-max-leaf4k", "stale"),
+    Mutation("pages that were used are not invalidated", "mm/mi.h",
+             "    return WasUsed || MmVerifierLevel != 0;", "    return MmVerifierLevel != 0;", HOST, "iospace"),
     Mutation("one page of eight is not invalidated (host)", "mm/tlb.c",
              "        MiArchFlushPage(Va + 7ull * PAGE_SIZE);\n", "", HOST, "mdlmap"),
     Mutation("one page of eight is not invalidated (guest)", "mm/tlb.c",
@@ -193,9 +195,9 @@ MUTATIONS = (
 
     # Order, and trust.
     Mutation("page tables are freed and never forgotten", "mm/tlb.c",
-             "    MiFlushTranslations(Batch);\n    if",
-             "    if (Batch->FirstTable == MI_NO_PFN) {\n        MiFlushTranslations(Batch);\n"
-             "    }\n    if", HOST, "iospace"),
+             "        MiFlushTranslations(Batch);\n        if",
+             "        if (Batch->FirstTable == MI_NO_PFN) {\n            MiFlushTranslations(Batch);\n"
+             "        }\n        if", HOST, "iospace"),
     Mutation("a batch is not flushed on the other processors", "mm/tlb.c",
              "        KiBroadcast(MiFlushTranslationsThere, Batch);\n", "", HOST, "ptmgr"),
     Mutation("an unmapped page is not invalidated on the other processors", "mm/miquick.h",

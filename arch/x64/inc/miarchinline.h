@@ -5,6 +5,7 @@
 #include "mm/miarch.h"
 
 #define PTE_PRESENT (1ull << 0)
+#define PTE_ACCESSED (1ull << 5)
 #define PTE_LARGE (1ull << 7) // at levels 2 and 3; at level 1 the same bit is the PAT bit
 #define PTE_PAT_LARGE (1ull << 12)
 #define PTE_FRAME 0x000FFFFFFFFFF000ull
@@ -69,7 +70,51 @@ static inline VOID MiArchStoreLeaves(PMMPTE Pte, ULONG Level, PFN_NUMBER FirstPf
     } while (Pte != End);
 }
 
-// Eight at a time: counting would cost as much as storing.
+// [x64] The processor sets the accessed bit by a locked read-modify-write of an entry that it finds
+// present, before it remembers the translation: who takes the entry away by an exchange learns whether
+// that happened, and after it nothing can happen any more. A store could not tell.
+static inline MMPTE MiArchTakePte(PMMPTE Pte)
+{
+    return (MMPTE){__atomic_exchange_n(&Pte->Value, 0, __ATOMIC_ACQ_REL)};
+}
+
+static inline BOOLEAN MiArchWasUsed(MMPTE Pte)
+{
+    return (Pte.Value & PTE_ACCESSED) != 0;
+}
+
+// The same, into what was seen of others: in two registers, where the compiler would take ten.
+static inline VOID MiArchTakeInto(PMMPTE Pte, PULONG64 Seen)
+{
+    ULONG64 Old;
+    __asm__ volatile("xorl %k0, %k0\n\t"
+                     "xchgq %0, %1\n\t"
+                     "orq %0, %2"
+                     : "=&r"(Old), "+m"(Pte->Value), "+r"(*Seen)
+                     :
+                     : "memory");
+}
+
+// Eight at a time: counting would cost as much as taking.
+static inline BOOLEAN MiArchTakePages(PMMPTE Pte, ULONG Count)
+{
+    ULONG64 Seen = 0;
+    for (const PMMPTE End = Pte + (Count & ~7u); Pte != End; Pte += 8) {
+        MiArchTakeInto(&Pte[0], &Seen);
+        MiArchTakeInto(&Pte[1], &Seen);
+        MiArchTakeInto(&Pte[2], &Seen);
+        MiArchTakeInto(&Pte[3], &Seen);
+        MiArchTakeInto(&Pte[4], &Seen);
+        MiArchTakeInto(&Pte[5], &Seen);
+        MiArchTakeInto(&Pte[6], &Seen);
+        MiArchTakeInto(&Pte[7], &Seen);
+    }
+    for (const PMMPTE End = Pte + (Count & 7); Pte != End; Pte += 1) {
+        MiArchTakeInto(Pte, &Seen);
+    }
+    return MiArchWasUsed((MMPTE){Seen});
+}
+
 static inline VOID MiArchClearPages(PMMPTE Pte, ULONG Count)
 {
     const MMPTE Empty = {0};

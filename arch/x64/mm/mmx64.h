@@ -10,9 +10,9 @@
 #define PTE_USER (1ull << 2)
 #define PTE_PWT (1ull << 3)
 #define PTE_PCD (1ull << 4)
-#define PTE_ACCESSED (1ull << 5)
 #define PTE_DIRTY (1ull << 6)
 #define PTE_GLOBAL (1ull << 8)
+#define PTE_INACCESSIBLE (1ull << 9) // ignored by the processor: a leaf that every access faults on
 #define PTE_KEY_SHIFT 59
 #define PTE_KEY (0xFull << PTE_KEY_SHIFT) // ignored by the processor without protection keys
 #define PTE_NO_EXECUTE (1ull << 63)

@@ -13,8 +13,9 @@
 //   E3  Entries of this kernel never have U set: user mode cannot reach them, and SMEP and SMAP do
 //       not apply.
 //
-// Leaves are born with A, and writable ones with D: the processor never has to write an entry, so
-// an entry that was stored compares equal until somebody stores another.
+// Leaves are born without A, so that who takes one away learns whether the processor has used it; and
+// writable ones with D, which nobody asks for: setting A is all that the processor ever writes into an
+// entry. Tables are born with A: the processor may remember them from the first walk on.
 //
 // [x64] There is no execute-only bit. MiAccessExecute is encoded as readable with protection key 1,
 // which supervisor protection keys (PKS) deny to data accesses and let through to fetches. Without
@@ -70,7 +71,7 @@ ULONG64 KiLeafTemplates[MiAccessCount][MiCacheTypeCount];
 
 static ULONG64 KiMakeTemplate(MI_ACCESS Access, MI_CACHE_TYPE CacheType)
 {
-    ULONG64 Value = PTE_PRESENT | PTE_ACCESSED | KiAccessTable[Access] | KiCacheBits(CacheType);
+    ULONG64 Value = PTE_PRESENT | KiAccessTable[Access] | KiCacheBits(CacheType);
     if (Value & PTE_WRITE) {
         Value |= PTE_DIRTY;
     }
@@ -111,17 +112,16 @@ MI_PROTECTION MiArchPteProtection(MMPTE Pte, ULONG Level)
 MMPTE MiArchMakeInaccessible(MMPTE Leaf)
 {
     NT_ASSERT(MiArchPteKind(Leaf, 1) == MiPteLeaf);
-    return (MMPTE){Leaf.Value & ~PTE_PRESENT};
+    return (MMPTE){(Leaf.Value & ~PTE_PRESENT) | PTE_INACCESSIBLE};
 }
 
 MMPTE MiArchMakeAccessible(MMPTE Pte)
 {
     NT_ASSERT(MiArchIsInaccessible(Pte));
-    return (MMPTE){Pte.Value | PTE_PRESENT};
+    return (MMPTE){(Pte.Value & ~PTE_INACCESSIBLE) | PTE_PRESENT};
 }
 
-// A leaf has the accessed bit from its birth, so none becomes zero.
 BOOLEAN MiArchIsInaccessible(MMPTE Pte)
 {
-    return Pte.Value != 0 && !(Pte.Value & PTE_PRESENT);
+    return (Pte.Value & (PTE_PRESENT | PTE_INACCESSIBLE)) == PTE_INACCESSIBLE;
 }
