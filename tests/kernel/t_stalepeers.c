@@ -79,6 +79,7 @@ static struct {
     ULONG Page;         // in which the touch is
     ULONG PageCount;
     PVOID Reservation;
+    PVOID Window; // shows all device memory that is used, all the time
     PMDL Mdls[FRAME_SETS];
     ULONG64 Pa[FRAME_SETS]; // where the frames of a set are side by side
     READER Readers[KE_MAXIMUM_PROCESSORS];
@@ -197,9 +198,28 @@ static ULONG Scramble(ULONG64 Round)
 
 static VOID MarkPage(ULONG Set, ULONG64 Mark)
 {
-    const ULONG64 Pa = It.Pa[Set] != 0 ? It.Pa[Set] + (ULONG64)It.Page * PAGE_SIZE
-                                       : KtPageAddress(It.Mdls[Set], It.Page);
-    *(volatile ULONG64 *)KtDirectMap(Pa) = Mark;
+    const ULONG64 Offset = (ULONG64)It.Page * PAGE_SIZE;
+    PVOID Va;
+    if (It.Window != NULL) {
+        Va = KtAdd(It.Window, It.Pa[Set] - It.Pa[0] + Offset);
+    } else if (It.Pa[Set] != 0) {
+        Va = KtDirectMap(It.Pa[Set] + Offset);
+    } else {
+        Va = KtDirectMap(KtPageAddress(It.Mdls[Set], It.Page));
+    }
+    *(volatile ULONG64 *)Va = Mark;
+}
+
+static ULONG ChoosePageCount(const KIND *Kind, ULONG Set, ULONG Random)
+{
+    switch (Kind->PageCount) {
+    case RANGE_PAGES:
+        return 2 + Random % (RANGE_PAGES - 1);
+    case SMALL_PAGES:
+        return MmGetMdlByteCount(It.Mdls[Set]) / PAGE_SIZE;
+    default:
+        return Kind->PageCount;
+    }
 }
 
 // FALSE: it is no use going on.
@@ -207,8 +227,7 @@ static BOOLEAN RunRound(const KIND *Kind, ULONG64 Round)
 {
     const ULONG Random = Scramble(Round);
     const ULONG Set = Random / 16 % Kind->SetCount;
-    It.PageCount =
-        Kind->PageCount == RANGE_PAGES ? 2 + Random / 16 % (RANGE_PAGES - 1) : Kind->PageCount;
+    It.PageCount = ChoosePageCount(Kind, Set, Random / 16);
     It.Page = Random / 1024 % It.PageCount;
     It.Mark = Round << 8 | 0x5A;
     It.GoneFaults = Kind->IsGoneAtOnce || MmVerifierLevel != 0;
@@ -266,6 +285,8 @@ static ULONG64 RunOn(const KIND *Kind, ULONG Unmapper, ULONG64 Round, ULONG64 En
     return Round;
 }
 
+static ULONG64 RoundsInAll;
+
 static VOID RunKind(const KIND *Kind)
 {
     if (KeNumberProcessors == 1) {
@@ -280,8 +301,10 @@ static VOID RunKind(const KIND *Kind)
         for (ULONG Unmapper = 0; Unmapper < (ULONG)KeNumberProcessors; Unmapper += 1) {
             Round = RunOn(Kind, Unmapper, Round, Round + Share, &TouchCount);
         }
-        DbgPrint("    # %llu rounds, %llu touches by readers, %llu ms\n", Round - 1, TouchCount,
-                 (KeReadCycles() - Start) / (SECOND_CYCLES / 1000));
+        RoundsInAll += Round - 1;
+        DbgPrint("    # %llu rounds, %llu touches by readers, %llu ms; %llu rounds in all\n",
+                 Round - 1, TouchCount, (KeReadCycles() - Start) / (SECOND_CYCLES / 1000),
+                 RoundsInAll);
     }
     Kind->Finish();
     KtSettle(); // the readers have ended, and the system may still be about to free their stacks
@@ -343,6 +366,29 @@ static BOOLEAN PrepareLeaves(VOID)
     return TRUE;
 }
 
+static BOOLEAN PrepareDevice(VOID)
+{
+    const ULONG64 Pa = KtFindDeviceMemory();
+    It.Window =
+        MmMapIoSpaceEx(KtPhysical(Pa), FRAME_SETS * PAGE_SIZE, PAGE_READWRITE | PAGE_NOCACHE);
+    for (ULONG Set = 0; Set < FRAME_SETS; Set += 1) {
+        It.Pa[Set] = Pa + (ULONG64)Set * PAGE_SIZE;
+    }
+    return It.Window != NULL;
+}
+
+static VOID MapDevice(ULONG Set)
+{
+    It.BaseVa = MmMapIoSpaceEx(KtPhysical(It.Pa[Set]), PAGE_SIZE, PAGE_READWRITE | PAGE_NOCACHE);
+}
+
+static VOID FreeWindow(VOID)
+{
+    if (It.Window != NULL) {
+        MmUnmapIoSpace(It.Window, FRAME_SETS * PAGE_SIZE);
+    }
+}
+
 static VOID MapIo(ULONG Set)
 {
     It.BaseVa =
@@ -355,10 +401,11 @@ static VOID UnmapIo(ULONG Set)
     MmUnmapIoSpace(It.BaseVa, (SIZE_T)It.PageCount * PAGE_SIZE);
 }
 
+// Some are of one page, which is unmapped in a way of its own.
 static BOOLEAN PrepareMdls(VOID)
 {
     for (ULONG Set = 0; Set < FRAME_SETS; Set += 1) {
-        It.Mdls[Set] = KtAllocatePages(SMALL_PAGES);
+        It.Mdls[Set] = KtAllocatePages(Set % 2 == 0 ? SMALL_PAGES : 1);
         if (It.Mdls[Set] == NULL) {
             return FALSE;
         }
@@ -429,6 +476,15 @@ static VOID UnmapSinglePages(VOID)
     RunKind(&Kind);
 }
 
+static VOID UnmapDevicePages(VOID)
+{
+    static const KIND Kind = {PrepareDevice, MapDevice, UnmapIo, FreeWindow, 1, FRAME_SETS, FALSE};
+    if (KtFindDeviceMemory() == 0) {
+        KT_SKIP("no device with memory");
+    }
+    RunKind(&Kind);
+}
+
 static VOID UnmapRanges(VOID)
 {
     static const KIND Kind = {PrepareRanges, MapIo,      UnmapIo, FreeMdls,
@@ -467,6 +523,9 @@ static VOID TakeRightsAway(VOID)
 static const KT_TEST Tests[] = {
     {"no processor sees an unmapped page, or another than it shows now [4.3.2, 12.3.1, 12.3.2]",
      UnmapSinglePages},
+    {"no processor sees an unmapped page of a device, or another than it shows now [4.3.2, 12.3.1, "
+     "12.3.2]",
+     UnmapDevicePages},
     {"no processor sees an unmapped range, or another than it shows now [4.3.2, 12.3.1, 12.3.2]",
      UnmapRanges},
     {"no processor sees an unmapped large leaf, or another than it shows now [4.3.2, 12.3.1, "

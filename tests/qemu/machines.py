@@ -264,6 +264,21 @@ MACHINES = (
               options=f"mode=test filter=stress verifier={level} seconds={seconds}")
       for processors, level, seconds in ((2, 0, 25), (2, 1, 25), (4, 0, 10))),
 
+    # Readers on the other processors, while mappings go: for a while here, for a million rounds in
+    # `make test-wide` and `make soak`.
+    *(Machine(f"q35-max-stale{name}", processors=processors, devices=MEMORY, floor=floor,
+              is_wide=is_wide, timeout=timeout, options=f"mode=test filter=stale {options}",
+              patterns=(NO_LEAKS, rf"{digits} rounds in all"))
+      for name, processors, floor, is_wide, timeout, digits, options in (
+          ("", 2, 10, False, 120, "[0-9]{3,}", "rounds=20000 seconds=3"),
+          ("-verifier", 2, 10, False, 120, "[0-9]{3,}", "rounds=20000 seconds=3 verifier=1"),
+          ("-leaf4k", 2, 19, False, 120, "[0-9]{3,}", "rounds=20000 seconds=3 leaf4k"),
+          ("-4", 4, 10, True, 120, "[0-9]{3,}", "rounds=20000 seconds=5"),
+          ("-4-verifier", 4, 10, True, 120, "[0-9]{3,}", "rounds=20000 seconds=5 verifier=1"),
+          ("-million", 2, 10, True, 900, "[0-9]{7,}", "rounds=143000 seconds=120"),
+          ("-million-verifier", 2, 10, True, 900, "[0-9]{7,}",
+           "rounds=143000 seconds=120 verifier=1"))),
+
     # The ISO, as users boot it.
     Machine("pc-max-iso", machine="pc", door="iso", floor=SELF_TESTS),
     Machine("q35-max-iso-demo", door="iso", options="mode=demo",
@@ -275,6 +290,13 @@ MACHINES = (
     Machine("bochs-smp2", emulator="bochs", door="iso", processors=2,
             options="mode=test nodevices filter=threads", status=BOCHS_SHUTDOWN, floor=20, timeout=200,
             patterns=("processors: 2 run",)),
+    # Its INVLPG forgets one page, and its global translations survive a load of CR3.
+    Machine("bochs-smp2-stale", emulator="bochs", door="iso", processors=2,
+            options="mode=test nodevices filter=stale leaf4k rounds=400 seconds=3", floor=16,
+            status=BOCHS_SHUTDOWN, timeout=200, patterns=(NO_LEAKS, "[0-9]{4,} rounds in all")),
+    Machine("bochs-smp2-stale-verifier", emulator="bochs", door="iso", processors=2, is_wide=True,
+            options="mode=test nodevices filter=stale verifier=1 rounds=1000 seconds=10", floor=9,
+            status=BOCHS_SHUTDOWN, timeout=300, patterns=(NO_LEAKS, "[0-9]{4,} rounds in all")),
 
     # The demonstration by bounce pages.
     Machine("pc-qemu64-bounce-verifier", machine="pc", cpu="qemu64", floor=20,

@@ -67,6 +67,21 @@ MUTATIONS = (
              "        Batch->FlushAll = TRUE;\n        return;\n", "        return;\n",
              HOST, "ptmgr"),
 
+    # Translations that survive on another processor.
+    Mutation("the other processors are not told of an unmap, at level 1", "mm/tlb.c",
+             "    MiFlushRange(&Range);\n    KiBroadcast(MiFlushRange, &Range);\n",
+             "    MiFlushRange(&Range);\n", "q35-max-stale-verifier", "stale-peers"),
+    Mutation("the other processors are not told of an unmap", "mm/tlb.c",
+             "    MI_FLUSH_RANGE Range = {Va, 1, 1};\n    KiBroadcast(MiFlushRange, &Range);\n",
+             "    (VOID)Va;\n", "q35-max-stale", "stale-peers"),
+    Mutation("a flush of everything keeps the global translations", "arch/x64/mm/tlb.c",
+             "    if (Cr4 & CR4_PGE) {", "    if ((Cr4 & CR4_PGE) != 0 && Cr4 == CR4_PGE) {",
+             "bochs-smp2-stale"),
+    Mutation("a broadcast returns before all have done it", "kernel/ke/multi.c",
+             "    while (__atomic_load_n(&KiBroadcastSlot.Remaining, __ATOMIC_ACQUIRE) != 0) {",
+             "    while (__atomic_load_n(&KiBroadcastSlot.Remaining, __ATOMIC_ACQUIRE) == MAXULONG64) {",
+             "q35-max-stale-verifier", "stale-peers"),
+
     # The dispatcher.
     Mutation("a switch of threads forgets xmm12", "arch/x64/switch.S",
              "    movaps 0x60(%rsp), %xmm12\n", "", "q35-max-no-devices", "threads"),
