@@ -24,6 +24,7 @@
 #define APIC_IN_SERVICE 0x100 // 256 bits, 32 in each register, 16 bytes apart
 #define APIC_COMMAND 0x300
 #define APIC_COMMAND_TARGET 0x310 // xAPIC only
+#define APIC_ALL 0xFF             // as the target of a command or a message
 #define APIC_LVT_TIMER 0x320
 #define APIC_LVT_THERMAL 0x330
 #define APIC_LVT_PERFORMANCE 0x340
@@ -188,6 +189,12 @@ ULONG KiGetApicId(VOID)
 ULONG KeArchGetApicId(VOID)
 {
     return KiApicIds[KeArchGetPcr()->Number];
+}
+
+// [x64] In memory the target has eight bits, and 0xFF means all. In x2APIC mode it has 32.
+BOOLEAN KeArchCanReachApic(ULONG ApicId)
+{
+    return KiApicRegisters == NULL || ApicId < APIC_ALL;
 }
 
 VOID KiSetApicId(ULONG Number, ULONG ApicId)

@@ -24,64 +24,63 @@ static KPCR KiPcrs[KE_MAXIMUM_PROCESSORS] __attribute__((aligned(64)));
 #define PKRS_ACCESS_DISABLE(Key) (1ull << (2 * (Key)))
 #define PKRS_WRITE_DISABLE(Key) (2ull << (2 * (Key)))
 
-static VOID KiReadNames(ULONG HighestExtended)
+static VOID KiReadNames(PKE_FEATURES Features, ULONG HighestExtended)
 {
     const X64_CPUID Basic = X64Cpuid(0, 0);
     const ULONG Vendor[] = {Basic.Ebx, Basic.Edx, Basic.Ecx};
-    memcpy(KeFeatures.Vendor, Vendor, sizeof(Vendor));
+    memcpy(Features->Vendor, Vendor, sizeof(Vendor));
     if (HighestExtended < CPUID_BRAND + 2) {
         return;
     }
     for (ULONG Leaf = 0; Leaf < 3; Leaf += 1) {
         const X64_CPUID Part = X64Cpuid(CPUID_BRAND + Leaf, 0);
-        memcpy(KeFeatures.Brand + Leaf * sizeof(Part), &Part, sizeof(Part));
+        memcpy(Features->Brand + Leaf * sizeof(Part), &Part, sizeof(Part));
     }
 }
 
-static VOID KiReadExtendedLeaves(ULONG HighestExtended)
+static VOID KiReadExtendedLeaves(PKE_FEATURES Features, ULONG HighestExtended)
 {
     const X64_CPUID Extended = X64Cpuid(CPUID_EXT_FEATURES, 0);
-    KeFeatures.Nx = (Extended.Edx & CPUID_EXT1_EDX_NX) != 0;
-    KeFeatures.Page1G = (Extended.Edx & CPUID_EXT1_EDX_PAGE1G) != 0;
+    Features->Nx = (Extended.Edx & CPUID_EXT1_EDX_NX) != 0;
+    Features->Page1G = (Extended.Edx & CPUID_EXT1_EDX_PAGE1G) != 0;
     if (HighestExtended >= CPUID_POWER) {
-        KeFeatures.InvariantTsc =
-            (X64Cpuid(CPUID_POWER, 0).Edx & CPUID_EXT7_EDX_INVARIANT_TSC) != 0;
+        Features->InvariantTsc = (X64Cpuid(CPUID_POWER, 0).Edx & CPUID_EXT7_EDX_INVARIANT_TSC) != 0;
     }
-    KeFeatures.PhysicalBits = DEFAULT_PHYSICAL_BITS;
-    KeFeatures.VirtualBits = DEFAULT_VIRTUAL_BITS;
+    Features->PhysicalBits = DEFAULT_PHYSICAL_BITS;
+    Features->VirtualBits = DEFAULT_VIRTUAL_BITS;
     if (HighestExtended >= CPUID_ADDRESS_SIZES) {
         const ULONG Sizes = X64Cpuid(CPUID_ADDRESS_SIZES, 0).Eax;
-        KeFeatures.PhysicalBits = (UCHAR)Sizes;
-        KeFeatures.VirtualBits = (UCHAR)(Sizes >> 8);
+        Features->PhysicalBits = (UCHAR)Sizes;
+        Features->VirtualBits = (UCHAR)(Sizes >> 8);
     }
 }
 
-static VOID KiReadBasicLeaves(VOID)
+static VOID KiReadBasicLeaves(PKE_FEATURES Features)
 {
     const X64_CPUID Basic = X64Cpuid(CPUID_FEATURES, 0);
-    KeFeatures.GlobalPages = (Basic.Edx & CPUID_1_EDX_PGE) != 0;
-    KeFeatures.Mtrr = (Basic.Edx & CPUID_1_EDX_MTRR) != 0;
-    KeFeatures.Pat = (Basic.Edx & CPUID_1_EDX_PAT) != 0;
-    KeFeatures.MachineCheck = (Basic.Edx & CPUID_1_EDX_MCE) != 0;
-    KeFeatures.ClFlush = (Basic.Edx & CPUID_1_EDX_CLFSH) != 0;
-    KeFeatures.Sse3 = (Basic.Ecx & CPUID_1_ECX_SSE3) != 0;
-    KeFeatures.CompareExchange16 = (Basic.Ecx & CPUID_1_ECX_CX16) != 0;
-    KeFeatures.CacheLineBytes = (USHORT)((Basic.Ebx >> 8 & 0xFF) * 8);
+    Features->GlobalPages = (Basic.Edx & CPUID_1_EDX_PGE) != 0;
+    Features->Mtrr = (Basic.Edx & CPUID_1_EDX_MTRR) != 0;
+    Features->Pat = (Basic.Edx & CPUID_1_EDX_PAT) != 0;
+    Features->MachineCheck = (Basic.Edx & CPUID_1_EDX_MCE) != 0;
+    Features->ClFlush = (Basic.Edx & CPUID_1_EDX_CLFSH) != 0;
+    Features->Sse3 = (Basic.Ecx & CPUID_1_ECX_SSE3) != 0;
+    Features->CompareExchange16 = (Basic.Ecx & CPUID_1_ECX_CX16) != 0;
+    Features->CacheLineBytes = (USHORT)((Basic.Ebx >> 8 & 0xFF) * 8);
     if (X64Cpuid(0, 0).Eax >= CPUID_EXTENDED_FEATURES) {
         const X64_CPUID Structured = X64Cpuid(CPUID_EXTENDED_FEATURES, 0);
-        KeFeatures.Smep = (Structured.Ebx & CPUID_7_EBX_SMEP) != 0;
-        KeFeatures.Smap = (Structured.Ebx & CPUID_7_EBX_SMAP) != 0;
-        KeFeatures.Umip = (Structured.Ecx & CPUID_7_ECX_UMIP) != 0;
-        KeFeatures.Pks = (Structured.Ecx & CPUID_7_ECX_PKS) != 0;
+        Features->Smep = (Structured.Ebx & CPUID_7_EBX_SMEP) != 0;
+        Features->Smap = (Structured.Ebx & CPUID_7_EBX_SMAP) != 0;
+        Features->Umip = (Structured.Ecx & CPUID_7_ECX_UMIP) != 0;
+        Features->Pks = (Structured.Ecx & CPUID_7_ECX_PKS) != 0;
     }
 }
 
-static VOID KiReadFeatures(VOID)
+static VOID KiReadFeatures(PKE_FEATURES Features)
 {
     const ULONG HighestExtended = X64Cpuid(CPUID_MAXIMUM_EXTENDED, 0).Eax;
-    KiReadBasicLeaves();
-    KiReadExtendedLeaves(HighestExtended);
-    KiReadNames(HighestExtended);
+    KiReadBasicLeaves(Features);
+    KiReadExtendedLeaves(Features, HighestExtended);
+    KiReadNames(Features, HighestExtended);
 }
 
 typedef struct _KI_CR4_ROW {
@@ -96,24 +95,37 @@ static const KI_CR4_ROW KiCr4Table[] = {
     {&KeFeatures.GlobalPages, CR4_PGE},  {&KeFeatures.Pks, CR4_PKS},
 };
 
-static VOID KiEnableProtections(VOID)
+// The first processor's; all others have the same.
+static struct {
+    ULONG64 Efer;
+    ULONG64 Cr0;
+    ULONG64 Cr4;
+} KiControls;
+
+static ULONG64 KiWantedCr4(VOID)
 {
-    KeArchWriteMsr(MSR_EFER, KeArchReadMsr(MSR_EFER) | EFER_NXE);
-
-    ULONG64 Cr0 = X64ReadCr0();
-    Cr0 |= CR0_WP | CR0_NE | CR0_MP;
-    Cr0 &= ~(CR0_EM | CR0_TS);
-    X64WriteCr0(Cr0);
-    KeFeatures.WriteProtect = TRUE;
-
     ULONG64 Cr4 = X64ReadCr4();
     for (ULONG Index = 0; Index < sizeof(KiCr4Table) / sizeof(KiCr4Table[0]); Index += 1) {
         if (KiCr4Table[Index].Feature == NULL || *KiCr4Table[Index].Feature) {
             Cr4 |= KiCr4Table[Index].Bit;
         }
     }
-    X64WriteCr4(Cr4);
+    return Cr4;
+}
 
+static VOID KiDecideControls(VOID)
+{
+    KiControls.Efer = KeArchReadMsr(MSR_EFER) | EFER_NXE;
+    KiControls.Cr0 = (X64ReadCr0() | CR0_WP | CR0_NE | CR0_MP) & ~(ULONG64)(CR0_EM | CR0_TS);
+    KiControls.Cr4 = KiWantedCr4();
+    KeFeatures.WriteProtect = TRUE;
+}
+
+static VOID KiEnableProtections(VOID)
+{
+    KeArchWriteMsr(MSR_EFER, KiControls.Efer);
+    X64WriteCr0(KiControls.Cr0);
+    X64WriteCr4(KiControls.Cr4);
     if (KeFeatures.Pks) {
         KeArchWriteMsr(MSR_PKRS, PKRS_ACCESS_DISABLE(PKEY_EXECUTE_ONLY) |
                                      PKRS_WRITE_DISABLE(PKEY_EXECUTE_ONLY));
@@ -180,17 +192,34 @@ static VOID KiRequireNoExecute(VOID)
     }
 }
 
+// What the kernel found on the first processor it relies on everywhere.
+static VOID KiRequireSameFeatures(VOID)
+{
+    KE_FEATURES Features = {.WriteProtect = KeFeatures.WriteProtect};
+    KiReadFeatures(&Features);
+    if (!RtlEqualMemory(&Features, &KeFeatures, sizeof(Features))) {
+        KiBugCheckSaying(MULTIPROCESSOR_CONFIGURATION_NOT_SUPPORTED, KeArchGetPcr()->Number, 0, 0,
+                         0, "processor %u, \"%s\", is not like the first one, \"%s\"",
+                         KeArchGetPcr()->Number, Features.Brand, KeFeatures.Brand);
+    }
+}
+
 VOID KeArchInitializeProcessor(ULONG Number)
 {
     NT_ASSERT(Number < KE_MAXIMUM_PROCESSORS);
     if (Number == 0) {
-        KiReadFeatures();
+        KiReadFeatures(&KeFeatures);
+        KiDecideControls();
         KiInitializeInterruptTable();
         KiMaskInterruptControllers();
     }
     KiInitializeDescriptorTables(Number);
     KiInitializePcr(Number);
-    KiRequireNoExecute();
+    if (Number == 0) {
+        KiRequireNoExecute();
+    } else {
+        KiRequireSameFeatures();
+    }
     KiEnableProtections();
     MiArchInitializeCacheTypes();
     KeArchWriteIrql(PASSIVE_LEVEL);

@@ -96,8 +96,9 @@ VOID KeArchWriteMsr(ULONG Msr, ULONG64 Value);
 // The control region of a processor that was started, or is being started.
 PKPCR KeArchGetPcrOf(ULONG Number);
 
-// Of this processor's interrupt controller.
+// Of this processor's interrupt controller; and whether another one can be sent interrupts at all.
 ULONG KeArchGetApicId(VOID);
+BOOLEAN KeArchCanReachApic(ULONG ApicId);
 
 // Makes what a new processor needs; FALSE: there is no memory for it. KeArchEndStartup gives it back.
 BOOLEAN KeArchBeginStartup(VOID);

@@ -101,7 +101,8 @@ PKTHREAD KiGetInitialThread(ULONG Number);
 VOID KeInitializeDispatcher(PVOID IdleStackBase, SIZE_T IdleStackByteCount);
 
 // Starts the processor with this APIC id as the next one, between KeArchBeginStartup and KeArchEndStartup.
-// The stack is its idle thread's for ever. FALSE: it does not answer; the stack must be kept.
+// The stack is its idle thread's for ever. FALSE, and why is said: it does not answer, or its time is
+// another; the stack must be kept.
 _Must_inspect_result_ BOOLEAN KeStartProcessor(ULONG ApicId, PVOID StackBase,
                                                SIZE_T StackByteCount);
 

@@ -8,7 +8,6 @@
 #define MADT_LOCAL_APIC 0
 #define MADT_LOCAL_X2APIC 9
 #define LOCAL_APIC_ENABLED 0x1
-#define XAPIC_MAXIMUM_ID 0xFE
 
 // Behind type and length.
 typedef struct __attribute__((packed)) _MADT_LOCAL_APIC_ENTRY {
@@ -41,8 +40,15 @@ static VOID IopNoteProcessor(ULONG ApicId, ULONG Flags)
             return;
         }
     }
-    if ((Flags & LOCAL_APIC_ENABLED) != 0 && ApicId != KeArchGetApicId() &&
-        IopApicIdCount < KE_MAXIMUM_PROCESSORS) {
+    if ((Flags & LOCAL_APIC_ENABLED) == 0 || ApicId == KeArchGetApicId()) {
+        return;
+    }
+    if (!KeArchCanReachApic(ApicId)) {
+        DbgPrint("processors: the one with APIC id %u needs an x2APIC, and is left alone\n",
+                 ApicId);
+        return;
+    }
+    if (IopApicIdCount < KE_MAXIMUM_PROCESSORS) {
         IopApicIds[IopApicIdCount] = ApicId;
         IopApicIdCount += 1;
     }
@@ -80,8 +86,7 @@ static BOOLEAN IopStartProcessor(ULONG ApicId)
         return FALSE;
     }
     if (!KeStartProcessor(ApicId, Stack, MM_KERNEL_STACK_BYTES)) {
-        DbgPrint("processors: the one with APIC id %u does not answer; no more are started\n",
-                 ApicId);
+        DbgPrint("processors: no more are started\n");
         return FALSE;
     }
     return TRUE;

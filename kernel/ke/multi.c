@@ -12,7 +12,8 @@
 //   MP2 There is one broadcast at a time. Who waits for another to end, or for his own, does so below
 //       IPI_LEVEL with interrupts on, so that he answers meanwhile: whatever a processor holds or spins
 //       for at IRQL < IPI_LEVEL, a broadcast ends.
-//   MP3 Whoever holds a lock that is taken at HIGH_LEVEL (the DPC queues') never broadcasts.
+//   MP3 A processor whose time-stamp counter differs from its starter's never gets a number.
+//   MP4 Whoever holds a lock that is taken at HIGH_LEVEL (the DPC queues') never broadcasts.
 // Memory order: Routine and Context are written before Remaining, with release; a processor reads Remaining
 // with acquire before them. It takes its bit out with release, and the sender reads with acquire: what
 // the routine did is seen by the sender.
@@ -31,12 +32,68 @@ static struct {
 // -------------------------------------------------------------------------------------------------
 // Start.
 
+// Time is one for all: a counter that is behind another processor's by more than it takes to look would let
+// it run backwards for a thread that moves. Both read theirs in turns, each under the lock, and keep the
+// last one; a reading below that is a warp.
+#define KI_CLOCK_CHECK_DIVISOR 500 // of a second: 2 ms
+#define KI_CLOCK_CHECK_ROUNDS 100  // at least
+
+static struct {
+    KSPIN_LOCK Word;
+    ULONG64 Last;
+    ULONG64 Warp; // the greatest
+    volatile LONG ArrivedCount;
+    volatile LONG DoneCount;
+} KiClockCheck;
+
+static VOID KiCompareClocksOnce(VOID)
+{
+    KiSpin(&KiClockCheck.Word);
+    const ULONG64 Now = KeArchReadCycles();
+    const ULONG64 Last = KiClockCheck.Last;
+    if (Now < Last && Last - Now > KiClockCheck.Warp) {
+        KiClockCheck.Warp = Last - Now;
+    }
+    KiClockCheck.Last = Now;
+    __atomic_store_n(&KiClockCheck.Word, 0, __ATOMIC_RELEASE);
+}
+
+static VOID KiAwaitBoth(volatile LONG *Count)
+{
+    __atomic_add_fetch(Count, 1, __ATOMIC_ACQ_REL);
+    while (__atomic_load_n(Count, __ATOMIC_ACQUIRE) < 2) {
+        KeArchPause();
+    }
+}
+
+// On the starter and the new processor at the same time. FALSE: their counters differ.
+static BOOLEAN KiCompareClocks(VOID)
+{
+    KiAwaitBoth(&KiClockCheck.ArrivedCount);
+    const ULONG64 Start = KeArchReadCycles();
+    const ULONG64 Wanted = KeGetCyclesPerSecond() / KI_CLOCK_CHECK_DIVISOR;
+    for (ULONG Round = 0; Round < KI_CLOCK_CHECK_ROUNDS || KeArchReadCycles() - Start < Wanted;
+         Round += 1) {
+        KiCompareClocksOnce();
+    }
+    KiAwaitBoth(&KiClockCheck.DoneCount);
+    return KiClockCheck.Warp == 0;
+}
+
 BOOLEAN KeStartProcessor(ULONG ApicId, PVOID StackBase, SIZE_T StackByteCount)
 {
     const ULONG Number = (ULONG)KeNumberProcessors;
     NT_ASSERT(Number < KE_MAXIMUM_PROCESSORS);
+    RtlZeroMemory(&KiClockCheck, sizeof(KiClockCheck));
     KiPrepareIdleThread(Number, StackBase, StackByteCount);
     if (!KeArchStartProcessor(Number, ApicId, (ULONG_PTR)StackBase)) {
+        DbgPrint("processors: the one with APIC id %u does not answer\n", ApicId);
+        return FALSE;
+    }
+    if (!KiCompareClocks()) {
+        DbgPrint(
+            "processors: the time-stamp counter of the one with APIC id %u is %llu cycles away\n",
+            ApicId, KiClockCheck.Warp);
         return FALSE;
     }
     while (__atomic_load_n(&KeNumberProcessors, __ATOMIC_ACQUIRE) == (CCHAR)Number) {
@@ -47,6 +104,9 @@ BOOLEAN KeStartProcessor(ULONG ApicId, PVOID StackBase, SIZE_T StackByteCount)
 
 DECLSPEC_NORETURN VOID KiRunNewProcessor(VOID)
 {
+    if (!KiCompareClocks()) {
+        KeArchHalt();
+    }
     KeArchInitializeInterrupts();
     KiInitializeReadyLists();
     __atomic_store_n(&KeNumberProcessors, (CCHAR)(KeArchGetPcr()->Number + 1), __ATOMIC_RELEASE);

@@ -218,7 +218,7 @@ static VOID KiAcquireQueued(PKSPIN_LOCK SpinLock, PKLOCK_QUEUE_HANDLE Handle, co
             SPIN_LOCK_ALREADY_OWNED, (ULONG_PTR)SpinLock, 0, 0, (ULONG_PTR)Caller,
             "the queued spin lock at 0x%p is waited for by the processor that holds it", SpinLock);
     }
-    Last->Next = Self;
+    __atomic_store_n(&Last->Next, Self, __ATOMIC_RELEASE);
     while ((ULONG_PTR)__atomic_load_n(&Self->Lock, __ATOMIC_ACQUIRE) & KI_QUEUE_WAITS) {
         KeArchPause();
     }
@@ -238,7 +238,7 @@ static VOID KiReleaseQueued(PKLOCK_QUEUE_HANDLE Handle, const VOID *Caller)
                          "the queued spin lock at 0x%p is released, but nobody holds it", SpinLock);
     }
     // Somebody is in the queue already, or about to tell who it is.
-    while (Self->Next == NULL) {
+    while (__atomic_load_n(&Self->Next, __ATOMIC_ACQUIRE) == NULL) {
         KeArchPause();
     }
     __atomic_store_n(&Self->Next->Lock, SpinLock, __ATOMIC_RELEASE);

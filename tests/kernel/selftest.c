@@ -31,6 +31,7 @@ static const KT_SUITE *const KtSuites[] = {
     &KtDispatcherSuite,
     &KtThreadsSuite,
     &KtSyncSuite,
+    &KtProcessorsSuite,
     &KtAloneSuite,
     &KtInterruptSuite,
     &KtTablesSuite,

@@ -50,6 +50,7 @@ extern const KT_SUITE KtDispatcherSuite;
 extern const KT_SUITE KtThreadsSuite;
 extern const KT_SUITE KtAloneSuite;
 extern const KT_SUITE KtSyncSuite;
+extern const KT_SUITE KtProcessorsSuite;
 extern const KT_SUITE KtInterruptSuite;
 extern const KT_SUITE KtTablesSuite;
 extern const KT_SUITE KtPoolSuite;
