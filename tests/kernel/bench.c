@@ -699,6 +699,7 @@ VOID KiRunBenchmarks(VOID)
     if (!KtIsRating()) {
         MeasureKernel(Gap);
     }
+    KtBenchMany(Gap);
     KtBenchNvme();
     KtBenchNet();
 }

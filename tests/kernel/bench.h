@@ -62,7 +62,8 @@ BOOLEAN KtIsOver(ULONG64 Start);
 // Tells where the image of a driver is, for a profile (tests/qemu/profile.py).
 VOID KtPrintImage(const DRIVER_OBJECT *Driver);
 
-// The subjects.
+// The subjects. Gap: free I/O space of a GiB.
+VOID KtBenchMany(ULONG64 Gap);
 VOID KtBenchDma(VOID);
 VOID KtBenchNvme(VOID);
 VOID KtBenchNet(VOID);

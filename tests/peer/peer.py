@@ -224,24 +224,12 @@ def pvh_entry(kernel):
     raise debian.Unavailable(f"{kernel.name} has no entry for QEMU")
 
 
-def elf_entry(kernel):
-    """The physical address at which a boot loader enters an ELF file."""
-    data = kernel.read_bytes()
-    entry, headers = struct.unpack_from("<QQ", data, 24)
-    size, count = struct.unpack_from("<HH", data, 54)
-    for place in range(headers, headers + count * size, size):
-        kind, _, _, virtual, physical, _, byte_count = struct.unpack_from("<IIQQQQQ", data, place)
-        if kind == 1 and virtual <= entry < virtual + byte_count:
-            return entry - virtual + physical
-    raise ValueError(f"{kernel}: its entry is in none of its segments")
-
-
 def measure_boot(peers):
     """Instructions from a kernel's entry to its drivers' start: (ours, Linux's)."""
     print("boot", file=sys.stderr)
     counted = ("-icount", "shift=0,sleep=on")
     results = []
-    for name, entry in (("ours", elf_entry(peers.build / "iospace")),
+    for name, entry in (("ours", counting.elf_entry(peers.build / "iospace")),
                         ("linux", pvh_entry(peers.linux.kernel))):
         output = peers.folder / f"boot-{name}.counts"
         arguments = (*counted, *counting.arguments(peers.folder, output, entry))

@@ -7,6 +7,8 @@ one instruction, so the figures are exact and (devices that work in parallel asi
 host. Ends with status 0 when every row that was asked for keeps its budget, and none grows with the
 number of live mappings.
 
+Rates by several threads are shown only: they depend on what else the host does.
+
     make bench                the whole table
     make bench FILTER=nvme    only the rows whose name contains it
 """
@@ -17,11 +19,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import counting
 import guest
 from images import DEMAND, make_cd, module_of, own_drivers
 from machines import Machine
 
 BENCH_LINE = re.compile(r"^# bench (\S+) (\d+)")
+RATE_LINE = re.compile(r"^# rate (\S+) (\d+) (\d+)")
+CLOCK_LINE = re.compile(r"^# clock (\d+)")
 COUNTED = ("-icount", "shift=0,sleep=off")
 
 
@@ -123,6 +128,28 @@ NET_ROWS = (
 )
 
 
+# The same where a second processor must be kept from seeing what is gone; what it costs to interrupt it,
+# and to wait for it, stands apart.
+MANY_ROWS = tuple(row for row in KERNEL_ROWS
+                  if row.name.split("-")[0] in ("map", "reserved", "mdl")) + (
+    Row("broadcast", "the other processor interrupted, and waited for"),)
+
+# From the kernel's entry to the start of the last driver. Linux: from its entry to its first program.
+BOOT_LIMIT = 60_000_000
+BOOT_DEVICES = (*null_disk(0), *TWO_CARDS[:4])
+BOOT_COUNTED = ("-icount", "shift=0,sleep=on")
+BOOT_ROWS = tuple(Row(f"boot-smp{processors}",
+                      f"{processors} processor{'s' if processors > 1 else ''}", BOOT_LIMIT,
+                      1_590_000_000)
+                  for processors in (1, 2))
+
+# Pairs of a map and an unmap in a second; the same name with -by-1 and -by-2 in the guest.
+RATE_ROWS = (("map-4K", "4 KiB, uncached"), ("reserved-1", "1 page, reserved"),
+             ("reserved-16", "16 pages, reserved"), ("mdl-1", "MDL of 1 page"))
+RATE_MACHINE = Machine("bench-rates", ram="2G", processors=2, devices=(), timeout=300,
+                       arguments=("-accel", "tcg,thread=multi"))
+
+
 @dataclass(frozen=True)
 class Subject:
     """What one machine is for."""
@@ -134,6 +161,8 @@ class Subject:
 SUBJECTS = (
     Subject(Machine("bench", ram="2G", devices=(), arguments=COUNTED, timeout=300),
             "instructions of map + unmap", KERNEL_ROWS),
+    Subject(Machine("bench-smp2", ram="2G", processors=2, devices=(), arguments=COUNTED, timeout=300),
+            "the same with 2 processors", MANY_ROWS),
     Subject(Machine("bench-nvme", ram="2G", devices=SLOW_DISK, arguments=COUNTED, timeout=300),
             "NVMe: instructions per I/O, no waiting", NVME_ROWS),
     Subject(Machine("bench-net", ram="2G", devices=TWO_CARDS, arguments=COUNTED, timeout=300),
@@ -141,11 +170,11 @@ SUBJECTS = (
 )
 
 
-def boot(build, machine, options, arguments=()):
+def boot(build, machine, options, arguments=(), not_started=NOT_STARTED):
     """The outcome of one boot that passed."""
     image = build / f"{machine.name}.cd"
     large = module_of(build / "testdrivers" / "ldrlarge.sys", (DEMAND,))
-    drivers = (driver for driver in own_drivers(build / "iospace") if driver.name not in NOT_STARTED)
+    drivers = (driver for driver in own_drivers(build / "iospace") if driver.name not in not_started)
     make_cd(build / "iospace", image, f"mode=bench {options}".strip(), (*drivers, large))
     command = guest.qemu_command(machine, (machine.door, image), list(machine.devices))
     outcome = guest.run_qemu(command + list(arguments), machine.timeout,
@@ -184,6 +213,38 @@ def measure(build, subject, text):
         if wanted & {f"nvme-mmio-reads{place}", f"nvme-mmio-writes{place}"}:
             measured |= count_register_accesses(build, subject.machine, place)
     return {name: value for name, value in measured.items() if name in wanted}
+
+
+def measure_boot(build, text):
+    """{row: instructions of all processors} from the kernel's entry to the last driver's start."""
+    measured = {}
+    for processors, row in enumerate(BOOT_ROWS, 1):
+        if text not in row.name:
+            continue
+        output = build / f"{row.name}.counts"
+        machine = Machine(row.name, processors=processors, devices=BOOT_DEVICES,
+                          arguments=BOOT_COUNTED, timeout=300)
+        entry = counting.elf_entry(build / "iospace")
+        boot(build, machine, "filter=none-of-them", counting.arguments(build, output, entry), ())
+        regions = counting.read(output).regions
+        measured |= {row.name: regions[0]} if regions else {}
+    return measured
+
+
+def print_rates(build, text):
+    """By one thread and by two, each on a processor of its own."""
+    wanted = [(name, work) for name, work in RATE_ROWS if text in f"{name}-by-"]
+    if not wanted:
+        return
+    lines = boot(build, RATE_MACHINE, f"rates filter={text if '-by-' in text else '-by-'}").lines
+    clock = next(int(match[1]) for match in map(CLOCK_LINE.match, lines) if match)
+    rates = {match[1]: int(match[2]) * clock / int(match[3])
+             for match in map(RATE_LINE.match, lines) if match}
+    print(f"{'pairs per second, plain TCG':<42} {'1 thread':>10} {'2':>10} {'ratio':>8}")
+    for name, work in wanted:
+        one, two = rates.get(f"{name}-by-1"), rates.get(f"{name}-by-2")
+        if one and two:
+            print(f"{work:<42} {one:>10,.0f} {two:>10,.0f} {two / one:>8.2f}")
 
 
 def complaint(row, measured):
@@ -225,11 +286,16 @@ def main():
     parser.add_argument("--build", default="build/free")
     parser.add_argument("--filter", default="", help="only the rows whose name contains it")
     arguments = parser.parse_args()
+    build = Path(arguments.build)
     bad = []
     for subject in SUBJECTS:
         if any(arguments.filter in row.name for row in subject.rows):
-            measured = measure(Path(arguments.build), subject, arguments.filter)
+            measured = measure(build, subject, arguments.filter)
             bad += print_table(subject, measured, arguments.filter)
+    if any(arguments.filter in row.name for row in BOOT_ROWS):
+        boots = Subject(None, "instructions of a boot, 1 NVMe, 1 e1000", BOOT_ROWS)
+        bad += print_table(boots, measure_boot(build, arguments.filter), arguments.filter)
+    print_rates(build, arguments.filter)
     if bad:
         sys.exit("\n".join(bad))
 

@@ -1,5 +1,6 @@
 """The plugin that counts a guest's instructions (count.c): its building, its argument, its output."""
 
+import struct
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,18 @@ def arguments(folder, output, entry=None):
     begins at this address."""
     words = f"{plugin(folder).resolve()},out={Path(output).resolve()}"
     return ("-plugin", words + (f",from={entry:#x}" if entry else ""))
+
+
+def elf_entry(kernel):
+    """The physical address at which a boot loader enters an ELF file."""
+    data = kernel.read_bytes()
+    entry, headers = struct.unpack_from("<QQ", data, 24)
+    size, count = struct.unpack_from("<HH", data, 54)
+    for place in range(headers, headers + count * size, size):
+        kind, _, _, virtual, physical, _, byte_count = struct.unpack_from("<IIQQQQQ", data, place)
+        if kind == 1 and virtual <= entry < virtual + byte_count:
+            return entry - virtual + physical
+    raise ValueError(f"{kernel}: its entry is in none of its segments")
 
 
 def read(output):

@@ -1,0 +1,187 @@
+// Benchmarks of several processors: the same work by one thread on each of them, together, and what it
+// costs to ask the others for something.
+//
+//   # rate map-4K-by-1 OPERATIONS CYCLES     one thread, while the other processors have nothing to do
+//   # rate map-4K-by-2 OPERATIONS CYCLES     two threads on two processors, both together
+//
+// No thread shares anything with another one but mm itself: each has its own page of device memory, its own
+// reservation, its own MDL.
+#include "kernel/inc/ke.h"
+#include "kernel/inc/kearch.h"
+#include "kernel/inc/rtl.h"
+#include "tests/kernel/bench.h"
+
+#define ROUNDS_BETWEEN_LOOKS 8
+#define STRIDE_BYTES (16 * KT_MIB)
+#define NAME_BYTES 32
+
+typedef struct _MANY_WORK {
+    PHYSICAL_ADDRESS Address;
+    PVOID Base;
+    PMDL Mdl;
+} MANY_WORK, *PMANY_WORK;
+
+typedef struct _MANY_ROW {
+    PCSTR Name;
+    ULONG PageCount;
+    KT_WORK *Work;
+} MANY_ROW;
+
+typedef struct _MANY_THREAD {
+    const MANY_ROW *Row;
+    PKTHREAD Thread;
+    MANY_WORK Work;
+    ULONG64 Count;
+    ULONG64 Cycles;
+} MANY_THREAD, *PMANY_THREAD;
+
+static volatile LONG Awaited; // threads that have not come to the start yet
+
+static VOID MapAndUnmapIo(PVOID Context)
+{
+    const MANY_WORK *const Work = Context;
+    const PVOID Va = MmMapIoSpaceEx(Work->Address, PAGE_SIZE, PAGE_READWRITE | PAGE_NOCACHE);
+    if (Va != NULL) {
+        MmUnmapIoSpace(Va, PAGE_SIZE);
+    }
+}
+
+static VOID MapAndUnmapReserved(PVOID Context)
+{
+    const MANY_WORK *const Work = Context;
+    if (MmMapLockedPagesWithReservedMapping(Work->Base, KT_TAG, Work->Mdl, MmCached) != NULL) {
+        MmUnmapReservedMapping(Work->Base, KT_TAG, Work->Mdl);
+    }
+}
+
+static VOID MapAndUnmapMdl(PVOID Context)
+{
+    const MANY_WORK *const Work = Context;
+    const PVOID Va = MmMapLockedPagesSpecifyCache(Work->Mdl, KernelMode, MmCached, NULL, FALSE,
+                                                  NormalPagePriority | MdlMappingNoExecute);
+    if (Va != NULL) {
+        MmUnmapLockedPages(Va, Work->Mdl);
+    }
+}
+
+static const MANY_ROW Rows[] = {
+    {"map-4K", 1, MapAndUnmapIo},
+    {"reserved-1", 1, MapAndUnmapReserved},
+    {"reserved-16", 16, MapAndUnmapReserved},
+    {"mdl-1", 1, MapAndUnmapMdl},
+};
+
+static BOOLEAN Prepare(const MANY_ROW *Row, PMANY_THREAD Thread, ULONG64 Address)
+{
+    *Thread = (MANY_THREAD){.Row = Row, .Work.Address = KtPhysical(Address)};
+    Thread->Work.Base = MmAllocateMappingAddress((SIZE_T)Row->PageCount * PAGE_SIZE, KT_TAG);
+    Thread->Work.Mdl = KtAllocatePages(Row->PageCount);
+    return Thread->Work.Base != NULL && Thread->Work.Mdl != NULL;
+}
+
+static VOID CleanUp(PMANY_THREAD Thread)
+{
+    if (Thread->Work.Base != NULL) {
+        MmFreeMappingAddress(Thread->Work.Base, KT_TAG);
+    }
+    if (Thread->Work.Mdl != NULL) {
+        KtFreePages(Thread->Work.Mdl);
+    }
+}
+
+static VOID RunForASecond(PMANY_THREAD Thread)
+{
+    const ULONG64 Start = KeReadCycles();
+    for (Thread->Count = 0; !KtIsOver(Start); Thread->Count += ROUNDS_BETWEEN_LOOKS) {
+        for (ULONG Round = 0; Round < ROUNDS_BETWEEN_LOOKS; Round += 1) {
+            Thread->Row->Work(&Thread->Work);
+        }
+    }
+    Thread->Cycles = KeReadCycles() - Start;
+}
+
+// Twice: the first time everything gets warm.
+static VOID NTAPI RunTogether(PVOID Context)
+{
+    const PMANY_THREAD Thread = Context;
+    RunForASecond(Thread);
+    __atomic_sub_fetch(&Awaited, 1, __ATOMIC_ACQ_REL);
+    while (__atomic_load_n(&Awaited, __ATOMIC_ACQUIRE) > 0) {
+        KeArchPause();
+    }
+    RunForASecond(Thread);
+}
+
+static VOID PrintSum(const MANY_THREAD *Threads, ULONG ThreadCount)
+{
+    CHAR Name[NAME_BYTES];
+    ULONG64 Count = 0;
+    ULONG64 Cycles = 0;
+    for (ULONG Number = 0; Number < ThreadCount; Number += 1) {
+        Count += Threads[Number].Count;
+        Cycles = Cycles > Threads[Number].Cycles ? Cycles : Threads[Number].Cycles;
+    }
+    RtlFormatBuffer(Name, sizeof(Name), "%s-by-%u", Threads[0].Row->Name, ThreadCount);
+    KtPrintRate(Name, Count, Cycles);
+}
+
+static VOID RateTogether(const MANY_ROW *Row, ULONG ThreadCount, ULONG64 Gap)
+{
+    static MANY_THREAD Threads[KE_MAXIMUM_PROCESSORS];
+    BOOLEAN IsPrepared = TRUE;
+    for (ULONG Number = 0; Number < ThreadCount; Number += 1) {
+        IsPrepared = Prepare(Row, &Threads[Number], Gap + Number * STRIDE_BYTES) && IsPrepared;
+    }
+    Awaited = (LONG)ThreadCount;
+    for (ULONG Number = 0; IsPrepared && Number < ThreadCount; Number += 1) {
+        Threads[Number].Thread =
+            KtStartThreadOn((KAFFINITY)1 << Number, RunTogether, &Threads[Number], 0);
+    }
+    for (ULONG Number = 0; Number < ThreadCount; Number += 1) {
+        KtJoin(Threads[Number].Thread);
+        CleanUp(&Threads[Number]);
+    }
+    if (IsPrepared) {
+        PrintSum(Threads, ThreadCount);
+    }
+}
+
+static BOOLEAN IsWanted(const MANY_ROW *Row)
+{
+    CHAR Name[NAME_BYTES];
+    RtlFormatBuffer(Name, sizeof(Name), "%s-by-", Row->Name);
+    return KtIsBenchWanted(Name);
+}
+
+static VOID RateRows(ULONG64 Gap)
+{
+    for (ULONG Row = 0; Row < ARRAYSIZE(Rows); Row += 1) {
+        if (IsWanted(&Rows[Row])) {
+            RateTogether(&Rows[Row], 1, Gap);
+            RateTogether(&Rows[Row], (ULONG)KeNumberProcessors, Gap);
+        }
+    }
+}
+
+// One round of interrupts: everybody is told, and waited for.
+static VOID Answer(PVOID Context)
+{
+    UNREFERENCED_PARAMETER(Context);
+}
+
+static VOID Ask(PVOID Context)
+{
+    KiBroadcast(Answer, Context);
+}
+
+VOID KtBenchMany(ULONG64 Gap)
+{
+    if (KeNumberProcessors == 1) {
+        return;
+    }
+    if (KtIsRating()) {
+        RateRows(Gap);
+    } else {
+        KtBench("broadcast", Ask, NULL);
+    }
+}
