@@ -202,10 +202,15 @@ VOID KiSetApicId(ULONG Number, ULONG ApicId)
     KiApicIds[Number] = ApicId;
 }
 
-KE_MESSAGE KeArchMakeMessage(ULONG Vector)
+BOOLEAN KeArchCanReceiveMessages(ULONG Processor)
 {
-    return (KE_MESSAGE){MESSAGE_ADDRESS | (ULONG64)KiApicIds[0] << MESSAGE_DESTINATION_SHIFT,
-                        Vector};
+    return KiApicIds[Processor] < APIC_ALL;
+}
+
+KE_MESSAGE KeArchMakeMessage(ULONG Vector, ULONG Processor)
+{
+    return (KE_MESSAGE){
+        MESSAGE_ADDRESS | (ULONG64)KiApicIds[Processor] << MESSAGE_DESTINATION_SHIFT, Vector};
 }
 
 BOOLEAN KiIsInService(ULONG Vector)

@@ -14,7 +14,8 @@ typedef struct _KI_INTERRUPT_SOURCE {
     // Any IRQL, at most once at a time. NULL: this source cannot be masked.
     VOID (*SetMasked)(const struct _KI_INTERRUPT_SOURCE *Source, BOOLEAN IsMasked);
     PVOID Context;
-    ULONG Number; // of the line (global system interrupt) or the message
+    ULONG Number;    // of the line (global system interrupt) or the message
+    ULONG Processor; // which one it interrupts
     KINTERRUPT_MODE Mode;
     KINTERRUPT_POLARITY Polarity;
 } KI_INTERRUPT_SOURCE, *PKI_INTERRUPT_SOURCE;
@@ -85,7 +86,8 @@ typedef struct _KI_VECTOR_COUNTS {
     ULONG64 InterruptCount;
     ULONG64 UnclaimedCount;
     ULONG64 StormCount;
-    BOOLEAN IsQuenched; // in a pause after a storm: masked, if the source can be
+    KAFFINITY Processors; // where they came
+    BOOLEAN IsQuenched;   // in a pause after a storm: masked, if the source can be
 } KI_VECTOR_COUNTS, *PKI_VECTOR_COUNTS;
 
 VOID KiQueryVector(_In_ ULONG Vector, _Out_ PKI_VECTOR_COUNTS Counts);

@@ -191,13 +191,16 @@ typedef struct _KE_LINE_SETTING {
 // The line must exist; its interrupts go to the first processor. Any IRQL.
 VOID KeArchSetLine(ULONG Line, const KE_LINE_SETTING *Setting);
 
-// What a device writes, and where, to interrupt the first processor with a vector.
+// What a device writes, and where, to interrupt a processor with a vector.
 typedef struct _KE_MESSAGE {
     ULONG64 Address;
     ULONG Data;
 } KE_MESSAGE;
 
-KE_MESSAGE KeArchMakeMessage(ULONG Vector);
+KE_MESSAGE KeArchMakeMessage(ULONG Vector, ULONG Processor);
+
+// Whether a device can do so: its message names eight bits of the processor.
+BOOLEAN KeArchCanReceiveMessages(ULONG Processor);
 
 // -------------------------------------------------------------------------------------------------
 // Time.

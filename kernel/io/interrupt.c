@@ -154,7 +154,7 @@ NTSTATUS NTAPI IoConnectInterrupt(PKINTERRUPT *InterruptObject, PKSERVICE_ROUTIN
         .ActualLock = SpinLock,
     };
     NT_ASSERT(KeGetCurrentIrql() == PASSIVE_LEVEL);
-    if ((ProcessorEnableMask & IOP_INTERRUPT_AFFINITY) == 0) {
+    if ((ProcessorEnableMask & IopAffinityOfVector(Vector)) == 0) {
         return STATUS_INVALID_PARAMETER;
     }
     IopNameOwner(&Template, NULL, __builtin_return_address(0));
@@ -186,7 +186,7 @@ static NTSTATUS IopConnectFullySpecified(PIO_CONNECT_INTERRUPT_PARAMETERS Parame
         .ServiceContext = Full->ServiceContext,
         .ActualLock = Full->SpinLock,
     };
-    if ((Full->ProcessorEnableMask & IOP_INTERRUPT_AFFINITY) == 0 ||
+    if ((Full->ProcessorEnableMask & IopAffinityOfVector(Full->Vector)) == 0 ||
         (IsGrouped && Full->Group != 0)) {
         return STATUS_INVALID_PARAMETER;
     }
@@ -254,11 +254,12 @@ static VOID IopFreeMessageTable(PIOP_MESSAGE_TABLE Table)
 static VOID IopDescribeConnectedMessage(PIOP_MESSAGE_TABLE Table, ULONG Number)
 {
     const PKINTERRUPT Interrupt = &Table->Interrupts[Number];
-    const KE_MESSAGE Message = KeArchMakeMessage(Interrupt->Vector);
+    const ULONG Processor = KiGetVectorSource(Interrupt->Vector)->Processor;
+    const KE_MESSAGE Message = KeArchMakeMessage(Interrupt->Vector, Processor);
     const PIO_INTERRUPT_MESSAGE_INFO_ENTRY Entry = &Table->Info.MessageInfo[Number];
     Entry->MessageAddress.QuadPart = (LONGLONG)Message.Address;
     Entry->MessageData = Message.Data;
-    Entry->TargetProcessorSet = IOP_INTERRUPT_AFFINITY;
+    Entry->TargetProcessorSet = IopAffinityOfVector(Interrupt->Vector);
     Entry->InterruptObject = Interrupt;
     Entry->Vector = Interrupt->Vector;
     Entry->Irql = KiIrqlOfVector(Interrupt->Vector);
@@ -400,8 +401,7 @@ VOID NTAPI IoDisconnectInterruptEx(PIO_DISCONNECT_INTERRUPT_PARAMETERS Parameter
 
 NTSTATUS NTAPI IoGetAffinityInterrupt(PKINTERRUPT InterruptObject, PGROUP_AFFINITY GroupAffinity)
 {
-    UNREFERENCED_PARAMETER(InterruptObject);
-    *GroupAffinity = (GROUP_AFFINITY){.Mask = IOP_INTERRUPT_AFFINITY};
+    *GroupAffinity = (GROUP_AFFINITY){.Mask = IopAffinityOfVector(InterruptObject->Vector)};
     return STATUS_SUCCESS;
 }
 

@@ -251,7 +251,14 @@ NTSTATUS IopResetFunction(_Inout_ PIO_PCI_FUNCTION Function);
 // line.c: interrupt lines.
 //
 
-#define IOP_INTERRUPT_AFFINITY 1 // the first processor gets them all
+#define IOP_INTERRUPT_AFFINITY 1 // lines interrupt the first processor
+
+// The processor that a vector's interrupts come to; the first one for a vector that is no device's.
+static inline KAFFINITY IopAffinityOfVector(ULONG Vector)
+{
+    const KI_INTERRUPT_SOURCE *Source = KiGetVectorSource(Vector);
+    return Source != NULL ? (KAFFINITY)1 << Source->Processor : IOP_INTERRUPT_AFFINITY;
+}
 
 // Finds the I/O APICs and masks all their lines.
 VOID IopInitializeLines(VOID);

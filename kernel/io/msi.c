@@ -182,6 +182,18 @@ static BOOLEAN IopFindMsi(const IO_PCI_FUNCTION *Function, PIOP_MESSAGES Message
     return TRUE;
 }
 
+// Messages of MSI share one address, and so one processor. Of MSI-X the first message, the device's own
+// affairs as a rule, goes to the first processor, and so does the second; the others go round: a driver with
+// a queue for each processor has message n + 1 for that of processor n.
+static ULONG IopProcessorOfMessage(const IOP_MESSAGES *Messages, ULONG Number)
+{
+    if (Messages->Kind != IopMsix || Number == 0) {
+        return 0;
+    }
+    const ULONG Processor = (Number - 1) % (ULONG)KeNumberProcessors;
+    return KeArchCanReceiveMessages(Processor) ? Processor : 0;
+}
+
 static VOID IopSetMessageSource(PIO_PCI_FUNCTION Function, ULONG Number)
 {
     const PIOP_MESSAGES Messages = Function->Messages;
@@ -192,6 +204,7 @@ static VOID IopSetMessageSource(PIO_PCI_FUNCTION Function, ULONG Number)
                                                : NULL,
         .Context = Function,
         .Number = Number,
+        .Processor = IopProcessorOfMessage(Messages, Number),
         .Mode = Latched,
         .Polarity = InterruptRisingEdge,
     };
@@ -243,9 +256,9 @@ BOOLEAN IopAssignMessages(PIO_PCI_FUNCTION Function, ULONG Limit)
 // Programming.
 //
 
-static VOID IopWriteMsixEntry(volatile IOP_MSIX_ENTRY *Entry, ULONG Vector)
+static VOID IopWriteMsixEntry(volatile IOP_MSIX_ENTRY *Entry, ULONG Vector, ULONG Processor)
 {
-    const KE_MESSAGE Message = KeArchMakeMessage(Vector);
+    const KE_MESSAGE Message = KeArchMakeMessage(Vector, Processor);
     WRITE_REGISTER_ULONG(&Entry->AddressLow, (ULONG)Message.Address);
     WRITE_REGISTER_ULONG(&Entry->AddressHigh, (ULONG)(Message.Address >> 32));
     WRITE_REGISTER_ULONG(&Entry->Data, Message.Data);
@@ -267,7 +280,8 @@ static NTSTATUS IopEnableMsix(const IO_PCI_FUNCTION *Function)
         WRITE_REGISTER_ULONG(&Table[Entry].Control, MSIX_ENTRY_MASKED);
     }
     for (ULONG Entry = 0; Entry < Messages->Count; Entry += 1) {
-        IopWriteMsixEntry(&Table[Entry], Messages->FirstVector + Entry);
+        IopWriteMsixEntry(&Table[Entry], Messages->FirstVector + Entry,
+                          Messages->Sources[Entry].Processor);
     }
     Messages->Table = Table;
     Messages->MaskBits = MAXULONG;
@@ -279,7 +293,7 @@ static NTSTATUS IopEnableMsix(const IO_PCI_FUNCTION *Function)
 static VOID IopEnableMsi(const IO_PCI_FUNCTION *Function)
 {
     const PIOP_MESSAGES Messages = Function->Messages;
-    const KE_MESSAGE Message = KeArchMakeMessage(Messages->FirstVector);
+    const KE_MESSAGE Message = KeArchMakeMessage(Messages->FirstVector, 0);
     const ULONG Wide = Messages->Is64Bit ? MSI_64BIT_SHIFT : 0;
     IopWritePciUlong(Function, Messages->Capability + MSI_ADDRESS, (ULONG)Message.Address);
     if (Messages->Is64Bit) {

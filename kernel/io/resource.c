@@ -149,11 +149,11 @@ static VOID IopDescribeMessage(const IOP_MESSAGES *Messages, ULONG Number, IOP_R
         Descriptor->u.MessageInterrupt.Raw.MessageCount =
             (USHORT)(Messages->Kind == IopMsix ? 1 : Messages->Count);
         Descriptor->u.MessageInterrupt.Raw.Vector = Vector;
-        Descriptor->u.MessageInterrupt.Raw.Affinity = IOP_INTERRUPT_AFFINITY;
+        Descriptor->u.MessageInterrupt.Raw.Affinity = IopAffinityOfVector(Vector);
     } else {
         Descriptor->u.MessageInterrupt.Translated.Level = KiIrqlOfVector(Vector);
         Descriptor->u.MessageInterrupt.Translated.Vector = Vector;
-        Descriptor->u.MessageInterrupt.Translated.Affinity = IOP_INTERRUPT_AFFINITY;
+        Descriptor->u.MessageInterrupt.Translated.Affinity = IopAffinityOfVector(Vector);
     }
 }
 

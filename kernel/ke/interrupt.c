@@ -272,6 +272,7 @@ static VOID KiCountInterrupt(PKI_VECTOR Record, BOOLEAN IsClaimed, BOOLEAN IsStu
     const BOOLEAN IsGood = IsClaimed && !IsStuck;
     const BOOLEAN IsStuckLevel = IsClaimed && IsStuck && Record->Source->Mode == LevelSensitive;
     Record->Counts.InterruptCount += 1;
+    Record->Counts.Processors |= (KAFFINITY)1 << KeArchGetPcr()->Number;
     Record->Counts.UnclaimedCount += IsClaimed ? 0 : 1;
     Record->UnclaimedInARow = IsClaimed ? 0 : Record->UnclaimedInARow + 1;
     Record->StuckInARow = IsStuckLevel ? Record->StuckInARow + 1 : 0;

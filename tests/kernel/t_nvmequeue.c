@@ -4,6 +4,7 @@
 #include <ntddnvme.h>
 #include <ntddstor.h>
 
+#include "kernel/inc/interrupt.h"
 #include "kernel/inc/io.h"
 #include "kernel/inc/rtl.h"
 #include "tests/kernel/tests.h"
@@ -42,8 +43,8 @@ static NTSTATUS NTAPI RequestIsDone(PDEVICE_OBJECT DeviceObject, PIRP Irp, PVOID
             Load->Requests[Index].Status = Irp->IoStatus.Status;
         }
     }
-    Load->DoneCount += 1; // at DISPATCH_LEVEL, on one processor
-    if ((ULONG)Load->DoneCount == Load->Count) {
+    const LONG DoneCount = __atomic_add_fetch(&Load->DoneCount, 1, __ATOMIC_ACQ_REL);
+    if ((ULONG)DoneCount == Load->Count) {
         KeSetEvent(&Load->Done, IO_NO_INCREMENT, FALSE);
     }
     return STATUS_MORE_PROCESSING_REQUIRED;
@@ -207,8 +208,9 @@ static VOID WaitingRequestsCanBeCancelled(VOID)
 
 #define QUEUES 8
 
-// The counters of the queue of processor 0, and how many entries it has.
-static BOOLEAN ReadCounters(PDEVICE_OBJECT Disk, PNVME_QUEUE_COUNTERS Counters, PULONG EntryCount)
+// The counters of the queue of a processor, and how many entries it has.
+static BOOLEAN ReadCountersOf(PDEVICE_OBJECT Disk, ULONG Processor, PNVME_QUEUE_COUNTERS Counters,
+                              PULONG EntryCount)
 {
     union {
         NVME_COUNTERS Counters;
@@ -222,7 +224,7 @@ static BOOLEAN ReadCounters(PDEVICE_OBJECT Disk, PNVME_QUEUE_COUNTERS Counters, 
     if (NT_SUCCESS(IoControlSynchronously(Disk, IOCTL_NVME_QUERY_COUNTERS, NULL, 0, Answer,
                                           sizeof(*Answer), &Information))) {
         for (ULONG Index = 0; Index < Answer->Counters.ReturnedQueueCount; Index += 1) {
-            if (Answer->Counters.Queues[Index].Processor == 0) {
+            if (Answer->Counters.Queues[Index].Processor == Processor) {
                 *Counters = Answer->Counters.Queues[Index].Counters;
                 *EntryCount = Answer->Counters.Queues[Index].EntryCount;
                 IsFound = TRUE;
@@ -231,6 +233,11 @@ static BOOLEAN ReadCounters(PDEVICE_OBJECT Disk, PNVME_QUEUE_COUNTERS Counters, 
     }
     ExFreePool(Answer);
     return IsFound;
+}
+
+static BOOLEAN ReadCounters(PDEVICE_OBJECT Disk, PNVME_QUEUE_COUNTERS Counters, PULONG EntryCount)
+{
+    return ReadCountersOf(Disk, 0, Counters, EntryCount);
 }
 
 static VOID OneDoorbellForManyRequests(VOID)
@@ -259,6 +266,66 @@ static VOID OneDoorbellForManyRequests(VOID)
     KT_CHECK(After.HeadDoorbells - Before.HeadDoorbells <= After.Reaps - Before.Reaps);
     KT_EQUAL(After.UnknownCompletions, 0);
     FreeLoad(&Load);
+}
+
+#define FIRST_AIR_NUMBER 1000 // the sources of t_interrupt.c, which interrupt whom they like
+
+typedef struct _SPREAD {
+    KAFFINITY Possible;    // where interrupts of devices may come
+    KAFFINITY Interrupted; // where they have
+    ULONG WrongCount;      // vectors whose came elsewhere than they were to
+} SPREAD;
+
+static SPREAD QuerySpread(VOID)
+{
+    SPREAD Spread = {0, 0, 0};
+    for (ULONG Vector = KE_FIRST_DEVICE_VECTOR; Vector <= KE_LAST_DEVICE_VECTOR; Vector += 1) {
+        const KI_INTERRUPT_SOURCE *Source = KiGetVectorSource(Vector);
+        KI_VECTOR_COUNTS Counts;
+        if (Source == NULL || Source->Number >= FIRST_AIR_NUMBER) {
+            continue;
+        }
+        KiQueryVector(Vector, &Counts);
+        Spread.Possible |= (KAFFINITY)1 << Source->Processor;
+        Spread.Interrupted |= Counts.Processors;
+        Spread.WrongCount += (Counts.Processors & ~((KAFFINITY)1 << Source->Processor)) != 0;
+    }
+    return Spread;
+}
+
+// Each processor's requests go to its own queue, which interrupts that processor.
+static VOID QueuesInterruptTheirProcessors(VOID)
+{
+    const ULONG ProcessorCount = KeQueryActiveProcessorCount(NULL);
+    KAFFINITY Awaited = 0;
+    for (ULONG Processor = 0; Processor < ProcessorCount; Processor += 1) {
+        LOAD Load;
+        NVME_QUEUE_COUNTERS Counters;
+        ULONG EntryCount;
+        if (!PrepareLoad(&Load, 4)) {
+            KT_SKIP("no disk");
+        }
+        KeSetSystemAffinityThread((KAFFINITY)1 << Processor);
+        const BOOLEAN HasQueue =
+            ReadCountersOf(Load.Disk, Processor, &Counters, &EntryCount) && EntryCount > 4;
+        const ULONG64 Before = Counters.Commands;
+        SendLoadInARow(&Load);
+        KeRevertToUserAffinityThread();
+        if (!AwaitLoad(&Load)) {
+            return;
+        }
+        if (HasQueue) {
+            KtSetContext("processor %u", Processor);
+            KT_CHECK(ReadCountersOf(Load.Disk, Processor, &Counters, &EntryCount));
+            KT_CHECK(Counters.Commands - Before >= 4);
+            Awaited |= (KAFFINITY)1 << Processor;
+        }
+        FreeLoad(&Load);
+    }
+    const SPREAD Spread = QuerySpread();
+    KT_EQUAL(Spread.WrongCount, 0);
+    KT_CHECK(ProcessorCount == 1 || KtHasOption("intx") || (Spread.Possible & Awaited) != 1);
+    KT_EQUAL(Spread.Interrupted & Awaited & Spread.Possible, Awaited & Spread.Possible);
 }
 
 // For people, and for the rows of tests/qemu/machines.py.
@@ -656,6 +723,8 @@ static const KT_TEST QueueTests[] = {
      WaitingRequestsCanBeCancelled},
     {"requests that are sent in a row at DISPATCH_LEVEL cost one doorbell [3.1.2]",
      OneDoorbellForManyRequests},
+    {"each processor's requests go to a queue of its own, which interrupts it [25.4.1]",
+     QueuesInterruptTheirProcessors},
     {"the driver tells what its queues are, and what they did [3.4.4]", TheDriverTellsOfItsQueues},
     {"a chain of MDLs is read into, whatever its pieces [3.1.2]", ChainsOfMdlsAreReadInto},
     {"a queue of one's own reads what requests do [3.1.2]", QueuesWithInterrupts},
