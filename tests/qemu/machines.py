@@ -280,8 +280,8 @@ MACHINES = (
           ("-leaf4k", 2, 19, False, 120, "[0-9]{3,}", "rounds=20000 seconds=3 leaf4k"),
           ("-4", 4, 10, True, 120, "[0-9]{3,}", "rounds=20000 seconds=5"),
           ("-4-verifier", 4, 10, True, 120, "[0-9]{3,}", "rounds=20000 seconds=5 verifier=1"),
-          ("-million", 2, 10, True, 900, "[0-9]{7,}", "rounds=143000 seconds=120"),
-          ("-million-verifier", 2, 10, True, 900, "[0-9]{7,}",
+          ("-million", 2, 10, True, 1600, "[0-9]{7,}", "rounds=143000 seconds=120"),
+          ("-million-verifier", 2, 10, True, 1600, "[0-9]{7,}",
            "rounds=143000 seconds=120 verifier=1"))),
 
     # The ISO, as users boot it.

@@ -198,6 +198,7 @@ SCRIPTS = (
     ("headers against those of mingw-w64", "tests/ddk/compare.py", "--build", "{build}"),
     ("headers of the driver kit", "tests/ddk/compare.py", "--kit", "--build", "{build}"),
     ("coverage table and API reference", DOCUMENTS),
+    ("models of what processors ask of each other", "tests/models/check.py", "--build", "{build}"),
     ("the driver of docs/writing-a-driver.md", "tests/tools/check_driver_page.py", "--build",
      "{build}"),
 )

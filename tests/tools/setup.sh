@@ -29,6 +29,7 @@ bochs bochs
 /usr/share/bochs/BIOS-bochs-latest bochsbios
 /usr/share/bochs/VGABIOS-lgpl-latest vgabios
 gdb gdb
+spin spin
 /usr/include/stdio.h libc6-dev
 '
 check_needs='
