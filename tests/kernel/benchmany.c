@@ -54,6 +54,19 @@ static VOID MapAndUnmapReserved(PVOID Context)
     }
 }
 
+// With every page written to, so that the processor knows its translation, which the unmap must end.
+static VOID MapUseAndUnmapReserved(PVOID Context)
+{
+    const MANY_WORK *const Work = Context;
+    const PVOID Va = MmMapLockedPagesWithReservedMapping(Work->Base, KT_TAG, Work->Mdl, MmCached);
+    if (Va != NULL) {
+        for (ULONG Offset = 0; Offset < MmGetMdlByteCount(Work->Mdl); Offset += PAGE_SIZE) {
+            *(volatile ULONG *)KtAdd(Va, Offset) = Offset;
+        }
+        MmUnmapReservedMapping(Work->Base, KT_TAG, Work->Mdl);
+    }
+}
+
 static VOID MapAndUnmapMdl(PVOID Context)
 {
     const MANY_WORK *const Work = Context;
@@ -68,6 +81,8 @@ static const MANY_ROW Rows[] = {
     {"map-4K", 1, MapAndUnmapIo},
     {"reserved-1", 1, MapAndUnmapReserved},
     {"reserved-16", 16, MapAndUnmapReserved},
+    {"reserved-1-used", 1, MapUseAndUnmapReserved},
+    {"reserved-16-used", 16, MapUseAndUnmapReserved},
     {"mdl-1", 1, MapAndUnmapMdl},
 };
 

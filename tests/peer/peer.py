@@ -84,6 +84,18 @@ WORKS = (
 )
 
 
+# Work by one thread, and by one on each processor of a machine with two.
+WORKS_TOGETHER = tuple(
+    Work(text.format(threads="1 thread" if count == 1 else f"{count} threads"),
+         f"{name}-by-{count}", f"{name}-by-{count}")
+    for name, text in (("map-4K", "4 KiB of device memory, {threads} on 2 processors"),
+                       ("reserved-1", "1 page into reserved addresses, {threads} on 2 processors"),
+                       ("reserved-16", "16 pages, {threads} on 2 processors"),
+                       ("reserved-1-used", "1 page, written to, {threads} on 2 processors"),
+                       ("reserved-16-used", "16 pages, written to, {threads} on 2 processors"))
+    for count in (1, 2))
+
+
 class Flood:
     """The host's end of the second card's cable, and who fills it."""
 
@@ -126,8 +138,8 @@ class Peers:
         self.linux = debian.prepare(self.folder)
         self.flood = Flood(self.folder)
 
-    def machine(self, name, arguments=()):
-        return Machine(name, ram="2G", arguments=arguments, timeout=TIMEOUT)
+    def machine(self, name, arguments=(), processors=1):
+        return Machine(name, ram="2G", arguments=arguments, processors=processors, timeout=TIMEOUT)
 
     def devices(self, is_rating):
         """One disk and two cards: on one cable, or the second one to the host."""
@@ -147,17 +159,17 @@ class Peers:
                      + "\n".join(outcome.lines[-10:]))
         return outcome.lines
 
-    def boot_ours(self, name, options, is_rating=False, arguments=()):
+    def boot_ours(self, name, options, is_rating=False, arguments=(), processors=1):
         image = self.folder / f"{name}.cd"
         drivers = tuple(driver for driver in own_drivers(self.build / "iospace")
                         if driver.name not in bench.NOT_STARTED)
         make_cd(self.build / "iospace", image, f"mode=bench {options}".strip(), drivers)
-        machine = self.machine(name, arguments)
+        machine = self.machine(name, arguments, processors)
         return self.run(name, guest.qemu_command(machine, (machine.door, image),
                                                  self.devices(is_rating)))
 
-    def boot_linux(self, name, options, orders=(), is_rating=False, arguments=()):
-        machine = self.machine(name, arguments)
+    def boot_linux(self, name, options, orders=(), is_rating=False, arguments=(), processors=1):
+        machine = self.machine(name, arguments, processors)
         command = guest.qemu_command(machine, ("efi", self.linux.kernel), self.devices(is_rating))
         return self.run(name, [*command, "-initrd", str(self.linux.initramfs),
                                "-append", f"{options} peer={','.join(orders)}"])
@@ -199,6 +211,21 @@ def measure_rates(peers, works, turns, text):
         our_boots.append(first(BOOT_LINE, mine) / 1e9 * first(CLOCK_LINE, mine) / clock)
         linux_boots.append(first(BOOT_LINE, theirs) / 1e9)
     return ours, linux, our_boots, linux_boots
+
+
+def measure_together(peers, works, turns, text):
+    """([{row: rate}] of ours, of Linux's), by threads on two processors: one for each turn."""
+    ours, linux = [], []
+    for turn in range(turns if works else 0):
+        print(f"rates on 2 processors, turn {turn + 1} of {turns}", file=sys.stderr)
+        mine = peers.boot_ours("together-ours", f"rates filter={text if '-by-' in text else '-by-'}",
+                               True, processors=2)
+        theirs = peers.boot_linux("together-linux", LINUX_OPTIONS, linux_orders("rate", works), True,
+                                  processors=2)
+        clock = first(CLOCK_LINE, theirs)
+        ours.append(rates_of(mine, clock))
+        linux.append(rates_of(theirs, clock))
+    return ours, linux
 
 
 def measure_counts(peers, works, text):
@@ -295,6 +322,18 @@ def markdown(rows):
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def scaling(ours, linux):
+    """How much more two threads do than one: a sentence."""
+    texts = []
+    for work in WORKS_TOGETHER:
+        base, _, count = work.ours.rpartition("-by-")
+        ratios = [[turn[work.ours] / turn[f"{base}-by-1"] for turn in turns
+                   if turn.get(work.ours) and turn.get(f"{base}-by-1")] for turns in (ours, linux)]
+        if count != "1" and all(ratios):
+            texts.append(f"{base} {ratio_text(ratios[0])}, Linux {ratio_text(ratios[1])}")
+    return f"Two threads on two processors do so many times what one does: {'; '.join(texts)}."
+
+
 def first_line(*command):
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     return done.stdout.strip().splitlines()[0] if done.stdout.strip() else "unknown"
@@ -332,13 +371,19 @@ def main():
         works = [work for work in WORKS if arguments.only in work.ours]
         ours, linux, our_boots, linux_boots = measure_rates(peers, works, arguments.turns,
                                                             arguments.only)
+        together = [work for work in WORKS_TOGETHER if arguments.only in work.ours]
+        ours_together, linux_together = measure_together(peers, together, arguments.turns,
+                                                         arguments.only)
         counts = ({}, {}) if arguments.no_counts else measure_counts(peers, works, arguments.only)
         boots = (None, None) if arguments.no_counts else measure_boot(peers)
     except debian.Unavailable as reason:
         sys.exit(f"there is no Linux to compare with: {reason}")
     rows = [row_of(work, ours, linux, *counts) for work in works]
+    rows += [row_of(work, ours_together, linux_together, {}, {}) for work in together]
     rows.append(boot_row(our_boots, linux_boots, boots))
     text = f"{circumstances(peers.linux, arguments.turns, load)}\n\n{markdown(rows)}"
+    if ours_together:
+        text += f"\n\n{scaling(ours_together, linux_together)}"
     print(text)
     if arguments.write:
         write_page(text)

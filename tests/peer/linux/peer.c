@@ -17,6 +17,7 @@
 #include <linux/etherdevice.h>
 #include <linux/io.h>
 #include <linux/kprobes.h>
+#include <linux/kthread.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/netdevice.h>
@@ -44,6 +45,7 @@ struct row {
     u64 Size;      // bytes or pages
     u32 Depth;
     bool IsPolled;
+    bool IsUsed; // each page is written to before it is unmapped
 };
 
 static u64 Overhead;     // of reading the ticks
@@ -283,6 +285,153 @@ static u64 ReservedRun(const struct row *Row)
         ReservedPair();
         cond_resched();
     }
+    return Count;
+}
+
+//
+// The same by one thread on each of so many processors, together. No thread shares anything with another
+// one but the kernel: each has its own device memory, its own area, its own pages.
+//
+
+#define THREAD_LIMIT 16
+#define STRIDE_BYTES (16ul << 20)
+
+struct together_thread {
+    const struct row *Row;
+    bool IsRunning;
+    struct completion Done;
+    u64 Address; // of device memory
+    struct page *Pages[16];
+    struct vm_struct *Area;
+    u64 Count;
+    u64 Ticks;
+};
+
+static struct together_thread Threads[THREAD_LIMIT];
+static atomic_t Awaited;
+static u64 TogetherTicks;
+
+static bool IsReserved(const struct row *Row)
+{
+    return Row->Size < PAGE_SIZE; // pages, not bytes
+}
+
+static void PairOf(const struct together_thread *Thread)
+{
+    const u64 Size = Thread->Row->Size;
+
+    if (IsReserved(Thread->Row)) {
+        const unsigned long Va = (unsigned long)Thread->Area->addr;
+        const unsigned long End = Va + (Size << PAGE_SHIFT);
+
+        unsigned long At;
+
+        if (VmapPagesRange(Va, End, PAGE_KERNEL, (struct page **)Thread->Pages, PAGE_SHIFT))
+            return;
+        for (At = Va; Thread->Row->IsUsed && At < End; At += PAGE_SIZE)
+            WRITE_ONCE(*(u32 *)At, At - Va);
+        VunmapRange(Va, End);
+    } else {
+        void __iomem *Va = ioremap(Thread->Address, Size);
+
+        if (Va)
+            iounmap(Va);
+    }
+}
+
+static void RunPairs(struct together_thread *Thread)
+{
+    const u64 Start = ReadTicks();
+    int Index;
+
+    for (Thread->Count = 0; !IsOver(Start); Thread->Count += 8) {
+        for (Index = 0; Index < 8; Index++)
+            PairOf(Thread);
+        cond_resched();
+    }
+    Thread->Ticks = ReadTicks() - Start;
+}
+
+// Twice: the first time everything gets warm.
+static int ThreadMain(void *Context)
+{
+    struct together_thread *const Thread = Context;
+
+    RunPairs(Thread);
+    atomic_dec(&Awaited);
+    while (atomic_read(&Awaited) > 0)
+        cpu_relax();
+    RunPairs(Thread);
+    complete(&Thread->Done);
+    return 0;
+}
+
+static void FreeTogether(void)
+{
+    int Number, Page;
+
+    for (Number = 0; Number < THREAD_LIMIT; Number++) {
+        if (Threads[Number].Area)
+            free_vm_area(Threads[Number].Area);
+        for (Page = 0; Page < ARRAY_SIZE(Threads[Number].Pages); Page++)
+            if (Threads[Number].Pages[Page])
+                __free_page(Threads[Number].Pages[Page]);
+    }
+    memset(Threads, 0, sizeof(Threads));
+}
+
+static int PrepareTogether(const struct row *Row)
+{
+    const int Error = FindFunctions();
+    u32 Number, Page;
+
+    if (Error)
+        return Error;
+    if (Row->UnitCount > num_online_cpus())
+        return -ENODEV;
+    for (Number = 0; Number < Row->UnitCount; Number++) {
+        struct together_thread *const Thread = &Threads[Number];
+
+        Thread->Row = Row;
+        Thread->Address = GAP + Number * STRIDE_BYTES;
+        Thread->Area = GetVmArea(sizeof(Thread->Pages) / sizeof(void *) << PAGE_SHIFT, VM_MAP);
+        for (Page = 0; Page < ARRAY_SIZE(Thread->Pages); Page++)
+            Thread->Pages[Page] = alloc_page(GFP_KERNEL);
+        if (!Thread->Area || !Thread->Pages[ARRAY_SIZE(Thread->Pages) - 1])
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+// The longest thread's ticks go to TogetherTicks.
+static u64 TogetherRun(const struct row *Row)
+{
+    u64 Count = 0;
+    u32 Number;
+
+    atomic_set(&Awaited, Row->UnitCount);
+    for (Number = 0; Number < Row->UnitCount; Number++) {
+        struct task_struct *const Task =
+            kthread_create(ThreadMain, &Threads[Number], "peer%u", Number);
+
+        if (IS_ERR(Task)) {
+            atomic_dec(&Awaited);
+            continue;
+        }
+        init_completion(&Threads[Number].Done);
+        Threads[Number].IsRunning = true;
+        kthread_bind(Task, Number);
+        wake_up_process(Task);
+    }
+    TogetherTicks = 0;
+    for (Number = 0; Number < Row->UnitCount; Number++) {
+        if (!Threads[Number].IsRunning)
+            continue;
+        wait_for_completion(&Threads[Number].Done);
+        Count += Threads[Number].Count;
+        TogetherTicks = max(TogetherTicks, Threads[Number].Ticks);
+    }
+    vm_unmap_aliases();
     return Count;
 }
 
@@ -624,7 +773,24 @@ static u64 ReceiveRun(const struct row *Row)
         .IsPolled = Polled                                                                         \
     }
 
+// UnitCount: threads.
+#define TOGETHER(Label, Bytes, Count, Used)                                                        \
+    {                                                                                              \
+        .Name = Label, .Prepare = PrepareTogether, .Run = TogetherRun, .CleanUp = FreeTogether,    \
+        .UnitCount = Count, .Size = Bytes, .IsUsed = Used                                          \
+    }
+
 static const struct row Rows[] = {
+    TOGETHER("map-4K-by-1", 4096, 1, false),
+    TOGETHER("map-4K-by-2", 4096, 2, false),
+    TOGETHER("reserved-1-by-1", 1, 1, false),
+    TOGETHER("reserved-1-by-2", 1, 2, false),
+    TOGETHER("reserved-16-by-1", 16, 1, false),
+    TOGETHER("reserved-16-by-2", 16, 2, false),
+    TOGETHER("reserved-1-used-by-1", 1, 1, true),
+    TOGETHER("reserved-1-used-by-2", 1, 2, true),
+    TOGETHER("reserved-16-used-by-1", 16, 1, true),
+    TOGETHER("reserved-16-used-by-2", 16, 2, true),
     MAP("map-4K", 4096, 512),
     MAP("map-2M", 2ul << 20, 256),
     MAP("map-256M", 256ul << 20, 32),
@@ -675,13 +841,14 @@ static void RateRow(const struct row *Row)
 {
     u64 Start, Count;
 
-    if (Row->Run != ReceiveRun)
+    if (Row->Run != ReceiveRun && Row->Run != TogetherRun)
         Row->Run(Row); // so that the next one finds everything warm
     Start = ReadTicks();
     Count = Row->Run(Row);
     if (Row->Run == ReceiveRun)
         Start = ReadTicks() - RunTicks; // it waits for the flood before
-    pr_info("# rate %s %llu %llu\n", Row->Name, Count, ReadTicks() - Start);
+    pr_info("# rate %s %llu %llu\n", Row->Name, Count,
+            Row->Run == TogetherRun ? TogetherTicks : ReadTicks() - Start);
 }
 
 static void Obey(const char *Name, bool IsCounting)
@@ -694,7 +861,7 @@ static void Obey(const char *Name, bool IsCounting)
         Error = Rows[Index].Prepare(&Rows[Index]);
         if (Error)
             pr_info("peer: %s: error %d\n", Name, Error);
-        else if (IsCounting)
+        else if (IsCounting && Rows[Index].Round)
             CountRow(&Rows[Index]);
         else
             RateRow(&Rows[Index]);
