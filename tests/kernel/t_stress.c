@@ -1,6 +1,6 @@
 // All mapping routines from all processors at once, at random, as long as the boot option `seconds` says:
-// two threads for each processor, one that stays there and one that wanders, and one that reads a disk,
-// where there is one. In some seconds allocations fail on purpose. Every second all invariants of mm are
+// two threads for each processor, one that stays there and one that wanders; and where there are such devices,
+// one that reads a disk, and one that sends lists of frames, mapped for DMA, which nobody takes. In some seconds allocations fail on purpose. Every second all invariants of mm are
 // verified, while the other processors stand still.
 //
 // Invariants of the workload:
@@ -9,11 +9,13 @@
 //   S2  A thread is inside of mm only while it holds the gate, so nobody is when mm is verified.
 //   S3  Whatever can fail is given up as a whole; what cannot fail by its contract must not.
 // The seed is printed, and is the boot option `seed`; threads draw from numbers of their own.
+#include "kernel/inc/io.h"
 #include "kernel/inc/ke.h"
 #include "kernel/inc/kearch.h"
 #include "tests/kernel/disks.h"
 
 #include <exlockddk.h>
+#include <ntddnet.h>
 
 #define SLOT_COUNT 12
 #define PAGE_LIMIT 16
@@ -29,6 +31,10 @@
 #define UNITS_PER_MS 10000ull
 #define READ_BYTES (64 * KT_KIB)
 #define DISK_BYTES (1 * KT_MIB)
+#define FRAME_LIMIT 16
+#define FRAME_BYTES                                                                                \
+    1514 // and each lies in a piece of SPACE_BYTES, across the border of two pages or not
+#define SPACE_BYTES 2560
 
 typedef struct _ST_KIND ST_KIND;
 
@@ -79,6 +85,11 @@ static struct {
     PUCHAR DiskContent;
     PKTHREAD DiskThread;
     volatile ULONG64 ReadCount;
+    PDEVICE_OBJECT Card;
+    PUCHAR FrameBytes;
+    NET_FRAME Frames[FRAME_LIMIT];
+    PKTHREAD CardThread;
+    volatile ULONG64 SentCount;
 } St;
 
 // -------------------------------------------------------------------------------------------------
@@ -710,6 +721,7 @@ static VOID NTAPI ReadAtRandom(PVOID Context)
         ReadOnce(Thread);
         Thread->OperationCount += 1;
         LeaveMm();
+        KtSleep(1);
     }
 }
 
@@ -719,6 +731,109 @@ static VOID StartReading(ULONG64 Seed)
     Reader = (ST_THREAD){.Random = Seed | 1};
     St.DiskThread = KtStartThread(ReadAtRandom, &Reader, LOW_PRIORITY + 2);
     KT_CHECK(St.DiskThread != NULL);
+}
+
+//
+// A network card.
+//
+
+static BOOLEAN OpenCard(VOID)
+{
+    St.Card = KtHasOption("nodevices") ? NULL : IoFindDevice(FILE_DEVICE_PHYSICAL_NETCARD, 0);
+    if (St.Card == NULL) {
+        return FALSE;
+    }
+    St.FrameBytes = ExAllocatePool2(POOL_FLAG_NON_PAGED, FRAME_LIMIT * SPACE_BYTES, KT_TAG);
+    return KT_CHECK(St.FrameBytes != NULL);
+}
+
+static VOID CloseCard(VOID)
+{
+    if (St.FrameBytes != NULL) {
+        ExFreePool(St.FrameBytes);
+    }
+}
+
+// A list of frames to nobody. Returns how many there was memory for.
+static ULONG BuildFrames(PST_THREAD Thread)
+{
+    const ULONG Wanted = 1 + Random(Thread, FRAME_LIMIT);
+    for (ULONG Index = 0; Index < Wanted; Index += 1) {
+        const ULONG Length =
+            NET_ETHERNET_HEADER_BYTES + 1 + Random(Thread, FRAME_BYTES - NET_ETHERNET_HEADER_BYTES);
+        const PUCHAR Bytes =
+            St.FrameBytes + Index * SPACE_BYTES + Random(Thread, SPACE_BYTES - FRAME_BYTES);
+        Bytes[0] = 0x02; // a unicast address that is nobody's
+        St.Frames[Index] = (NET_FRAME){
+            .Mdl = KtDescribe(Bytes, Length), .ByteCount = Length, .Status = STATUS_PENDING};
+        if (St.Frames[Index].Mdl == NULL) {
+            return Index;
+        }
+        if (Index > 0) {
+            St.Frames[Index - 1].Next = &St.Frames[Index];
+        }
+    }
+    return Wanted;
+}
+
+static NTSTATUS NTAPI SendIsDone(PDEVICE_OBJECT DeviceObject, PIRP Irp, PVOID Context)
+{
+    UNREFERENCED_PARAMETER(DeviceObject);
+    UNREFERENCED_PARAMETER(Irp);
+    KeSetEvent(Context, IO_NO_INCREMENT, FALSE);
+    return STATUS_MORE_PROCESSING_REQUIRED;
+}
+
+static NTSTATUS SendFrames(VOID)
+{
+    KEVENT Done;
+    const PIRP Irp = IoAllocateIrp(St.Card->StackSize, FALSE);
+    if (Irp == NULL) {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    KeInitializeEvent(&Done, NotificationEvent, FALSE);
+    const PIO_STACK_LOCATION Stack = IoGetNextIrpStackLocation(Irp);
+    Stack->MajorFunction = IRP_MJ_INTERNAL_DEVICE_CONTROL;
+    Stack->Parameters.DeviceIoControl.IoControlCode = IOCTL_NET_SEND;
+    Stack->Parameters.DeviceIoControl.Type3InputBuffer = &St.Frames[0];
+    IoSetCompletionRoutine(Irp, SendIsDone, &Done, TRUE, TRUE, TRUE);
+    (VOID) IoCallDriver(St.Card, Irp);
+    KeWaitForSingleObject(&Done, Executive, KernelMode, FALSE, NULL);
+    const NTSTATUS Status = Irp->IoStatus.Status;
+    IoFreeIrp(Irp);
+    return Status;
+}
+
+static VOID SendOnce(PST_THREAD Thread)
+{
+    const BOOLEAN MayFail = St.IsFailing;
+    const ULONG Count = BuildFrames(Thread);
+    const NTSTATUS Status = Count > 0 ? SendFrames() : STATUS_INSUFFICIENT_RESOURCES;
+    for (ULONG Index = 0; Index < Count; Index += 1) {
+        St.SentCount += NT_SUCCESS(St.Frames[Index].Status);
+        IoFreeMdl(St.Frames[Index].Mdl);
+    }
+    if (Status == STATUS_INSUFFICIENT_RESOURCES && !MayFail && !St.IsFailing) {
+        Complain("card", "why frames were not sent", (ULONG)Status, STATUS_SUCCESS);
+    }
+}
+
+static VOID NTAPI SendAtRandom(PVOID Context)
+{
+    const PST_THREAD Thread = Context;
+    while (EnterMm()) {
+        SendOnce(Thread);
+        LeaveMm();
+        KtSleep(1); // the card is faster than mm's threads would like
+    }
+}
+
+static VOID StartSending(ULONG64 Seed)
+{
+    static ST_THREAD Sender;
+    Sender = (ST_THREAD){.Random = ~Seed | 1};
+    St.CardThread = KtStartThread(SendAtRandom, &Sender, LOW_PRIORITY + 2);
+    KT_CHECK(St.CardThread != NULL);
 }
 
 // -------------------------------------------------------------------------------------------------
@@ -789,6 +904,7 @@ static VOID Stop(VOID)
         KtJoin(St.Threads[Number].Thread);
     }
     KtJoin(St.DiskThread);
+    KtJoin(St.CardThread);
 }
 
 static VOID Report(ULONG Seconds, ULONG VerifyCount, ULONG64 FailedCount)
@@ -798,9 +914,9 @@ static VOID Report(ULONG Seconds, ULONG VerifyCount, ULONG64 FailedCount)
         OperationCount += St.Threads[Number].OperationCount;
     }
     DbgPrint("    # %llu operations of %u threads, %llu refused, %llu failures on purpose, %llu "
-             "reads of a disk, verified %u times\n",
+             "reads of a disk, %llu frames sent, verified %u times\n",
              OperationCount, St.ThreadCount, St.RefusedCount, FailedCount, St.ReadCount,
-             VerifyCount);
+             St.SentCount, VerifyCount);
     for (ULONG Which = 0; Seconds >= FEW_SECONDS && Which < ARRAYSIZE(Kinds); Which += 1) {
         KtSetContext("%s", Kinds[Which].Name);
         KT_CHECK(CreatedCounts[Which] > 0);
@@ -829,11 +945,15 @@ static VOID EverybodyMapsAtOnce(VOID)
     if (OpenDisk()) {
         StartReading(Seed);
     }
+    if (OpenCard()) {
+        StartSending(Seed);
+    }
     KT_CHECK(StartThreads(Seed));
     RunPeriods(Seconds, &Draw, &VerifyCount, &FailedCount);
     Stop();
     Report(Seconds, VerifyCount, FailedCount);
     CloseDisk();
+    CloseCard();
 }
 
 static const KT_TEST Tests[] = {

@@ -134,7 +134,7 @@ E1000_TESTS = 40  # tests whose suites are the network card's
 E1000_QUICK_TESTS = 18  # without loopback
 VERIFIED = SELF_TESTS - 20  # what level 1 forbids is skipped
 NO_LEAKS = "^# leaks, with the drivers unloaded: 0, 0 bytes"
-STRESS = r"# \d{3,} operations of \d+ threads, .*, [1-9]\d* failures on purpose, [1-9]\d* reads of a disk, "
+STRESS = r"# \d{3,} operations of \d+ threads, .*, [1-9]\d* failures on purpose, [1-9]\d* reads of a disk, [1-9]\d* frames sent, "
 SOME_FAILED = "^# allocations that failed on purpose so far: [1-9]"
 
 
