@@ -37,7 +37,10 @@ VOID NTAPI ExAcquireSpinLockSharedAtDpcLevel(PEX_SPIN_LOCK SpinLock)
 VOID NTAPI ExAcquireSpinLockExclusiveAtDpcLevel(PEX_SPIN_LOCK SpinLock)
 {
     while ((__atomic_fetch_or(SpinLock, EX_WRITER, __ATOMIC_ACQUIRE) & EX_WRITER) != 0) {
-        KeArchPause();
+        // Waiting only reads: the cache line stays shared until the owner lets go.
+        while ((__atomic_load_n(SpinLock, __ATOMIC_RELAXED) & EX_WRITER) != 0) {
+            KeArchPause();
+        }
     }
     while (__atomic_load_n(SpinLock, __ATOMIC_ACQUIRE) != EX_WRITER) {
         KeArchPause();

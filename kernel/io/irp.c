@@ -65,8 +65,12 @@ static BOOLEAN IopCacheIrp(PIRP Irp)
 VOID IoSetIrpCacheDepth(ULONG Count)
 {
     IopIrpCacheDepth = Count;
-    for (PIRP Irp = IopTakeCachedIrp(); Irp != NULL; Irp = IopTakeCachedIrp()) {
-        ExFreePoolWithTag(Irp, IOP_IRP_TAG);
+    for (ULONG Processor = 0; Processor < (ULONG)KeNumberProcessors; Processor += 1) {
+        const KAFFINITY Affinity = KeSetSystemAffinityThreadEx((KAFFINITY)1 << Processor);
+        for (PIRP Irp = IopTakeCachedIrp(); Irp != NULL; Irp = IopTakeCachedIrp()) {
+            ExFreePoolWithTag(Irp, IOP_IRP_TAG);
+        }
+        KeRevertToUserAffinityThreadEx(Affinity);
     }
 }
 

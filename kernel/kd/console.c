@@ -128,8 +128,12 @@ static PKDP_CAPTURE KdpCapture; // NULL: none
 static BOOLEAN KdpIsCaptured(VOID)
 {
     const KDP_CAPTURE *Capture = __atomic_load_n(&KdpCapture, __ATOMIC_RELAXED);
-    return Capture != NULL && KeArchReadIrql() <= DISPATCH_LEVEL && !KeArchGetPcr()->DpcRunning &&
-           KeArchGetCurrentThread() == Capture->Thread;
+    if (Capture == NULL || KeArchGetCurrentThread() != Capture->Thread) {
+        return FALSE;
+    }
+    // Below DISPATCH_LEVEL the thread may move, and no DPC is what prints.
+    const KIRQL Irql = KeArchReadIrql();
+    return Irql < DISPATCH_LEVEL || (Irql == DISPATCH_LEVEL && !KeArchGetPcr()->DpcRunning);
 }
 
 static VOID KdpKeepText(PVOID Context, const CHAR *Text, SIZE_T ByteCount)

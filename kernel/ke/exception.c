@@ -18,11 +18,18 @@
 #include "kernel/inc/kearch.h"
 #include "kernel/inc/ps.h"
 
+// Below DISPATCH_LEVEL none is held, and the thread may move: what this processor's region says then may be
+// another thread's.
+static ULONG KiHeldRanks(VOID)
+{
+    return KeArchReadIrql() < DISPATCH_LEVEL ? 0 : KeArchGetPcr()->HeldRanks;
+}
+
 VOID NTAPI KmEnterTry(PKM_TRY_FRAME Frame)
 {
     const PKTHREAD Thread = KeArchGetCurrentThread();
     Frame->Previous = Thread->ExceptionList;
-    Frame->HeldRanks = KeArchGetPcr()->HeldRanks;
+    Frame->HeldRanks = KiHeldRanks();
     Frame->State = KmTryInside;
     Thread->ExceptionList = Frame;
 }
@@ -54,7 +61,7 @@ VOID KiEndTriesBelow(const VOID *StackAddress)
 
 VOID KiEnterCatch(PKM_TRY_FRAME Frame, NTSTATUS Status)
 {
-    NT_ASSERT_INVARIANT("X2", Frame->HeldRanks == KeArchGetPcr()->HeldRanks);
+    NT_ASSERT_INVARIANT("X2", Frame->HeldRanks == KiHeldRanks());
     KeArchGetCurrentThread()->ExceptionList = Frame->Previous;
     Frame->Status = Status;
     Frame->State = KmTryRaised;

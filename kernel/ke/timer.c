@@ -11,6 +11,9 @@
 // Invariants:
 //   R1  A timer is in a bucket exactly while TimerListEntry.Flink is not NULL.
 //   R2  KiFirstDue of a bucket is the due time of its first timer, or KI_NEVER.
+//   R3  A timer that the clock, on the first processor, has not seen in the bucket of a tick that is over
+//       is noted by who set it: it shows KiFirstDue first and reads the time then, the clock reads the
+//       time first. One of them sees the other, for there is a fence in between.
 // Lock: KiDispatcherLock.
 #include "kernel/inc/ke.h"
 #include "kernel/inc/kearch.h"
@@ -25,6 +28,8 @@ static LIST_ENTRY KiTimerBuckets[KI_BUCKETS];
 static volatile ULONG64 KiFirstDue[KI_BUCKETS];
 static ULONG64 KiLookedAtTick; // the clock's: the last tick whose bucket it has looked at
 static ULONG64 KiExpiredTick;  // the last tick whose bucket was expired
+static volatile BOOLEAN
+    KiMayBeMissed; // a timer whose bucket the clock may have looked at before it was there
 
 VOID KiInitializeTimers(VOID)
 {
@@ -75,6 +80,11 @@ BOOLEAN KiSetTimerAt(PKTIMER Timer, ULONG64 DueTime)
     Timer->DueTime.QuadPart = DueTime;
     InsertHeadList(Before, &Timer->TimerListEntry);
     KiNoteFirstDue(Bucket);
+    // R3
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (DueTime <= KiInterruptTimeNow()) {
+        KiMayBeMissed = TRUE;
+    }
     return TRUE;
 }
 
@@ -100,7 +110,7 @@ BOOLEAN KiIsTimerDue(ULONG64 Now)
         IsDue = IsDue || KiFirstDue[Tick % KI_BUCKETS] <= Now;
     }
     KiLookedAtTick = LastTick;
-    return IsDue || KeArchGetPcr()->TimersDue;
+    return IsDue || KiMayBeMissed || KeArchGetPcr()->TimersDue;
 }
 
 // Signals the timer, queues its DPC, and sets it again if it is periodic.
@@ -142,6 +152,7 @@ VOID KiExpireTimers(VOID)
 {
     const KIRQL OldIrql = KiLockDispatcher();
     const ULONG64 Now = KiInterruptTime();
+    KiMayBeMissed = FALSE;
     for (ULONG64 Tick = KiFirstTickToLookAt(KiExpiredTick, Now); Tick <= Now / KI_TICK; Tick += 1) {
         KiExpireBucket((ULONG)(Tick % KI_BUCKETS), Now);
     }

@@ -1167,6 +1167,44 @@ static VOID StopWithACallback(VOID)
     KeBugCheck(MANUALLY_INITIATED_CRASH);
 }
 
+// On another processor, with interrupts off.
+static volatile ULONG64 OthersCount;
+
+static VOID NTAPI CountForEver(PVOID Context)
+{
+    UNREFERENCED_PARAMETER(Context);
+    (VOID) KeArchDisableInterrupts();
+    for (;;) {
+        OthersCount += 1;
+    }
+}
+
+#define WATCHED_MICROSECONDS 20000u
+
+static VOID NTAPI WatchOthersInBugCheck(PVOID Buffer, ULONG Length)
+{
+    const ULONG64 Before = OthersCount;
+    UNREFERENCED_PARAMETER(Buffer);
+    UNREFERENCED_PARAMETER(Length);
+    KeStallExecutionProcessor(WATCHED_MICROSECONDS);
+    DbgPrint("the other processor counted to %s and %s\n", Before != 0 ? "something" : "nothing",
+             OthersCount == Before ? "stands still" : "still runs");
+}
+
+static VOID StopWhileOthersRun(VOID)
+{
+    static KBUGCHECK_CALLBACK_RECORD Record;
+    static CHAR Words[] = "watch";
+    KeSetSystemAffinityThread(1);
+    KtStartThreadOn(2, CountForEver, NULL, 0);
+    while (OthersCount == 0) {
+        KeArchPause();
+    }
+    KeInitializeCallbackRecord(&Record);
+    KeRegisterBugCheckCallback(&Record, WatchOthersInBugCheck, Words, sizeof(Words), (PUCHAR)Words);
+    KeBugCheck(MANUALLY_INITIATED_CRASH);
+}
+
 static VOID WaitAtDispatch(VOID)
 {
     KIRQL OldIrql;
@@ -1630,6 +1668,7 @@ static const MISUSE_TEST Tests[] = {
     MISUSE(AcquireLocksInWrongOrder),
     MISUSE(AcquireLockAtHighLevel),
     MISUSE(StopWithACallback),
+    MISUSE(StopWhileOthersRun),
     MISUSE(WaitAtDispatch),
     MISUSE(DelayAtDispatch),
     MISUSE(WaitInADpc),

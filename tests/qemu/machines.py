@@ -158,7 +158,7 @@ EDU_MOVES = r"ok \d+ A real device of 28 address bits moves data out and back \[
 # to their drivers.
 # What has nothing to do with the machine is left out where that is all that differs.
 TEST = "mode=test skip=e1000,inet,irp,seh,registry"
-MANY = TEST + ",nvme,disk,alone,shootdown,stale-peers"  # what many that spin take long for
+MANY = TEST + ",nvme,disk,alone,shootdown,stale-peers,stress"  # what many that spin take long for
 
 MACHINES = (
     # Processors, chipsets and sizes of RAM, through the quick door.
@@ -247,19 +247,19 @@ MACHINES = (
     # proves 25.1.1: each row of several processors prints how many run
     # Several processors. With more than the host has, a thread that spins may wait for one that does not
     # run: what takes long then is left out.
-    Machine("q35-max-smp2-verifier", processors=2, options=TEST + " verifier=1", floor=VERIFIED,
+    Machine("q35-max-smp2-verifier", processors=2, timeout=300, options=TEST + " verifier=1", floor=VERIFIED,
             patterns=("processors: 2 run", NO_LEAKS)),
-    Machine("pc-qemu64-smp4", processors=4, machine="pc", cpu="qemu64", options=TEST,
+    Machine("pc-qemu64-smp4", processors=4, timeout=300, machine="pc", cpu="qemu64", options=TEST,
             floor=SELF_TESTS, patterns=("processors: 4 run", NO_LEAKS)),
-    Machine("q35-max-smp8", processors=8, devices=(), options=MANY, floor=DEVICE_FREE,
+    Machine("q35-max-smp8", processors=8, timeout=300, devices=(), options=MANY, floor=DEVICE_FREE,
             patterns=("processors: 8 run", NO_LEAKS)),
-    Machine("q35-max-smp16", processors=16, devices=(), options=MANY, floor=DEVICE_FREE,
+    Machine("q35-max-smp16", processors=16, timeout=300, devices=(), options=MANY, floor=DEVICE_FREE,
             patterns=("processors: 16 run", NO_LEAKS)),
-    Machine("q35-max-smp4-processors", processors=4, devices=(), floor=15,
+    Machine("q35-max-smp4-processors", processors=4, timeout=120, devices=(), floor=15,
             options="mode=test filter=[25.", patterns=("processors: 4 run", NO_LEAKS)),
-    Machine("q35-max-smp4-free", processors=4, devices=(), is_free=True, floor=15,
+    Machine("q35-max-smp4-free", processors=4, timeout=300, devices=(), is_free=True, floor=15,
             options="mode=test filter=[25.", patterns=("processors: 4 run", NO_LEAKS)),
-    Machine("q35-max-smp2-ovmf", processors=2, firmware="ovmf", door="iso", floor=15,
+    Machine("q35-max-smp2-ovmf", processors=2, timeout=300, firmware="ovmf", door="iso", floor=15,
             options="mode=test filter=[25.", allowed=OVMF_TPM_PROBES,
             patterns=("processors: 2 run", NO_LEAKS)),
 
@@ -398,6 +398,7 @@ SENTENCES = {
     "ImageCallsDiscardedCode": IMAGE + "driver's image lost these pages when its init",
     "WaitForWhatIsNoObject": r"W1.*WaitListHead",
     "StopWithACallback": "a driver's last words: farewell, 9 bytes, IRQL 15",
+    "StopWhileOthersRun": "the other processor counted to something and stands still",
     "WaitInADpc": "KeWaitForSingleObject would wait at IRQL 2, in a DPC, called by WaitInDpc",
     "OverflowTheStackOfAThread": "the stack is used up",
 }
@@ -408,6 +409,7 @@ def bug_check(name, code, *parameters_and_clauses):
     sentence = (SENTENCES[name],) if name in SENTENCES else DRIVER_MISUSES.get(name, ())
     has_fault_dump = code in (READ_ONLY, NO_EXECUTE) or name in FAULTS_WITH_AN_ADDRESS
     return Machine(f"bugcheck-{name}", devices=(), options=f"mode=bugcheck bugcheck={name}",
+                   processors=2 if "Others" in name else 1,
                    status=BUG_CHECK, floor=0, stop=Stop(code, parameters),
                    patterns=DUMP + sentence + (FAULT_DUMP if has_fault_dump else ()))
 

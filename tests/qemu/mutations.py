@@ -98,6 +98,24 @@ MUTATIONS = (
     Mutation("the stack of a thread that has ended stays", "kernel/ps/thread.c",
              "    MmDeleteKernelStack((PVOID)Thread->StackBase);\n    if", "    if", "q35-max-no-devices", "threads"),
 
+    # Several processors.
+    Mutation("a targeted DPC runs where it is queued", "kernel/ke/dpc.c",
+             "    return Number < (ULONG)KeNumberProcessors ? KeArchGetPcrOf(Number) : KeArchGetPcr();",
+             "    return Number > MAXUSHORT ? KeArchGetPcrOf(Number) : KeArchGetPcr();",
+             "q35-max-smp4-processors", "[25."),
+    Mutation("KeFlushQueuedDpcs flushes its own processor's only", "kernel/ke/dpc.c",
+             "        KiSetCurrentAffinity((KAFFINITY)1 << Number);\n", "",
+             "q35-max-smp4-processors", "[25."),
+    Mutation("a ready thread is not told to the processor that idles", "kernel/ke/thread.c",
+             "        KeArchRequestDispatchInterruptOn(Pcr->Number);\n", "        (VOID) Pcr;\n",
+             "q35-max-smp4-processors", "[25."),
+    Mutation("a queued spin lock does not wait", "kernel/ke/spinlock.c",
+             "    while ((ULONG_PTR)__atomic_load_n(&Self->Lock, __ATOMIC_ACQUIRE) & KI_QUEUE_WAITS) {",
+             "    while (Self->Lock == NULL) {", "q35-max-smp4-processors", "[25."),
+    Mutation("a bug check lets the others run", "kernel/ke/bugcheck.c",
+             "            KeArchStopProcessor((ULONG)Number);\n", "            (VOID) Number;\n",
+             "bugcheck-StopWhileOthersRun"),
+
     # RAM in the wrong hands.
     Mutation("RAM can be claimed for a device", "mm/claim.c",
              "[MiPhysicalRam] = {FALSE, FALSE, MiReasonRam}",
