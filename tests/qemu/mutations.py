@@ -82,6 +82,12 @@ MUTATIONS = (
              "    while (__atomic_load_n(&KiBroadcastSlot.Remaining, __ATOMIC_ACQUIRE) == MAXULONG64) {",
              "q35-max-stale-verifier", "stale-peers"),
 
+    # One processor alone.
+    Mutation("who is alone does not wait for the others to stand", "kernel/ke/alone.c",
+             "    while (__atomic_load_n(&KiAlone.Missing, __ATOMIC_ACQUIRE) != 0) {",
+             "    while (__atomic_load_n(&KiAlone.Missing, __ATOMIC_ACQUIRE) == MAXULONG64) {",
+             "q35-max-smp2-verifier", "alone"),
+
     # The dispatcher.
     Mutation("a switch of threads forgets xmm12", "arch/x64/switch.S",
              "    movaps 0x60(%rsp), %xmm12\n", "", "q35-max-no-devices", "threads"),
