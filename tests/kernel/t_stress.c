@@ -467,13 +467,14 @@ static BOOLEAN AllocatePool(PST_THREAD Thread, PST_SLOT Slot)
 
 static BOOLEAN Lock(PMDL Mdl)
 {
+    const BOOLEAN MayFail = St.IsFailing;
     volatile BOOLEAN IsLocked = TRUE;
     KmTry {
         MmProbeAndLockPages(Mdl, KernelMode, IoWriteAccess);
     }
     KmCatch (Status) {
         IsLocked = FALSE;
-        if (Status != STATUS_INSUFFICIENT_RESOURCES || !St.IsFailing) {
+        if (Status != STATUS_INSUFFICIENT_RESOURCES || (!MayFail && !St.IsFailing)) {
             Complain("pool", "why it cannot be locked", (ULONG)Status, STATUS_SUCCESS);
         }
     }
@@ -581,16 +582,12 @@ static volatile ULONG64 CreatedCounts[ARRAYSIZE(Kinds)];
 // -------------------------------------------------------------------------------------------------
 // Threads.
 
-// S2. FALSE: it is all over.
-static BOOLEAN EnterMm(VOID)
+// S2.
+static VOID EnterMm(VOID)
 {
-    while (!St.IsOver) {
-        if (ExAcquireRundownProtection(&St.Gate)) {
-            return TRUE;
-        }
+    while (!ExAcquireRundownProtection(&St.Gate)) {
         KtSleep(1);
     }
-    return FALSE;
 }
 
 static VOID LeaveMm(VOID)
@@ -636,16 +633,19 @@ static VOID DoSomething(PST_THREAD Thread)
 static VOID NTAPI WorkAtRandom(PVOID Context)
 {
     const PST_THREAD Thread = Context;
-    while (EnterMm()) {
+    while (!St.IsOver) {
+        EnterMm();
         DoSomething(Thread);
         Thread->OperationCount += 1;
         LeaveMm();
     }
+    EnterMm();
     for (ULONG Index = 0; Index < SLOT_COUNT; Index += 1) {
         if (Thread->Slots[Index].Kind != NULL) {
             DestroyIt(Thread, &Thread->Slots[Index]);
         }
     }
+    LeaveMm();
 }
 
 static BOOLEAN StartThreads(ULONG64 Seed)
@@ -717,7 +717,8 @@ static VOID ReadOnce(PST_THREAD Thread)
 static VOID NTAPI ReadAtRandom(PVOID Context)
 {
     const PST_THREAD Thread = Context;
-    while (EnterMm()) {
+    while (!St.IsOver) {
+        EnterMm();
         ReadOnce(Thread);
         Thread->OperationCount += 1;
         LeaveMm();
@@ -821,7 +822,8 @@ static VOID SendOnce(PST_THREAD Thread)
 static VOID NTAPI SendAtRandom(PVOID Context)
 {
     const PST_THREAD Thread = Context;
-    while (EnterMm()) {
+    while (!St.IsOver) {
+        EnterMm();
         SendOnce(Thread);
         LeaveMm();
         KtSleep(1); // the card is faster than mm's threads would like
@@ -852,10 +854,16 @@ static ULONG64 NumberOption(PCSTR Name, ULONG64 Default)
     return Value;
 }
 
+// Whoever sees IsFailing clear before and behind what he does has met no failure on purpose.
 static VOID Simulate(ULONG Interval)
 {
-    St.IsFailing = Interval != 0;
+    if (Interval != 0) {
+        St.IsFailing = TRUE;
+    }
     MmSimulateLowResources(MM_FAIL_ALL, Interval, FALSE);
+    if (Interval == 0) {
+        St.IsFailing = FALSE;
+    }
 }
 
 // Who has not done anything since the last time hangs.
