@@ -1205,6 +1205,20 @@ static VOID StopWhileOthersRun(VOID)
     KeBugCheck(MANUALLY_INITIATED_CRASH);
 }
 
+// The others stand still, in a DPC, for the sake of a routine that ends like this.
+static VOID StopAlone(PVOID Context)
+{
+    UNREFERENCED_PARAMETER(Context);
+    KeBugCheck(MANUALLY_INITIATED_CRASH);
+}
+
+static VOID StopWhileOthersStand(VOID)
+{
+    if (!KiRunAlone(StopAlone, NULL, KT_LATEST_MS)) {
+        DbgPrint("a processor does not stand\n");
+    }
+}
+
 static VOID WaitAtDispatch(VOID)
 {
     KIRQL OldIrql;
@@ -1669,6 +1683,7 @@ static const MISUSE_TEST Tests[] = {
     MISUSE(AcquireLockAtHighLevel),
     MISUSE(StopWithACallback),
     MISUSE(StopWhileOthersRun),
+    MISUSE(StopWhileOthersStand),
     MISUSE(WaitAtDispatch),
     MISUSE(DelayAtDispatch),
     MISUSE(WaitInADpc),

@@ -196,6 +196,7 @@ ROWS = (
     # The dispatcher.
     ("StopWithACallback", 0xE2, 0, 0, 0, 0),
     ("StopWhileOthersRun", 0xE2, 0, 0, 0, 0, "25.5.1"),
+    ("StopWhileOthersStand", 0xE2, 0, 0, 0, 0),
     ("WaitAtDispatch", SWITCH_FROM_DPC, ANNOUNCED, 0, ANY, ANY),
     ("DelayAtDispatch", SWITCH_FROM_DPC, ANNOUNCED, 0, ANY, ANY),
     ("WaitInADpc", SWITCH_FROM_DPC, ANNOUNCED, 0, ANY, ANY),
