@@ -231,7 +231,7 @@ init
     }
     atomic {
         run Mapper(2);
-        run Mapper(2);
+        run Mapper(1);
         run Counter()
     }
 }
