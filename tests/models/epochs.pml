@@ -10,7 +10,7 @@
  *   Forget      MiForgetEverything. That all have forgotten when KiBroadcast returns is what shootdown.pml
  *               shows; here each does so in one step
  *   Typist(p)   a thread that gives a frame another cache type when nobody holds it any more:
- *               MiHoldQuickly, and the general way
+ *               MiHoldQuickly, and MiForgetTypes behind it
  *   Mmu         the page walk of a processor: at any time, and in one step, it marks an entry that is there
  *               as used and remembers it (SDM: no translation is remembered before the entry is marked)
  *
