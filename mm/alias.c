@@ -42,11 +42,13 @@ NTSTATUS MiPrepareChainAliases(PFN_NUMBER FirstPfn)
 
 VOID MiDropAlias(PFN_NUMBER Pfn, PMI_TLB_BATCH Batch)
 {
+    MiForgetTypes(); // a processor may remember the frame by an address that waits
     MiClearRange((ULONG_PTR)MiFrameToVa(Pfn), 1, Batch);
 }
 
 VOID MiRestoreAlias(PFN_NUMBER Pfn)
 {
+    MiForgetTypes();
     MiCommitRange(NULL, (ULONG_PTR)MiFrameToVa(Pfn), Pfn, 1,
                   (MI_PROTECTION){MiAccessReadWrite, MiCacheWriteBack});
 }

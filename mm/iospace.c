@@ -85,10 +85,14 @@ static NTSTATUS MiHoldMapping(PMI_MAPPING Mapping, MI_PFN_RANGE Range)
 {
     Mapping->Io.Hold =
         Mapping->Region == MiRegionLargeSystemPtes ? MiHoldAsRange : MiHoldFrameByFrame;
-    return Mapping->Io.Hold == MiHoldAsRange
-               ? MiHoldRange(&Mapping->Io.Range, Range, Mapping->Protection.CacheType,
-                             Mapping->Caller)
-               : MiHoldFrames(Range, Mapping->Protection.CacheType, Mapping->Caller);
+    const NTSTATUS Status =
+        Mapping->Io.Hold == MiHoldAsRange
+            ? MiHoldRange(&Mapping->Io.Range, Range, Mapping->Protection.CacheType, Mapping->Caller)
+            : MiHoldFrames(Range, Mapping->Protection.CacheType, Mapping->Caller);
+    if (Mapping->Protection.CacheType != MiCacheUncached) {
+        MiForgetTypes();
+    }
+    return Status;
 }
 
 //
@@ -114,6 +118,20 @@ static inline VOID MiUncommitLarge(const MI_MAPPING *Mapping)
         }
     } else {
         MiUncommitRange(Mapping->FirstPte, Mapping->Va, Mapping->Io.FirstPfn, Mapping->PageCount);
+    }
+}
+
+// Device memory that is not uncached does not wait: a frame may get another type as soon as nobody holds
+// it, and then nobody may remember it with that one.
+static inline BOOLEAN MiMayWait(const MI_MAPPING *Mapping)
+{
+    return Mapping->Io.Hold == MiHoldNothing || Mapping->Protection.CacheType == MiCacheUncached;
+}
+
+static VOID MiUncommitSmall(PMI_MAPPING Mapping)
+{
+    if (MiTakePages(Mapping->FirstPte, Mapping->Va, Mapping->PageCount)) {
+        MiForgetPages(Mapping, Mapping->PageCount, MiMayWait(Mapping));
     }
 }
 
@@ -223,29 +241,37 @@ static inline PVOID MiMapRangeQuickly(PHYSICAL_ADDRESS PhysicalAddress, SIZE_T N
     return (PUCHAR)Mapping->Va + BYTE_OFFSET(Base);
 }
 
-// Whether a request is for one page of device memory, and an idle slot is there for it.
+// Whether a request is for one page of device memory.
 FORCEINLINE BOOLEAN MiIsQuickPage(PHYSICAL_ADDRESS PhysicalAddress, SIZE_T NumberOfBytes)
 {
     const PFN_NUMBER Pfn = (ULONG64)PhysicalAddress.QuadPart >> PAGE_SHIFT;
     return NumberOfBytes - 1 < PAGE_SIZE - BYTE_OFFSET(PhysicalAddress.QuadPart) &&
-           MiIsInLastMappableRange((MI_PFN_RANGE){Pfn, Pfn}) && MI_IDLE_PAGES->First != NULL;
+           MiIsInLastMappableRange((MI_PFN_RANGE){Pfn, Pfn});
 }
 
 // Maps a page that satisfies MiIsQuickPage; goes to Generally when it takes more than a look at the
-// ledger, and to WithoutHold, with a hold too many, when the idle slot is gone.
+// ledger, or this processor has no idle slot.
 FORCEINLINE PVOID MiMapPageQuickly(PHYSICAL_ADDRESS PhysicalAddress, SIZE_T NumberOfBytes,
                                    MI_PROTECTION Protection, PVOID Caller,
-                                   MI_MAP_ROUTINE *Generally, MI_MAP_ROUTINE *WithoutHold)
+                                   MI_MAP_ROUTINE *Generally)
 {
     const PFN_NUMBER Pfn = (ULONG64)PhysicalAddress.QuadPart >> PAGE_SHIFT;
     const ULONG64 Time = MiArchReadTime();
-    if (!MiHoldQuickly(Pfn, Protection.CacheType, Caller, Time)) {
+    const PMI_PROCESSOR_CACHE Cache = MiThisCache();
+    const KIRQL OldIrql = KiAcquireLock(&Cache->Lock);
+    const PMI_MAPPING Mapping = Cache->Idle[0].First;
+    if (Mapping == NULL || !MiHoldQuickly(Cache, Pfn, Protection.CacheType, Caller, Time)) {
+        KiReleaseLock(&Cache->Lock, OldIrql);
         return Generally(PhysicalAddress, NumberOfBytes, Protection, Caller);
     }
-    const PMI_MAPPING Mapping = MiAcquireQuickly(1, Caller, Time);
-    if (Mapping == NULL) {
-        return WithoutHold(PhysicalAddress, NumberOfBytes, Protection, Caller);
+    (VOID) MiPopSlot(&Cache->Idle[0]);
+    KiReleaseLock(&Cache->Lock, OldIrql);
+    if (Protection.CacheType != MiCacheUncached) {
+        MiForgetTypes();
     }
+    Mapping->PageCount = 1;
+    Mapping->Caller = Caller;
+    Mapping->Time = Time;
     Mapping->Protection = Protection;
     Mapping->Io.FirstPfn = Pfn;
     Mapping->Io.Hold = MiHoldFrameByFrame;
@@ -262,16 +288,6 @@ DECLSPEC_NOINLINE static PVOID NTAPI MiMapIoSpaceEx(PHYSICAL_ADDRESS PhysicalAdd
     return Va != NULL
                ? Va
                : MiMapIoSpace("MmMapIoSpaceEx", PhysicalAddress, NumberOfBytes, Protection, Caller);
-}
-
-// One page, whose hold was taken in vain.
-DECLSPEC_NOINLINE static PVOID NTAPI MiMapIoSpaceExWithoutHold(PHYSICAL_ADDRESS PhysicalAddress,
-                                                               SIZE_T NumberOfBytes,
-                                                               MI_PROTECTION Protection,
-                                                               PVOID Caller)
-{
-    MiReleaseFrameQuickly((ULONG64)PhysicalAddress.QuadPart >> PAGE_SHIFT);
-    return MiMapIoSpaceEx(PhysicalAddress, NumberOfBytes, Protection, Caller);
 }
 
 // Every case, every check.
@@ -298,8 +314,7 @@ PVOID NTAPI MmMapIoSpaceEx(PHYSICAL_ADDRESS PhysicalAddress, SIZE_T NumberOfByte
         !MiIsQuickPage(PhysicalAddress, NumberOfBytes)) {
         return MiMapIoSpaceClosely(PhysicalAddress, NumberOfBytes, Protect, Caller);
     }
-    return MiMapPageQuickly(PhysicalAddress, NumberOfBytes, Protection, Caller, MiMapIoSpaceEx,
-                            MiMapIoSpaceExWithoutHold);
+    return MiMapPageQuickly(PhysicalAddress, NumberOfBytes, Protection, Caller, MiMapIoSpaceEx);
 }
 
 // The same for MmMapIoSpace.
@@ -308,15 +323,6 @@ DECLSPEC_NOINLINE static PVOID NTAPI MiMapIoSpaceByType(PHYSICAL_ADDRESS Physica
                                                         MI_PROTECTION Protection, PVOID Caller)
 {
     return MiMapIoSpace("MmMapIoSpace", PhysicalAddress, NumberOfBytes, Protection, Caller);
-}
-
-DECLSPEC_NOINLINE static PVOID NTAPI MiMapIoSpaceByTypeWithoutHold(PHYSICAL_ADDRESS PhysicalAddress,
-                                                                   SIZE_T NumberOfBytes,
-                                                                   MI_PROTECTION Protection,
-                                                                   PVOID Caller)
-{
-    MiReleaseFrameQuickly((ULONG64)PhysicalAddress.QuadPart >> PAGE_SHIFT);
-    return MiMapIoSpaceByType(PhysicalAddress, NumberOfBytes, Protection, Caller);
 }
 
 // Device memory is not code: unlike on Windows, the mapping is never executable.
@@ -359,8 +365,7 @@ PVOID NTAPI MmMapIoSpace(PHYSICAL_ADDRESS PhysicalAddress, SIZE_T NumberOfBytes,
     if (!MiAreShortWaysOpen() || !MiIsQuickPage(PhysicalAddress, NumberOfBytes)) {
         return MiMapIoSpaceByType(PhysicalAddress, NumberOfBytes, Protection, Caller);
     }
-    return MiMapPageQuickly(PhysicalAddress, NumberOfBytes, Protection, Caller, MiMapIoSpaceByType,
-                            MiMapIoSpaceByTypeWithoutHold);
+    return MiMapPageQuickly(PhysicalAddress, NumberOfBytes, Protection, Caller, MiMapIoSpaceByType);
 }
 
 PVOID NTAPI MmMapVideoDisplay(PHYSICAL_ADDRESS PhysicalAddress, SIZE_T NumberOfBytes,
@@ -449,11 +454,11 @@ DECLSPEC_NOINLINE static VOID NTAPI MiUnmapIoSpace(PVOID BaseAddress, SIZE_T Num
     const PMI_MAPPING Mapping = MiFindIoMapping((ULONG_PTR)BaseAddress, NumberOfBytes);
     switch (Mapping->Io.Hold) {
     case MiHoldNothing:
-        MiClearPages(Mapping->FirstPte, Mapping->Va, Mapping->PageCount);
+        MiUncommitSmall(Mapping);
         MiCountFrames(MiRangeOfMapping(Mapping), -1);
         break;
     case MiHoldFrameByFrame:
-        MiClearPages(Mapping->FirstPte, Mapping->Va, Mapping->PageCount);
+        MiUncommitSmall(Mapping);
         MiReleaseFrames(MiRangeOfMapping(Mapping));
         break;
     case MiHoldAsRange:
@@ -464,16 +469,24 @@ DECLSPEC_NOINLINE static VOID NTAPI MiUnmapIoSpace(PVOID BaseAddress, SIZE_T Num
     MiReleaseMapping(Mapping);
 }
 
-// As MiUnmapIoSpace, for one page. FALSE: it is something else, or the slot cannot be kept.
+// What is left of unmapping one page, where its frame or its slot take more than a look.
+DECLSPEC_NOINLINE static VOID NTAPI MiReleasePage(PMI_MAPPING Mapping)
+{
+    MiReleaseFrames(MiRangeOfMapping(Mapping));
+    MiReleaseMapping(Mapping);
+}
+
+// As MiUnmapIoSpace, for one page. FALSE: it is something else.
 FORCEINLINE BOOLEAN MiUnmapPageQuickly(PMI_MAPPING Mapping, ULONG_PTR Base, SIZE_T NumberOfBytes)
 {
     if (Mapping->PageCount != 1 || Mapping->Io.Hold != MiHoldFrameByFrame ||
-        NumberOfBytes - 1 >= PAGE_SIZE - BYTE_OFFSET(Base) || !MiMayReleaseQuickly(MI_IDLE_PAGES)) {
+        NumberOfBytes - 1 >= PAGE_SIZE - BYTE_OFFSET(Base) || MiIsVerifying()) {
         return FALSE;
     }
-    MiClearOnePage(Mapping);
-    MiReleaseFrameQuickly(Mapping->Io.FirstPfn);
-    MiReleaseQuickly(MI_IDLE_PAGES, Mapping);
+    MiClearOnePage(Mapping, MiMayWait(Mapping));
+    if (!MiReleasePageQuickly(Mapping)) {
+        MiReleasePage(Mapping);
+    }
     return TRUE;
 }
 

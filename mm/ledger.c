@@ -8,8 +8,8 @@
 //   frame by frame   mappings below a large page, and MDLs: a slot per frame, in a radix tree. One
 //                    more holder of a frame costs the same whether it is the first or the thousandth
 //
-//                      root -> 256 branches { node, leaves in use } -> 256 leaves { slots, slots in
-//                      use } -> 256 slots { holders, cache type, since when, who }
+//                      root -> 256 branches { node } -> 256 leaves { slots, slots in use }
+//                      -> 256 slots { holders, cache type, since when, who }
 //
 //   as a range       mappings from one large page up, and permanent attributes: an interval tree per
 //                    cache type. A conflict is an overlap with a tree of another type. A range that is
@@ -28,19 +28,54 @@
 //       "Programming the PAT").
 //   C3  The holders of all slots are the pages of small mappings and of MDLs; the ranges are the
 //       large mappings and the permanent attributes. A slot without a holder is all zero.
-//   C4  A leaf's UsedCount is the number of its slots that have a holder; a branch's, of its leaves that
-//       have such a slot.
-// Lock: MiLedgerLock. Nodes are added under it; a leaf that became empty is freed, except for one
-// that is kept for the next hold.
+//   C4  A leaf's UsedCount is the number of its slots that have a holder.
+//
+// Locks: MiLedgerLock, for whoever changes more than one slot, adds or frees nodes, or asks about ranges. The
+// short ways do not take it. They hold the lock of a processor's cache meanwhile, which is nobody else's
+// business, and change one slot by compare and exchange. Who takes MiLedgerLock keeps them out: he says so
+// in MiIsLedgerChanging, and waits until each cache's lock was free once.
+//
+//   short way   takes Cache.Lock (exchange) ─▶ reads MiIsLedgerChanging: set? then the general way
+//   general     sets MiIsLedgerChanging (exchange) ─▶ reads each Cache.Lock until it is free
+//
+// Memory order: both write by an exchange before they read what the other writes, so one of them sees the
+// other: either the short way turns back, or the general way waits for it. What the short way did is seen
+// when its lock is found free (release, acquire); what the general way did, when MiIsLedgerChanging is read
+// as clear (release, acquire). So nodes are freed only while nobody walks them. Two short ways meet in a
+// slot only, where each sees the whole word that the other has left; its Caller is written behind the word,
+// and may be that of a holder who came at the same time, or has just gone: it is for reports. UsedCount is
+// added to behind a slot's first hold and taken from behind its last release, so it is never below what
+// C4 says for who keeps the short ways out, and two that release the last slots of a leaf together leave it
+// empty and there, which MiTrimLedger ends.
+// A leaf that became empty is freed, except for one that its processor keeps for its next hold.
 #include "mm/miquick.h"
 
 KI_LOCK MiLedgerLock = KI_LOCK_INITIALIZER(MI_RANK_LEDGER, "MiLedgerLock");
 PMI_LEDGER_UPPER *MiLedgerRoot;
 static PFN_NUMBER MiLedgerRootEntries;
-PMI_LEDGER_LEAF MiSpareLeaf;
+BOOLEAN MiIsLedgerChanging;
 RTL_INTERVAL_TREE MiRanges[MiCacheTypeCount];
 ULONG MiIdleRangeCount;
 ULONG MiOpposingRangeCount[MiCacheTypeCount];
+
+static KIRQL MiLockLedger(VOID) _Acquires_lock_(&MiLedgerLock);
+static VOID MiUnlockLedger(KIRQL OldIrql) _Releases_lock_(&MiLedgerLock);
+
+_No_lock_analysis_ static KIRQL MiLockLedger(VOID)
+{
+    const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
+    (VOID) __atomic_exchange_n(&MiIsLedgerChanging, TRUE, __ATOMIC_SEQ_CST);
+    for (ULONG Number = 0; Number < (ULONG)KeNumberProcessors; Number += 1) {
+        KiAwaitFreeLock(&MiCaches[Number].Lock);
+    }
+    return OldIrql;
+}
+
+_No_lock_analysis_ static VOID MiUnlockLedger(KIRQL OldIrql)
+{
+    __atomic_store_n(&MiIsLedgerChanging, FALSE, __ATOMIC_RELEASE);
+    KiReleaseLock(&MiLedgerLock, OldIrql);
+}
 
 //
 // The radix tree.
@@ -99,12 +134,41 @@ static VOID MiFreeLeafSlots(PMI_LEDGER_LEAF Leaf)
     Leaf->Slots = NULL;
 }
 
-VOID MiChangeSpareLeaf(PMI_LEDGER_LEAF Leaf)
+static BOOLEAN MiIsSpareLeaf(const MI_LEDGER_LEAF *Leaf)
 {
-    if (MiSpareLeaf != NULL && MiSpareLeaf->Slots != NULL && MiSpareLeaf->UsedCount == 0) {
-        MiFreeLeafSlots(MiSpareLeaf);
+    ULONG Number = 0;
+    while (Number < MI_ARCH_PROCESSORS && MiCaches[Number].SpareLeaf != Leaf) {
+        Number += 1;
     }
-    MiSpareLeaf = Leaf;
+    return Number < MI_ARCH_PROCESSORS;
+}
+
+// Keeps a leaf that became empty, and frees the one that this processor kept before, if it still is empty
+// and no other keeps it, too.
+static VOID MiChangeSpareLeaf(PFN_NUMBER Pfn, PMI_LEDGER_LEAF Leaf)
+{
+    const PMI_PROCESSOR_CACHE Cache = MiThisCache();
+    const PMI_LEDGER_LEAF Old = Cache->SpareLeaf;
+    Cache->SpareLeaf = Leaf;
+    Cache->SpareNumber = Pfn >> MI_LEAF_BITS;
+    if (Old != NULL && Old->Slots != NULL && Old->UsedCount == 0 && !MiIsSpareLeaf(Old)) {
+        MiFreeLeafSlots(Old);
+    }
+}
+
+// Takes a holder away from a slot that has one.
+static VOID MiDropHolder(PFN_NUMBER Pfn, PMI_LEDGER_LEAF Leaf)
+{
+    const PMI_LEDGER_SLOT Slot = MiSlotOf(Leaf, Pfn);
+    if (MiHoldersOf(Slot->Word) > 1) {
+        Slot->Word -= 1;
+        return;
+    }
+    Slot->Word = 0;
+    Leaf->UsedCount -= 1;
+    if (Leaf->UsedCount == 0) {
+        MiChangeSpareLeaf(Pfn, Leaf);
+    }
 }
 
 static inline PFN_NUMBER MiEndOfNode(PFN_NUMBER Pfn, ULONG Shift)
@@ -119,7 +183,7 @@ static BOOLEAN MiNextUsedSlot(PFN_NUMBER *Pfn, PFN_NUMBER LastPfn, PMI_LEDGER_SL
     while (*Pfn <= LastPfn) {
         const PMI_LEDGER_UPPER Upper = *MiUpperOf(*Pfn);
         const PMI_LEDGER_BRANCH Branch = Upper != NULL ? MiBranchOf(Upper, *Pfn) : NULL;
-        if (Branch == NULL || Branch->UsedCount == 0) {
+        if (Branch == NULL || Branch->Lower == NULL) {
             *Pfn = MiEndOfNode(*Pfn, Branch == NULL ? MI_ROOT_SHIFT : MI_UPPER_SHIFT);
             continue;
         }
@@ -129,7 +193,7 @@ static BOOLEAN MiNextUsedSlot(PFN_NUMBER *Pfn, PFN_NUMBER LastPfn, PMI_LEDGER_SL
             continue;
         }
         *Slot = MiSlotOf(Leaf, *Pfn);
-        if ((*Slot)->HolderCount != 0) {
+        if ((*Slot)->Word != 0) {
             return TRUE;
         }
         *Pfn += 1;
@@ -185,9 +249,9 @@ static PMI_LEDGER_SLOT MiFindOpposingSlot(MI_CACHE_TYPE CacheType, MI_PFN_RANGE 
     PFN_NUMBER Pfn = Range.FirstPfn;
     *IsAnyOpen = FALSE;
     while (MiNextUsedSlot(&Pfn, Range.LastPfn, &Slot)) {
-        if (Slot->CacheType == MiCacheUndecided) {
+        if (MiTypeOf(Slot->Word) == MiCacheUndecided) {
             *IsAnyOpen = TRUE;
-        } else if (Slot->CacheType != (ULONG)CacheType) {
+        } else if (MiTypeOf(Slot->Word) != CacheType) {
             return Slot;
         }
         Pfn += 1;
@@ -200,9 +264,9 @@ static VOID MiDecideOpenSlots(const MI_RANGE_HOLD *Hold, MI_PFN_RANGE Range)
     PMI_LEDGER_SLOT Slot;
     PFN_NUMBER Pfn = Range.FirstPfn;
     while (MiNextUsedSlot(&Pfn, Range.LastPfn, &Slot)) {
-        if (Slot->CacheType == MiCacheUndecided) {
-            *Slot = (MI_LEDGER_SLOT){Slot->HolderCount, Hold->CacheType, MiLedgerTime(Hold->Time),
-                                     Hold->Caller};
+        if (MiTypeOf(Slot->Word) == MiCacheUndecided) {
+            *Slot = (MI_LEDGER_SLOT){
+                MiSlotWord(MiHoldersOf(Slot->Word), Hold->CacheType, Hold->Time), Hold->Caller};
         }
         Pfn += 1;
     }
@@ -263,7 +327,7 @@ static NTSTATUS MiInsertRange(PMI_RANGE_HOLD Hold, MI_PFN_RANGE Range)
 
 NTSTATUS MiHoldRange(PMI_RANGE_HOLD Hold, MI_PFN_RANGE Range, MI_CACHE_TYPE CacheType, PVOID Caller)
 {
-    const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
+    const KIRQL OldIrql = MiLockLedger();
     if (Hold->State == MiRangeIdle) {
         MiRemoveRange(Hold);
     }
@@ -273,17 +337,17 @@ NTSTATUS MiHoldRange(PMI_RANGE_HOLD Hold, MI_PFN_RANGE Range, MI_CACHE_TYPE Cach
     Hold->Caller = Caller;
     Hold->Time = MiArchReadTime();
     const NTSTATUS Status = MiInsertRange(Hold, Range);
-    KiReleaseLock(&MiLedgerLock, OldIrql);
+    MiUnlockLedger(OldIrql);
     return Status;
 }
 
 VOID MiForgetRange(PMI_RANGE_HOLD Hold)
 {
-    const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
+    const KIRQL OldIrql = MiLockLedger();
     if (Hold->State == MiRangeIdle) {
         MiRemoveRange(Hold);
     }
-    KiReleaseLock(&MiLedgerLock, OldIrql);
+    MiUnlockLedger(OldIrql);
 }
 
 //
@@ -295,19 +359,19 @@ static inline VOID MiHoldSlot(PFN_NUMBER Pfn, PMI_LEDGER_LEAF Leaf, MI_CACHE_TYP
                               PVOID Caller, ULONG64 Time)
 {
     const PMI_LEDGER_SLOT Slot = MiSlotOf(Leaf, Pfn);
-    if (Slot->HolderCount == 0) {
-        MiCountUsedSlot(Pfn, Leaf);
+    if (Slot->Word == 0) {
+        Leaf->UsedCount += 1;
         const PMI_RANGE_HOLD Range =
             CacheType == MiCacheUndecided ? MiFindRangeOfFrame(Pfn, &CacheType) : NULL;
         if (Range != NULL) {
             Caller = Range->Caller;
             Time = Range->Time;
         }
-        *Slot = (MI_LEDGER_SLOT){1, CacheType, MiLedgerTime(Time), Caller};
-    } else if (Slot->CacheType == MiCacheUndecided && CacheType != MiCacheUndecided) {
-        *Slot = (MI_LEDGER_SLOT){Slot->HolderCount + 1, CacheType, MiLedgerTime(Time), Caller};
+        *Slot = (MI_LEDGER_SLOT){MiSlotWord(1, CacheType, Time), Caller};
+    } else if (MiTypeOf(Slot->Word) == MiCacheUndecided && CacheType != MiCacheUndecided) {
+        *Slot = (MI_LEDGER_SLOT){MiSlotWord(MiHoldersOf(Slot->Word) + 1, CacheType, Time), Caller};
     } else {
-        Slot->HolderCount += 1;
+        Slot->Word += 1;
     }
 }
 
@@ -326,8 +390,8 @@ static inline MI_PFN_RANGE MiPartInLeaf(PFN_NUMBER Pfn, MI_PFN_RANGE Range)
 
 static inline BOOLEAN MiIsSlotAgainst(const MI_LEDGER_SLOT *Slot, MI_CACHE_TYPE CacheType)
 {
-    return Slot->HolderCount != 0 && Slot->CacheType != (ULONG)CacheType &&
-           Slot->CacheType != MiCacheUndecided && CacheType != MiCacheUndecided;
+    return Slot->Word != 0 && MiTypeOf(Slot->Word) != CacheType &&
+           MiTypeOf(Slot->Word) != MiCacheUndecided && CacheType != MiCacheUndecided;
 }
 
 // What MiHoldFrames would answer for frames of one leaf, which it makes.
@@ -370,7 +434,7 @@ static VOID MiHoldLeaf(MI_PFN_RANGE Part, MI_CACHE_TYPE CacheType, PVOID Caller,
 NTSTATUS MiHoldFrames(MI_PFN_RANGE Range, MI_CACHE_TYPE CacheType, PVOID Caller)
 {
     const ULONG64 Time = MiArchReadTime();
-    const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
+    const KIRQL OldIrql = MiLockLedger();
     const NTSTATUS Status = MiPrepareFrames(Range, CacheType);
     PFN_NUMBER Pfn = Range.FirstPfn;
     while (NT_SUCCESS(Status) && Pfn <= Range.LastPfn) {
@@ -378,7 +442,7 @@ NTSTATUS MiHoldFrames(MI_PFN_RANGE Range, MI_CACHE_TYPE CacheType, PVOID Caller)
         MiHoldLeaf(Part, CacheType, Caller, Time);
         Pfn = Part.LastPfn + 1;
     }
-    KiReleaseLock(&MiLedgerLock, OldIrql);
+    MiUnlockLedger(OldIrql);
     return Status;
 }
 
@@ -395,7 +459,7 @@ static VOID MiReleaseLeaf(MI_PFN_RANGE Part, MI_PFN_RANGE Range)
     const PMI_LEDGER_LEAF Leaf = MiFindLeaf(Part.FirstPfn);
     for (PFN_NUMBER Pfn = Part.FirstPfn; Pfn <= Part.LastPfn; Pfn += 1) {
         const PMI_LEDGER_SLOT Slot = Leaf != NULL ? MiSlotOf(Leaf, Pfn) : NULL;
-        if (Slot == NULL || Slot->HolderCount == 0) {
+        if (Slot == NULL || Slot->Word == 0) {
             MiStopUnheldFrame(Range, Pfn, Leaf != NULL);
         }
         MiDropHolder(Pfn, Leaf);
@@ -407,14 +471,14 @@ VOID MiReleaseFrames(MI_PFN_RANGE Range)
     if (Range.LastPfn > MiHighestPfn()) {
         MiStopUnheldFrame(Range, Range.LastPfn, FALSE);
     }
-    const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
+    const KIRQL OldIrql = MiLockLedger();
     PFN_NUMBER Pfn = Range.FirstPfn;
     while (Pfn <= Range.LastPfn) {
         const MI_PFN_RANGE Part = MiPartInLeaf(Pfn, Range);
         MiReleaseLeaf(Part, Range);
         Pfn = Part.LastPfn + 1;
     }
-    KiReleaseLock(&MiLedgerLock, OldIrql);
+    MiUnlockLedger(OldIrql);
 }
 
 //
@@ -426,9 +490,8 @@ static BOOLEAN MiLookUpFrame(PFN_NUMBER Pfn, PMI_CACHE_OWNER Owner)
 {
     const PMI_LEDGER_LEAF Leaf = MiFindLeaf(Pfn);
     const PMI_LEDGER_SLOT Slot = Leaf != NULL ? MiSlotOf(Leaf, Pfn) : NULL;
-    if (Slot != NULL && Slot->HolderCount != 0) {
-        *Owner = (MI_CACHE_OWNER){(MI_CACHE_TYPE)Slot->CacheType, Slot->Caller,
-                                  (ULONG64)Slot->Time << MI_LEDGER_TIME_SHIFT};
+    if (Slot != NULL && Slot->Word != 0) {
+        *Owner = (MI_CACHE_OWNER){MiTypeOf(Slot->Word), Slot->Caller, MiTimeOf(Slot->Word)};
         return TRUE;
     }
     MI_CACHE_TYPE CacheType = MiCacheUndecided;
@@ -441,43 +504,45 @@ static BOOLEAN MiLookUpFrame(PFN_NUMBER Pfn, PMI_CACHE_OWNER Owner)
 
 BOOLEAN MiQueryFrame(PFN_NUMBER Pfn, PMI_CACHE_OWNER Owner)
 {
-    const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
+    const KIRQL OldIrql = MiLockLedger();
     MiEvictIdleRanges((MI_PFN_RANGE){Pfn, Pfn});
     const BOOLEAN IsHeld = MiLookUpFrame(Pfn, Owner);
-    KiReleaseLock(&MiLedgerLock, OldIrql);
+    MiUnlockLedger(OldIrql);
     return IsHeld;
 }
 
 MI_CACHE_TYPE MiDecideIoCacheType(PFN_NUMBER Pfn, MI_CACHE_TYPE Requested, PVOID Caller)
 {
     MI_CACHE_OWNER Owner = {Requested, NULL, 0};
-    const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
+    const KIRQL OldIrql = MiLockLedger();
     MiEvictIdleRanges((MI_PFN_RANGE){Pfn, Pfn});
     (VOID) MiLookUpFrame(Pfn, &Owner);
     if (Owner.CacheType == MiCacheUndecided) {
         const PMI_LEDGER_SLOT Slot = MiSlotOf(MiFindLeaf(Pfn), Pfn);
-        *Slot =
-            (MI_LEDGER_SLOT){Slot->HolderCount, Requested, MiLedgerTime(MiArchReadTime()), Caller};
+        *Slot = (MI_LEDGER_SLOT){MiSlotWord(MiHoldersOf(Slot->Word), Requested, MiArchReadTime()),
+                                 Caller};
         Owner.CacheType = Requested;
     }
-    KiReleaseLock(&MiLedgerLock, OldIrql);
+    MiUnlockLedger(OldIrql);
+    if (Owner.CacheType != MiCacheUncached) {
+        MiForgetTypes();
+    }
     return Owner.CacheType;
 }
 
 BOOLEAN MiFindCacheOwner(MI_PFN_RANGE Range, MI_CACHE_TYPE Except, PMI_CACHE_OWNER Owner)
 {
     BOOLEAN IsAnyOpen;
-    const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
+    const KIRQL OldIrql = MiLockLedger();
     MiEvictIdleRanges(Range);
     const PMI_LEDGER_SLOT Slot = MiFindOpposingSlot(Except, Range, &IsAnyOpen);
     const PMI_RANGE_HOLD Hold = Slot == NULL ? MiFindOpposingRange(Except, Range) : NULL;
     if (Slot != NULL) {
-        *Owner = (MI_CACHE_OWNER){(MI_CACHE_TYPE)Slot->CacheType, Slot->Caller,
-                                  (ULONG64)Slot->Time << MI_LEDGER_TIME_SHIFT};
+        *Owner = (MI_CACHE_OWNER){MiTypeOf(Slot->Word), Slot->Caller, MiTimeOf(Slot->Word)};
     } else if (Hold != NULL) {
         *Owner = (MI_CACHE_OWNER){Hold->CacheType, Hold->Caller, Hold->Time};
     }
-    KiReleaseLock(&MiLedgerLock, OldIrql);
+    MiUnlockLedger(OldIrql);
     return Slot != NULL || Hold != NULL;
 }
 
@@ -552,15 +617,17 @@ static VOID MiTrimUpper(PMI_LEDGER_UPPER *Upper)
 
 VOID MiTrimLedger(VOID)
 {
-    const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
-    MiSpareLeaf = NULL;
+    const KIRQL OldIrql = MiLockLedger();
+    for (ULONG Number = 0; Number < MI_ARCH_PROCESSORS; Number += 1) {
+        MiCaches[Number].SpareLeaf = NULL;
+    }
     MiVisitLeaves(MiFreeLeafIfEmpty, NULL);
     for (PFN_NUMBER Root = 0; Root < MiLedgerRootEntries; Root += 1) {
         if (MiLedgerRoot[Root] != NULL) {
             MiTrimUpper(&MiLedgerRoot[Root]);
         }
     }
-    KiReleaseLock(&MiLedgerLock, OldIrql);
+    MiUnlockLedger(OldIrql);
 }
 
 static VOID MiCountUsedSlots(PMI_LEDGER_LEAF Leaf, PFN_NUMBER FirstPfn, PVOID Context)
@@ -583,11 +650,11 @@ static BOOLEAN MiIsSlotConsistent(PFN_NUMBER Pfn, const MI_LEDGER_SLOT *Slot)
 {
     MI_REASON Reason;
     MI_CACHE_TYPE OfRange = MiCacheUndecided;
-    if (Slot->HolderCount == 0) {
-        return Slot->Caller == NULL && Slot->CacheType == 0 && Slot->Time == 0;
+    if (MiHoldersOf(Slot->Word) == 0) {
+        return Slot->Word == 0;
     }
     return MiIsIoSpace((MI_PFN_RANGE){Pfn, Pfn}, &Reason) &&
-           (MiFindRangeOfFrame(Pfn, &OfRange) == NULL || Slot->CacheType == (ULONG)OfRange);
+           (MiFindRangeOfFrame(Pfn, &OfRange) == NULL || MiTypeOf(Slot->Word) == OfRange);
 }
 
 typedef struct _MI_LEDGER_FINDINGS {
@@ -602,8 +669,8 @@ static VOID MiCheckLeaf(PMI_LEDGER_LEAF Leaf, PFN_NUMBER FirstPfn, PVOID Context
     ULONG64 UsedCount = 0;
     for (ULONG Index = 0; Index < MI_LEAF_SLOTS; Index += 1) {
         const MI_LEDGER_SLOT *Slot = &Leaf->Slots[Index];
-        UsedCount += Slot->HolderCount != 0;
-        Findings->HolderCount += Slot->HolderCount;
+        UsedCount += Slot->Word != 0;
+        Findings->HolderCount += MiHoldersOf(Slot->Word);
         if (!MiIsSlotConsistent(FirstPfn + Index, Slot)) {
             Findings->IsConsistent = FALSE;
         }

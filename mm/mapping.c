@@ -8,7 +8,8 @@
 //
 //   | guard | guard | Va: SlotPages pages, tables but no leaves | guard |      record
 //
-//   slots of 1, 2, 4, ... 256 pages   a list of idle ones per size
+//   slots of 1, 2, 4, ... 256 pages   a list of idle ones per size and processor; and a common one, from
+//                                     which and to which these go in batches
 //   larger ones                       a short list of recent ones, for exactly the same number of
 //                                     pages; in the region of large leaves also at the same distance
 //                                     from a multiple of the leaf
@@ -17,6 +18,9 @@
 // unmap finds its record there at once, however many are live; only the diagnosis of a wrong one
 // searches.
 //
+// A small slot that was forgotten here, but not on all processors (tlb.c), waits in a list of its processor.
+// When that is full, everything is forgotten everywhere, once for all of them, and they are idle.
+//
 // At verifier level 1 a slot waits in a queue before it is idle, so that an address which was
 // unmapped faults for a while instead of showing somebody else's pages.
 //
@@ -24,8 +28,11 @@
 //   M1  Slots do not overlap; their pages and guards are reserved in their region.
 //   M2  Inside a slot, exactly the pages that its record calls mapped have a leaf, with its frames; in
 //       an idle one, none.
-// Lock: MiMappingLock, for the table, the lists and the counts. What a record in use says belongs to
-// whoever mapped it.
+//   M3  A slot that is idle is in one list, and only those that wait have a stamp; no other slot is in any.
+// Locks: MiMappingLock, for the table, the common lists and the counts; the lock of a processor's cache, for
+// its lists. No two of them are held at a time. What a record in use says belongs to whoever mapped it.
+// Memory order: a slot is whole before it hangs in the table (release; acquire in MiFindSlotQuickly), and its
+// record before its kind says so (MiPublishMapping).
 #include "mm/miquick.h"
 
 #define MI_QUARANTINE_LIMIT 256
@@ -34,6 +41,9 @@
 KI_LOCK MiMappingLock = KI_LOCK_INITIALIZER(MI_RANK_MAPPING, "MiMappingLock");
 PMI_MAPPING MiBuckets[1u << MI_BUCKET_BITS];
 MI_SLOT_LIST MiIdle[MI_SMALL_CLASSES];
+MI_PROCESSOR_CACHE MiCaches[MI_ARCH_PROCESSORS] = {
+    [0 ... MI_ARCH_PROCESSORS - 1] = {.Lock = KI_LOCK_INITIALIZER(MI_RANK_MAPPING, "MiCacheLock")},
+};
 static PMI_MAPPING MiFreeRecords; // linked through NextIdle
 MI_SLOT_LIST MiRecent;
 static MI_SLOT_LIST MiQuarantine;
@@ -106,7 +116,7 @@ static VOID MiInsertSlot(PMI_MAPPING Slot)
     PMI_MAPPING *Bucket = MiBucketOf(Slot->Va);
     const KIRQL OldIrql = KiAcquireLock(&MiMappingLock);
     Slot->NextInBucket = *Bucket;
-    *Bucket = Slot;
+    __atomic_store_n(Bucket, Slot, __ATOMIC_RELEASE);
     KiReleaseLock(&MiMappingLock, OldIrql);
 }
 
@@ -173,6 +183,7 @@ FreeSlot:
 
 static VOID MiDestroySlot(PMI_MAPPING Slot)
 {
+    NT_ASSERT_INVARIANT("M3", Slot->Stamp == 0);
     if (Slot->Region == MiRegionLargeSystemPtes) {
         MiForgetRange(&Slot->Io.Range);
     }
@@ -216,6 +227,7 @@ static inline BOOLEAN MiFitsSlot(const MI_MAPPING *Slot, MI_REGION Region, PFN_N
 
 static PMI_MAPPING MiPopRecent(MI_REGION Region, PFN_NUMBER PageCount, PFN_NUMBER FirstPfn)
 {
+    const KIRQL OldIrql = KiAcquireLock(&MiMappingLock);
     PMI_MAPPING *Link = &MiRecent.First;
     while (*Link != NULL && !MiFitsSlot(*Link, Region, PageCount, FirstPfn)) {
         Link = &(*Link)->NextIdle;
@@ -225,6 +237,7 @@ static PMI_MAPPING MiPopRecent(MI_REGION Region, PFN_NUMBER PageCount, PFN_NUMBE
         *Link = Slot->NextIdle;
         MiRecent.Count -= 1;
     }
+    KiReleaseLock(&MiMappingLock, OldIrql);
     return Slot;
 }
 
@@ -244,25 +257,143 @@ static PMI_MAPPING MiPopSurplus(PMI_SLOT_LIST List, ULONG Limit)
     return Slot;
 }
 
-// Makes a slot idle. Returns one to be destroyed, or NULL.
-static inline PMI_MAPPING MiAddIdle(PMI_MAPPING Slot)
+// Moves slots from the front of one list to another.
+static VOID MiMoveSlots(PMI_SLOT_LIST From, PMI_SLOT_LIST To, ULONG Count)
 {
-    if (!MiIsSmall(Slot->SlotPages)) {
-        MiPushSlot(&MiRecent, Slot);
-        return MiPopSurplus(&MiRecent, MI_RECENT_LIMIT);
+    while (Count > 0 && From->First != NULL) {
+        MiPushSlot(To, MiPopSlot(From));
+        Count -= 1;
     }
-    const PMI_SLOT_LIST List = &MiIdle[MiClassOf(Slot->SlotPages)];
-    if (List->Count >= MI_IDLE_LIMIT) {
-        return Slot;
-    }
-    MiPushSlot(List, Slot);
-    return NULL;
 }
 
-static PMI_MAPPING MiQuarantineSlot(PMI_MAPPING Slot)
+//
+// From the processors' lists to the common ones, and back.
+//
+
+// The slots that a processor has too many of become common ones; those that are too many there, too, are
+// destroyed.
+static VOID MiGiveBack(PMI_SLOT_LIST Batch, ULONG Class)
 {
+    const KIRQL OldIrql = KiAcquireLock(&MiMappingLock);
+    MiMoveSlots(Batch, &MiIdle[Class], MI_IDLE_LIMIT - MiIdle[Class].Count);
+    KiReleaseLock(&MiMappingLock, OldIrql);
+    MiDestroySlots(Batch->First);
+}
+
+static VOID MiMakeSmallIdle(PMI_MAPPING Slot)
+{
+    MI_SLOT_LIST Batch = {0};
+    const ULONG Class = MiClassOf(Slot->SlotPages);
+    const PMI_PROCESSOR_CACHE Cache = MiThisCache();
+    const KIRQL OldIrql = KiAcquireLock(&Cache->Lock);
+    MiPushSlot(&Cache->Idle[Class], Slot);
+    if (Cache->Idle[Class].Count > MI_CACHED_SLOTS) {
+        MiMoveSlots(&Cache->Idle[Class], &Batch, MI_SLOT_BATCH);
+    }
+    KiReleaseLock(&Cache->Lock, OldIrql);
+    if (Batch.First != NULL) {
+        MiGiveBack(&Batch, Class);
+    }
+}
+
+static VOID MiMakeLargeIdle(PMI_MAPPING Slot)
+{
+    const KIRQL OldIrql = KiAcquireLock(&MiMappingLock);
+    MiPushSlot(&MiRecent, Slot);
+    const PMI_MAPPING Surplus = MiPopSurplus(&MiRecent, MI_RECENT_LIMIT);
+    KiReleaseLock(&MiMappingLock, OldIrql);
+    MiDestroySlots(Surplus);
+}
+
+static VOID MiMakeIdle(PMI_MAPPING Slot)
+{
+    if (MiIsSmall(Slot->SlotPages)) {
+        MiMakeSmallIdle(Slot);
+    } else {
+        MiMakeLargeIdle(Slot);
+    }
+}
+
+// At level 1: the slot rests, and the one that has rested longest is idle.
+static VOID MiQuarantineSlot(PMI_MAPPING Slot)
+{
+    const KIRQL OldIrql = KiAcquireLock(&MiMappingLock);
     MiAppendSlot(&MiQuarantine, Slot);
-    return MiQuarantine.Count > MI_QUARANTINE_LIMIT ? MiAddIdle(MiPopSlot(&MiQuarantine)) : NULL;
+    const PMI_MAPPING Rested =
+        MiQuarantine.Count > MI_QUARANTINE_LIMIT ? MiPopSlot(&MiQuarantine) : NULL;
+    KiReleaseLock(&MiMappingLock, OldIrql);
+    if (Rested != NULL) {
+        Rested->NextIdle = NULL;
+        MiMakeIdle(Rested);
+    }
+}
+
+// A small slot of this class: from this processor's list, or with a batch for it from the common one. NULL:
+// none is idle.
+static PMI_MAPPING MiTakeSmallIdle(ULONG Class)
+{
+    MI_SLOT_LIST Batch = {0};
+    const PMI_PROCESSOR_CACHE Cache = MiThisCache();
+    KIRQL OldIrql = KiAcquireLock(&Cache->Lock);
+    PMI_MAPPING Slot = MiPopSlot(&Cache->Idle[Class]);
+    KiReleaseLock(&Cache->Lock, OldIrql);
+    if (Slot != NULL) {
+        return Slot;
+    }
+    OldIrql = KiAcquireLock(&MiMappingLock);
+    MiMoveSlots(&MiIdle[Class], &Batch, MI_SLOT_BATCH);
+    KiReleaseLock(&MiMappingLock, OldIrql);
+    Slot = MiPopSlot(&Batch);
+    OldIrql = KiAcquireLock(&Cache->Lock);
+    MiMoveSlots(&Batch, &Cache->Idle[Class], MI_SLOT_BATCH);
+    KiReleaseLock(&Cache->Lock, OldIrql);
+    return Slot;
+}
+
+//
+// Slots that wait to be forgotten.
+//
+
+VOID NTAPI MiForgetPages(PMI_MAPPING Mapping, PFN_NUMBER PageCount, BOOLEAN MayWait)
+{
+    if (MayWait && !MiIsVerifying()) {
+        Mapping->Stamp = MiFlushPagesLater(Mapping->Va, PageCount);
+    } else {
+        MiFlushPages(Mapping->Va, PageCount);
+    }
+}
+
+VOID MiSettleMapping(PMI_MAPPING Mapping, MM_SHOOTDOWN_REASON Reason)
+{
+    if (!MiIsForgotten(Mapping->Stamp)) {
+        MiForgetEverything(Reason);
+    }
+    Mapping->Stamp = 0;
+}
+
+static VOID MiSettleSlots(PMI_MAPPING First, MM_SHOOTDOWN_REASON Reason)
+{
+    for (PMI_MAPPING Slot = First; Slot != NULL; Slot = Slot->NextIdle) {
+        MiSettleMapping(Slot, Reason);
+    }
+}
+
+// The slot waits, in its processor's list. When that is full, all of them become idle.
+static VOID MiLetWait(PMI_MAPPING Mapping)
+{
+    MI_SLOT_LIST Batch = {0};
+    const PMI_PROCESSOR_CACHE Cache = MiThisCache();
+    const KIRQL OldIrql = KiAcquireLock(&Cache->Lock);
+    MiPushSlot(&Cache->Waiting, Mapping);
+    if (Cache->Waiting.Count > MI_CACHED_SLOTS) {
+        Batch = Cache->Waiting;
+        Cache->Waiting = (MI_SLOT_LIST){0};
+    }
+    KiReleaseLock(&Cache->Lock, OldIrql);
+    MiSettleSlots(Batch.First, MmShootdownSlots);
+    while (Batch.First != NULL) {
+        MiMakeIdle(MiPopSlot(&Batch));
+    }
 }
 
 //
@@ -293,10 +424,8 @@ PMI_MAPPING MiAcquireMapping(MI_REGION Region, PFN_NUMBER PageCount, PFN_NUMBER 
     if (MiMustFail(MM_FAIL_ADDRESSES)) {
         return NULL;
     }
-    const KIRQL OldIrql = KiAcquireLock(&MiMappingLock);
-    PMI_MAPPING Slot = MiIsSmall(PageCount) ? MiPopSlot(&MiIdle[MiClassOf(PageCount)])
+    PMI_MAPPING Slot = MiIsSmall(PageCount) ? MiTakeSmallIdle(MiClassOf(PageCount))
                                             : MiPopRecent(Region, PageCount, FirstPfn);
-    KiReleaseLock(&MiMappingLock, OldIrql);
     if (Slot == NULL) {
         Slot = MiAcquireNewSlot(Region, PageCount, FirstPfn);
     }
@@ -320,37 +449,73 @@ PMI_MAPPING MiAcquireAlignedMapping(PFN_NUMBER PageCount, PVOID Caller)
 
 VOID MiReleaseMapping(PMI_MAPPING Mapping)
 {
-    const KIRQL OldIrql = KiAcquireLock(&MiMappingLock);
     Mapping->Kind = MiMappingIdle;
     Mapping->SkippedPages = 0;
     Mapping->InaccessiblePages = 0;
-    const PMI_MAPPING Surplus = MiIsVerifying() ? MiQuarantineSlot(Mapping) : MiAddIdle(Mapping);
-    KiReleaseLock(&MiMappingLock, OldIrql);
-    if (Surplus != NULL) {
-        MiDestroySlot(Surplus);
+    if (MiIsVerifying() || !MiIsSmall(Mapping->SlotPages)) {
+        MiSettleMapping(Mapping, MmShootdownReservation);
+    }
+    if (MiIsVerifying()) {
+        MiQuarantineSlot(Mapping);
+    } else if (Mapping->Stamp != 0) {
+        MiLetWait(Mapping);
+    } else {
+        MiMakeIdle(Mapping);
     }
 }
 
-static PMI_MAPPING MiTakeList(PMI_SLOT_LIST List)
+static VOID MiTakeList(PMI_SLOT_LIST From, PMI_SLOT_LIST To)
+{
+    MiMoveSlots(From, To, From->Count);
+}
+
+static VOID MiTakeCommonLists(PMI_SLOT_LIST All)
 {
     const KIRQL OldIrql = KiAcquireLock(&MiMappingLock);
-    const PMI_MAPPING First = List->First;
-    *List = (MI_SLOT_LIST){NULL, NULL, 0};
+    for (ULONG Class = 0; Class < MI_SMALL_CLASSES; Class += 1) {
+        MiTakeList(&MiIdle[Class], All);
+    }
+    MiTakeList(&MiRecent, All);
+    MiTakeList(&MiQuarantine, All);
     KiReleaseLock(&MiMappingLock, OldIrql);
-    return First;
+}
+
+static VOID MiTakeListsOf(PMI_PROCESSOR_CACHE Cache, PMI_SLOT_LIST All)
+{
+    const KIRQL OldIrql = KiAcquireLock(&Cache->Lock);
+    for (ULONG Class = 0; Class < MI_SMALL_CLASSES; Class += 1) {
+        MiTakeList(&Cache->Idle[Class], All);
+    }
+    MiTakeList(&Cache->Waiting, All);
+    KiReleaseLock(&Cache->Lock, OldIrql);
 }
 
 BOOLEAN MiTrimMappings(VOID)
 {
-    BOOLEAN IsAnyFreed = FALSE;
-    for (ULONG List = 0; List < MI_SMALL_CLASSES + 2; List += 1) {
-        const PMI_MAPPING First = MiTakeList(List < MI_SMALL_CLASSES    ? &MiIdle[List]
-                                             : List == MI_SMALL_CLASSES ? &MiRecent
-                                                                        : &MiQuarantine);
-        IsAnyFreed = IsAnyFreed || First != NULL;
-        MiDestroySlots(First);
+    MI_SLOT_LIST All = {0};
+    MiTakeCommonLists(&All);
+    for (ULONG Number = 0; Number < (ULONG)KeNumberProcessors; Number += 1) {
+        MiTakeListsOf(&MiCaches[Number], &All);
     }
-    return IsAnyFreed;
+    MiSettleSlots(All.First, MmShootdownTrim);
+    MiDestroySlots(All.First);
+    return All.Count != 0;
+}
+
+// How many slots are in lists, for M3.
+ULONG64 MiListedSlotCount(VOID)
+{
+    ULONG64 Count = MiRecent.Count + MiQuarantine.Count;
+    for (ULONG Class = 0; Class < MI_SMALL_CLASSES; Class += 1) {
+        Count += MiIdle[Class].Count;
+    }
+    for (ULONG Number = 0; Number < MI_ARCH_PROCESSORS; Number += 1) {
+        Count += MiCaches[Number].Waiting.Count;
+        for (ULONG Class = 0; Class < MI_SMALL_CLASSES; Class += 1) {
+            Count += MiCaches[Number].Idle[Class].Count;
+        }
+    }
+    return Count;
 }
 
 //

@@ -104,12 +104,15 @@ VOID MiUncommitLeadingPages(PMI_MAPPING Mapping, PFN_NUMBER PageCount)
     MiClearPages(MiFindFirstPage(Va), Va, PageCount);
 }
 
-VOID MiUncommitMdl(PMI_MAPPING Mapping, PFN_NUMBER PageCount, BOOLEAN IsBorrowed)
+VOID MiUncommitMdl(PMI_MAPPING Mapping, PFN_NUMBER PageCount, BOOLEAN IsBorrowed,
+                   BOOLEAN HoldsFrames)
 {
     if (IsBorrowed) {
         MiCountBorrowers(Mapping, PageCount - Mapping->SkippedPages, -1);
     }
-    MiClearPages(Mapping->FirstPte, Mapping->Va, PageCount);
+    if (MiTakePages(Mapping->FirstPte, Mapping->Va, PageCount)) {
+        MiForgetPages(Mapping, PageCount, !HoldsFrames);
+    }
     Mapping->SkippedPages = 0;
     Mapping->InaccessiblePages = 0;
 }
@@ -350,7 +353,8 @@ static VOID MiUnmapLockedMapping(PMI_MAPPING Mapping)
 {
     const PMDL Mdl = Mapping->Locked.Mdl;
     const PFN_NUMBER ShownCount = MiShownPageCount(Mapping);
-    MiUncommitMdl(Mapping, Mapping->PageCount, Mapping->Locked.IsBorrowed);
+    MiUncommitMdl(Mapping, Mapping->PageCount, Mapping->Locked.IsBorrowed,
+                  Mapping->Locked.HoldsFrames);
     if (Mapping->Locked.HoldsFrames) {
         MiReleaseIoFrames(MmGetMdlPfnArray(Mdl), ShownCount);
     }
@@ -384,14 +388,16 @@ VOID NTAPI MmUnmapLockedPages(PVOID BaseAddress, PMDL MemoryDescriptorList)
     const PMI_MAPPING Mapping = (Mdl->MdlFlags & MDL_MAPPED_TO_SYSTEM_VA) != 0
                                     ? MiFindSlotQuickly((ULONG_PTR)PAGE_ALIGN(Mdl->MappedSystemVa))
                                     : NULL;
-    if (!MiIsQuickUnmap(Mapping, BaseAddress, Mdl) || !MiMayReleaseQuickly(MI_IDLE_PAGES)) {
+    if (!MiIsQuickUnmap(Mapping, BaseAddress, Mdl) || MiIsVerifying()) {
         MiUnmapLockedPages(BaseAddress, Mdl, __builtin_return_address(0));
         return;
     }
     // As MiUnmapLockedPages, for one page.
-    MiClearOnePage(Mapping);
+    MiClearOnePage(Mapping, TRUE);
     MiSetMdlUnmapped(Mdl);
-    MiReleaseQuickly(MI_IDLE_PAGES, Mapping);
+    if (!MiReleaseQuickly(Mapping)) {
+        MiReleaseMapping(Mapping);
+    }
 }
 
 PMI_MAPPING MiFindOwnMapping(PMDL Mdl)

@@ -4,7 +4,8 @@
 // Locks, in the order in which they may be taken; each is a spin lock at DISPATCH_LEVEL, and no two
 // of them are held for longer than a few stores or one search:
 //   MiClaimLock 1 < MiLedgerLock 2 < MiMappingLock 3 < MiSystemVaLock 4 < MiPageTableLock 5 <
-//   MiPfnLock 6 < MiPoolLock 7 < MiTrackLock 8 < MiBlockLock 9 < MiImageLock 10
+//   MiPfnLock 6 < MiPoolLock 7 < MiTrackLock 8 < MiBlockLock 9 < MiImageLock 10 < MiShootdownLock 11
+// The locks of the processors' caches have rank 3, too: no two of these are held at a time.
 // Allocate first, lock second: the only allocator that is called under a lock is that of frames
 // (rank 6).
 #pragma once
@@ -26,6 +27,7 @@
 #define MI_RANK_TRACK 8
 #define MI_RANK_BLOCK 9
 #define MI_RANK_IMAGE 10
+#define MI_RANK_SHOOTDOWN 11
 
 // Frames, both ends included, so that the last frame of the address space can be named. FirstPfn <=
 // LastPfn.
@@ -404,8 +406,35 @@ static inline BOOLEAN MiTakeLeaves(PMMPTE Pte, ULONG Count)
 VOID MiFlushPages(_In_ ULONG_PTR Va, _In_ PFN_NUMBER PageCount);
 VOID MiFlushLeaves(_In_ ULONG_PTR Va, _In_ PFN_NUMBER LeafCount, _In_ PFN_NUMBER LeafPages);
 
-// The other processors forget their translation of this page.
-VOID MiFlushPageThere(_In_ ULONG_PTR Va);
+// This processor forgets pages at once, the others later. Returns a stamp: the addresses may be used
+// again when MiIsForgotten of it. 0: they may be at once.
+ULONG64 MiFlushPagesLater(_In_ ULONG_PTR Va, _In_ PFN_NUMBER PageCount);
+
+extern ULONG64 MiTlbEpoch;   // grows before everything is forgotten everywhere
+extern ULONG64 MiCleanEpoch; // what has a smaller stamp is forgotten everywhere
+extern ULONG64 MiLastStamp;  // the largest stamp so far
+
+static inline BOOLEAN MiIsForgotten(ULONG64 Stamp)
+{
+    return Stamp < __atomic_load_n(&MiCleanEpoch, __ATOMIC_ACQUIRE);
+}
+
+// Whether any processor may remember what is not in the tables any more.
+static inline BOOLEAN MiIsAnythingRemembered(VOID)
+{
+    return !MiIsForgotten(__atomic_load_n(&MiLastStamp, __ATOMIC_ACQUIRE));
+}
+
+// All processors forget everything.
+VOID MiForgetEverything(_In_ MM_SHOOTDOWN_REASON Reason);
+
+// For who gives a frame another cache type than it may be remembered with.
+static inline VOID MiForgetTypes(VOID)
+{
+    if (MiIsAnythingRemembered()) {
+        MiForgetEverything(MmShootdownCacheType);
+    }
+}
 
 //
 // ptmgr.c: the page-table manager.
@@ -436,7 +465,11 @@ VOID MiUncommitRange(_In_opt_ PMMPTE KnownPte, _In_ ULONG_PTR Va, _In_ PFN_NUMBE
 VOID MiCommitPages(_In_ ULONG_PTR Va, _In_reads_(PageCount) const PFN_NUMBER *Pfns,
                    _In_ PFN_NUMBER PageCount, _In_ MI_PROTECTION Protection);
 
-// Unmaps pages of 4 KiB, the first entry of which is given, and forgets their translations.
+// Takes away pages of 4 KiB, the first entry of which is given. TRUE: they must be forgotten.
+_Must_inspect_result_ BOOLEAN MiTakePages(_In_ PMMPTE FirstPte, _In_ ULONG_PTR Va,
+                                          _In_ PFN_NUMBER PageCount);
+
+// Takes them away, and forgets them everywhere.
 VOID MiClearPages(_In_ PMMPTE FirstPte, _In_ ULONG_PTR Va, _In_ PFN_NUMBER PageCount);
 
 // Unmaps whole leaves. The caller flushes Batch before the frames or the addresses are used again.
@@ -578,6 +611,7 @@ typedef struct _MI_MAPPING {
     ULONG64 Time;                 // and when: MiArchReadTime
     PFN_NUMBER SkippedPages;      // in front, unmapped by MmAdvanceMdl; still of PageCount
     PFN_NUMBER InaccessiblePages; // by MmProtectMdlSystemAddress; both are 0 in most mappings
+    ULONG64 Stamp; // of what was mapped here last, and is forgotten here but not everywhere; or 0
     union {
         struct {
             PFN_NUMBER FirstPfn;
@@ -618,6 +652,14 @@ static inline VOID MiPublishMapping(PMI_MAPPING Mapping, MI_MAPPING_KIND Kind)
     __atomic_store_n(&Mapping->Kind, Kind, __ATOMIC_RELEASE);
 }
 
+// Has the pages of a mapping forgotten, whose leaves were taken away: everywhere at once; or, when they
+// MayWait, here at once and there before their addresses are used again.
+VOID NTAPI MiForgetPages(_Inout_ PMI_MAPPING Mapping, _In_ PFN_NUMBER PageCount,
+                         _In_ BOOLEAN MayWait);
+
+// Before something is mapped where a mapping's pages may not be forgotten everywhere.
+VOID MiSettleMapping(_Inout_ PMI_MAPPING Mapping, _In_ MM_SHOOTDOWN_REASON Reason);
+
 // After its pages were unmapped and flushed.
 VOID MiReleaseMapping(_In_ PMI_MAPPING Mapping);
 
@@ -648,6 +690,9 @@ static inline PFN_NUMBER MiShownPageCount(const MI_MAPPING *Mapping)
 {
     return Mapping->PageCount - Mapping->SkippedPages;
 }
+
+// Slots in all lists of all processors.
+ULONG64 MiListedSlotCount(VOID);
 
 typedef VOID MI_MAPPING_ROUTINE(_In_ PMI_MAPPING Mapping, _In_opt_ PVOID Context);
 VOID MiEnumerateMappings(_In_ MI_MAPPING_ROUTINE *Routine, _In_opt_ PVOID Context);
@@ -1149,8 +1194,10 @@ VOID MiCommitMdlFrom(_In_ PMI_MAPPING Mapping, _In_ PMDL Mdl, _In_ PFN_NUMBER Pa
 VOID MiCommitSimplePages(_In_ PMI_MAPPING Mapping, _In_ PMDL Mdl, _In_ PFN_NUMBER PageCount,
                          _In_ MI_PROTECTION Requested);
 
-// The reverse: clears, flushes, and counts borrowed frames back as the page tables name them.
-VOID MiUncommitMdl(_In_ PMI_MAPPING Mapping, _In_ PFN_NUMBER PageCount, _In_ BOOLEAN IsBorrowed);
+// The reverse: clears, flushes, and counts borrowed frames back as the page tables name them. Pages of I/O
+// space do not wait.
+VOID MiUncommitMdl(_In_ PMI_MAPPING Mapping, _In_ PFN_NUMBER PageCount, _In_ BOOLEAN IsBorrowed,
+                   _In_ BOOLEAN HoldsFrames);
 
 // The first page whose frame in the page tables is not the one in Pfns, or PageCount.
 PFN_NUMBER MiFindChangedPage(_In_ ULONG_PTR Va, _In_reads_(PageCount) const PFN_NUMBER *Pfns,

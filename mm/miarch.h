@@ -23,6 +23,9 @@
 
 #include <wdm.h>
 
+// As many processors as there can be.
+#define MI_ARCH_PROCESSORS 16
+
 // Geometry: every table is one frame of MI_PTES_PER_TABLE entries.
 #define MI_PTE_INDEX_BITS 9
 #define MI_MAXIMUM_LEVEL 5u // of any format that this contract could serve
@@ -195,6 +198,9 @@ VOID MiArchFlushCacheRange(_In_ const VOID *Va, _In_ SIZE_T ByteCount);
 //   VOID MiArchFlushPage(ULONG_PTR Va)                      this processor forgets its translation of
 //                                                           the page that holds Va, and what it
 //                                                           remembers of the tables above
+//   ULONG MiArchProcessor(VOID)                             the number of this processor, below
+//                                                           MI_ARCH_PROCESSORS; a thread may be on
+//                                                           another one as soon as it knows
 //   ULONG64 MiArchReadTime(VOID)                            ticks of a counter that only grows, as
 //                                                           KeReadCycles
 //

@@ -23,7 +23,9 @@ FORCEINLINE BOOLEAN MiAreShortWaysOpen(VOID)
 #define MI_BUCKET_BITS 14
 #define MI_SMALL_CLASSES 9 // 1 to 256 pages
 #define MI_SMALL_PAGES (1u << (MI_SMALL_CLASSES - 1))
-#define MI_IDLE_LIMIT 1024 // idle slots of each size
+#define MI_CACHED_SLOTS 128 // in each list of a processor
+#define MI_SLOT_BATCH 64    // that go from a processor's list to the common one, or back, at a time
+#define MI_IDLE_LIMIT 1024  // idle slots of each size in the common list
 #define MI_RECENT_LIMIT 8
 
 typedef struct _MI_SLOT_LIST {
@@ -31,6 +33,28 @@ typedef struct _MI_SLOT_LIST {
     PMI_MAPPING Last; // of the quarantine, which is a queue
     ULONG Count;
 } MI_SLOT_LIST, *PMI_SLOT_LIST;
+
+struct _MI_LEDGER_LEAF;
+
+// What a processor keeps for itself, so that it meets no other on the short ways. The lock is mostly its
+// own, too: others take it to trim, and a thread that has been moved since it looked which one it runs on.
+typedef struct __attribute__((aligned(512))) _MI_PROCESSOR_CACHE {
+    KI_LOCK Lock;
+    MI_SLOT_LIST Idle[MI_SMALL_CLASSES];
+    MI_SLOT_LIST Waiting; // released, and not forgotten everywhere; of any size class
+    struct _MI_LEDGER_LEAF
+        *SpareLeaf;         // the one that it emptied last, which is kept for its next hold
+    PFN_NUMBER SpareNumber; // its first frame >> MI_LEAF_BITS
+} MI_PROCESSOR_CACHE, *PMI_PROCESSOR_CACHE;
+
+C_ASSERT(sizeof(MI_PROCESSOR_CACHE) == 512);
+
+extern MI_PROCESSOR_CACHE MiCaches[MI_ARCH_PROCESSORS];
+
+static inline PMI_PROCESSOR_CACHE MiThisCache(VOID)
+{
+    return &MiCaches[MiArchProcessor()];
+}
 
 extern KI_LOCK MiMappingLock;
 extern PMI_MAPPING MiBuckets[1u << MI_BUCKET_BITS];
@@ -84,15 +108,13 @@ FORCEINLINE PMI_MAPPING MiFindSlotQuickly(ULONG_PTR PageVa)
     return Slot;
 }
 
-// The idle slots of one page.
-#define MI_IDLE_PAGES (&MiIdle[0])
-
 // An idle slot for PageCount pages, which must be few; or NULL.
 FORCEINLINE PMI_MAPPING MiAcquireQuickly(PFN_NUMBER PageCount, PVOID Caller, ULONG64 Time)
 {
-    const KIRQL OldIrql = KiAcquireLock(&MiMappingLock);
-    const PMI_MAPPING Slot = MiPopSlot(&MiIdle[MiClassOf(PageCount)]);
-    KiReleaseLock(&MiMappingLock, OldIrql);
+    const PMI_PROCESSOR_CACHE Cache = MiThisCache();
+    const KIRQL OldIrql = KiAcquireLock(&Cache->Lock);
+    const PMI_MAPPING Slot = MiPopSlot(&Cache->Idle[MiClassOf(PageCount)]);
+    KiReleaseLock(&Cache->Lock, OldIrql);
     if (Slot != NULL) {
         Slot->PageCount = PageCount;
         Slot->Caller = Caller;
@@ -101,18 +123,25 @@ FORCEINLINE PMI_MAPPING MiAcquireQuickly(PFN_NUMBER PageCount, PVOID Caller, ULO
     return Slot;
 }
 
-// Whether a small slot can become idle just so: its list has room, and there is no quarantine.
-FORCEINLINE BOOLEAN MiMayReleaseQuickly(const MI_SLOT_LIST *List)
+// The list of a processor that a slot of one page goes to when it is released.
+FORCEINLINE PMI_SLOT_LIST MiListForPage(PMI_PROCESSOR_CACHE Cache, const MI_MAPPING *Mapping)
 {
-    return List->Count < MI_IDLE_LIMIT && !MiIsVerifying();
+    return Mapping->Stamp == 0 ? &Cache->Idle[0] : &Cache->Waiting;
 }
 
-FORCEINLINE VOID MiReleaseQuickly(PMI_SLOT_LIST List, PMI_MAPPING Mapping)
+// Releases a slot of one page. FALSE: the list is full; nothing was done.
+FORCEINLINE BOOLEAN MiReleaseQuickly(PMI_MAPPING Mapping)
 {
-    const KIRQL OldIrql = KiAcquireLock(&MiMappingLock);
-    Mapping->Kind = MiMappingIdle;
-    MiPushSlot(List, Mapping);
-    KiReleaseLock(&MiMappingLock, OldIrql);
+    const PMI_PROCESSOR_CACHE Cache = MiThisCache();
+    const KIRQL OldIrql = KiAcquireLock(&Cache->Lock);
+    const PMI_SLOT_LIST List = MiListForPage(Cache, Mapping);
+    const BOOLEAN HasRoom = List->Count < MI_CACHED_SLOTS;
+    if (HasRoom) {
+        Mapping->Kind = MiMappingIdle;
+        MiPushSlot(List, Mapping);
+    }
+    KiReleaseLock(&Cache->Lock, OldIrql);
+    return HasRoom;
 }
 
 // The large slot that was released last, if it was for this range and cache type; or NULL.
@@ -162,13 +191,39 @@ FORCEINLINE VOID MiReleaseLargeQuickly(PMI_MAPPING Mapping)
 #define MI_LOWER_ENTRIES (1u << MI_LOWER_BITS)
 #define MI_UPPER_ENTRIES (1u << MI_UPPER_BITS)
 
-// One frame. Time is what MiLedgerTime says.
+// One frame. Word says how many hold it, its MI_CACHE_TYPE, and since when (MiLedgerTime):
+//
+//   63 ......... 35  34 . 32  31 ........ 0
+//   time             type     holders          0: nobody holds the frame
 typedef struct _MI_LEDGER_SLOT {
-    ULONG HolderCount;
-    ULONG CacheType : 3; // MI_CACHE_TYPE
-    ULONG Time : 29;
+    ULONG64 Word;
     PVOID Caller; // who was first to hold it, or to decide it
 } MI_LEDGER_SLOT, *PMI_LEDGER_SLOT;
+
+#define MI_SLOT_TYPE_SHIFT 32
+#define MI_SLOT_TYPE_MASK 7u
+#define MI_SLOT_TIME_SHIFT 35
+
+static inline ULONG MiHoldersOf(ULONG64 Word)
+{
+    return (ULONG)Word;
+}
+
+static inline MI_CACHE_TYPE MiTypeOf(ULONG64 Word)
+{
+    return (MI_CACHE_TYPE)((Word >> MI_SLOT_TYPE_SHIFT) & MI_SLOT_TYPE_MASK);
+}
+
+static inline ULONG64 MiTimeOf(ULONG64 Word)
+{
+    return Word >> MI_SLOT_TIME_SHIFT << MI_LEDGER_TIME_SHIFT;
+}
+
+static inline ULONG64 MiSlotWord(ULONG HolderCount, MI_CACHE_TYPE CacheType, ULONG64 Time)
+{
+    return HolderCount | (ULONG64)CacheType << MI_SLOT_TYPE_SHIFT |
+           Time >> MI_LEDGER_TIME_SHIFT << MI_SLOT_TIME_SHIFT;
+}
 
 typedef struct _MI_LEDGER_LEAF {
     PMI_LEDGER_SLOT Slots; // or NULL
@@ -181,7 +236,7 @@ typedef struct _MI_LEDGER_LOWER {
 
 typedef struct _MI_LEDGER_BRANCH {
     PMI_LEDGER_LOWER Lower; // or NULL
-    ULONG64 UsedCount;      // leaves with a slot in use
+    ULONG64 Reserved;
 } MI_LEDGER_BRANCH, *PMI_LEDGER_BRANCH;
 
 typedef struct _MI_LEDGER_UPPER {
@@ -193,8 +248,7 @@ C_ASSERT(sizeof(MI_LEDGER_LOWER) == PAGE_SIZE && sizeof(MI_LEDGER_UPPER) == PAGE
 
 extern KI_LOCK MiLedgerLock;
 extern PMI_LEDGER_UPPER *MiLedgerRoot;
-extern PMI_LEDGER_LEAF
-    MiSpareLeaf; // the one that was emptied last, which is kept for the next hold
+extern BOOLEAN MiIsLedgerChanging;
 extern RTL_INTERVAL_TREE MiRanges[MiCacheTypeCount];
 extern ULONG MiIdleRangeCount;
 extern ULONG MiOpposingRangeCount[MiCacheTypeCount]; // ranges of the other types
@@ -238,51 +292,85 @@ static inline PMI_LEDGER_LEAF MiFindLeaf(PFN_NUMBER Pfn)
     return Leaf->Slots != NULL ? Leaf : NULL;
 }
 
-// Keeps a leaf that became empty, and frees the one that was kept before, if it still is empty.
-VOID MiChangeSpareLeaf(_In_ PMI_LEDGER_LEAF Leaf);
-
-static inline VOID MiCountUsedSlot(PFN_NUMBER Pfn, PMI_LEDGER_LEAF Leaf)
+// The same, looking first at the leaf that a processor keeps. NULL: as above, or it keeps none.
+FORCEINLINE PMI_LEDGER_LEAF MiFindLeafQuickly(const MI_PROCESSOR_CACHE *Cache, PFN_NUMBER Pfn)
 {
-    if (Leaf->UsedCount == 0) {
-        MiBranchOf(*MiUpperOf(Pfn), Pfn)->UsedCount += 1;
-    }
-    Leaf->UsedCount += 1;
+    return Cache->SpareNumber == Pfn >> MI_LEAF_BITS ? Cache->SpareLeaf : MiFindLeaf(Pfn);
 }
 
-static inline VOID MiUncountUsedSlot(PFN_NUMBER Pfn, PMI_LEDGER_LEAF Leaf)
+// Whether the ledger may be read, and its slots be changed by compare and exchange, as long as the lock of
+// any processor's cache is held: nobody is at work in it who excludes that.
+FORCEINLINE BOOLEAN MiIsLedgerOpen(VOID)
 {
-    Leaf->UsedCount -= 1;
-    if (Leaf->UsedCount == 0) {
-        MiBranchOf(*MiUpperOf(Pfn), Pfn)->UsedCount -= 1;
-        if (MiSpareLeaf != Leaf) {
-            MiChangeSpareLeaf(Leaf);
+    return !__atomic_load_n(&MiIsLedgerChanging, __ATOMIC_ACQUIRE);
+}
+
+// Holds a frame with a type. FALSE: this takes more than a look at its slot; nothing was done. The lock of
+// the cache is held.
+// A type that is not uncached may be another one than that which some processor remembers the frame with:
+// the caller then calls MiForgetTypes, behind this, because only now nobody else can map the frame.
+FORCEINLINE BOOLEAN MiHoldQuickly(const MI_PROCESSOR_CACHE *Cache, PFN_NUMBER Pfn,
+                                  MI_CACHE_TYPE CacheType, PVOID Caller, ULONG64 Time)
+{
+    const PMI_LEDGER_LEAF Leaf = MiIsLedgerOpen() ? MiFindLeafQuickly(Cache, Pfn) : NULL;
+    if (Leaf == NULL) {
+        return FALSE;
+    }
+    const PMI_LEDGER_SLOT Slot = MiSlotOf(Leaf, Pfn);
+    ULONG64 Old = __atomic_load_n(&Slot->Word, __ATOMIC_RELAXED);
+    ULONG64 New;
+    do {
+        if (Old == 0 ? MiOpposingRangeCount[CacheType] != 0 : MiTypeOf(Old) != CacheType) {
+            return FALSE;
         }
+        New = Old == 0 ? MiSlotWord(1, CacheType, Time) : Old + 1;
+    } while (!__atomic_compare_exchange_n(&Slot->Word, &Old, New, FALSE, __ATOMIC_ACQ_REL,
+                                          __ATOMIC_RELAXED));
+    if (Old == 0) {
+        __atomic_fetch_add(&Leaf->UsedCount, 1, __ATOMIC_RELAXED);
+        Slot->Caller = Caller;
     }
+    return TRUE;
 }
 
-static inline ULONG MiLedgerTime(ULONG64 Time)
+// Releases a frame that its caller holds. FALSE: its leaf may become empty, and is not the one that this
+// processor keeps, or the ledger is not open; nothing was done. The lock of the cache is held.
+FORCEINLINE BOOLEAN MiReleaseFrameQuickly(const MI_PROCESSOR_CACHE *Cache, PFN_NUMBER Pfn)
 {
-    return (ULONG)(Time >> MI_LEDGER_TIME_SHIFT);
+    const PMI_LEDGER_LEAF Leaf = MiIsLedgerOpen() ? MiFindLeafQuickly(Cache, Pfn) : NULL;
+    if (Leaf == NULL) {
+        return FALSE;
+    }
+    const PMI_LEDGER_SLOT Slot = MiSlotOf(Leaf, Pfn);
+    ULONG64 Old = __atomic_load_n(&Slot->Word, __ATOMIC_RELAXED);
+    ULONG64 New;
+    do {
+        New = MiHoldersOf(Old) == 1 ? 0 : Old - 1;
+        if (New == 0 && Leaf != Cache->SpareLeaf && Leaf->UsedCount == 1) {
+            return FALSE;
+        }
+    } while (!__atomic_compare_exchange_n(&Slot->Word, &Old, New, FALSE, __ATOMIC_ACQ_REL,
+                                          __ATOMIC_RELAXED));
+    if (New == 0) {
+        __atomic_fetch_sub(&Leaf->UsedCount, 1, __ATOMIC_RELAXED);
+    }
+    return TRUE;
 }
 
-// Holds a frame with a type. FALSE: this takes more than a look at its slot; nothing was done.
-FORCEINLINE BOOLEAN MiHoldQuickly(PFN_NUMBER Pfn, MI_CACHE_TYPE CacheType, PVOID Caller,
-                                  ULONG64 Time)
+// Releases the frame and the slot of a page of device memory. FALSE: this takes more; nothing was done.
+FORCEINLINE BOOLEAN MiReleasePageQuickly(PMI_MAPPING Mapping)
 {
-    BOOLEAN IsHeld = FALSE;
-    const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
-    const PMI_LEDGER_LEAF Leaf = MiFindLeaf(Pfn);
-    const PMI_LEDGER_SLOT Slot = Leaf != NULL ? MiSlotOf(Leaf, Pfn) : NULL;
-    if (Slot != NULL && Slot->HolderCount == 0 && MiOpposingRangeCount[CacheType] == 0) {
-        MiCountUsedSlot(Pfn, Leaf);
-        *Slot = (MI_LEDGER_SLOT){1, CacheType, MiLedgerTime(Time), Caller};
-        IsHeld = TRUE;
-    } else if (Slot != NULL && Slot->HolderCount != 0 && Slot->CacheType == (ULONG)CacheType) {
-        Slot->HolderCount += 1;
-        IsHeld = TRUE;
+    const PMI_PROCESSOR_CACHE Cache = MiThisCache();
+    const KIRQL OldIrql = KiAcquireLock(&Cache->Lock);
+    const PMI_SLOT_LIST List = MiListForPage(Cache, Mapping);
+    const BOOLEAN IsReleased =
+        List->Count < MI_CACHED_SLOTS && MiReleaseFrameQuickly(Cache, Mapping->Io.FirstPfn);
+    if (IsReleased) {
+        Mapping->Kind = MiMappingIdle;
+        MiPushSlot(List, Mapping);
     }
-    KiReleaseLock(&MiLedgerLock, OldIrql);
-    return IsHeld;
+    KiReleaseLock(&Cache->Lock, OldIrql);
+    return IsReleased;
 }
 
 // Holds a range again that is still written down. FALSE: it was forgotten; nothing was done.
@@ -306,27 +394,6 @@ FORCEINLINE VOID MiReleaseRange(PMI_RANGE_HOLD Hold)
     const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
     Hold->State = MiRangeIdle;
     MiIdleRangeCount += 1;
-    KiReleaseLock(&MiLedgerLock, OldIrql);
-}
-
-// Takes a holder away from a slot that has one. The lock is held.
-FORCEINLINE VOID MiDropHolder(PFN_NUMBER Pfn, PMI_LEDGER_LEAF Leaf)
-{
-    const PMI_LEDGER_SLOT Slot = MiSlotOf(Leaf, Pfn);
-    Slot->HolderCount -= 1;
-    if (Slot->HolderCount == 0) {
-        *Slot = (MI_LEDGER_SLOT){0};
-        MiUncountUsedSlot(Pfn, Leaf);
-    }
-}
-
-// Releases a frame that its caller holds.
-FORCEINLINE VOID MiReleaseFrameQuickly(PFN_NUMBER Pfn)
-{
-    const KIRQL OldIrql = KiAcquireLock(&MiLedgerLock);
-    const PMI_LEDGER_LEAF Leaf = MiFindLeaf(Pfn);
-    NT_ASSERT_INVARIANT("C3", Leaf != NULL && MiSlotOf(Leaf, Pfn)->HolderCount != 0);
-    MiDropHolder(Pfn, Leaf);
     KiReleaseLock(&MiLedgerLock, OldIrql);
 }
 
@@ -445,14 +512,10 @@ FORCEINLINE VOID MiSetWholeMdlMapped(PMDL Mdl, ULONG_PTR SystemVa)
     Mdl->MdlFlags |= MDL_MAPPED_TO_SYSTEM_VA;
 }
 
-// What MiClearPages does, for a mapping of one page.
-FORCEINLINE VOID MiClearOnePage(const MI_MAPPING *Mapping)
+// Takes away the leaf of a mapping of one page, and has it forgotten.
+FORCEINLINE VOID MiClearOnePage(PMI_MAPPING Mapping, BOOLEAN MayWait)
 {
-    if (!MiMustForget(MiArchWasUsed(MiArchTakePte(Mapping->FirstPte)))) {
-        return;
-    }
-    MiArchFlushPage(Mapping->Va);
-    if (__builtin_expect(KeNumberProcessors > 1, 0)) {
-        MiFlushPageThere(Mapping->Va);
+    if (MiMustForget(MiArchWasUsed(MiArchTakePte(Mapping->FirstPte)))) {
+        MiForgetPages(Mapping, 1, MayWait);
     }
 }

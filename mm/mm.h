@@ -66,6 +66,36 @@ ULONG MmRefusalCount(VOID);
 VOID MmReleaseMdlChain(_In_opt_ PMDL First);
 
 //
+// The last shootdowns: what the processors were made to forget of translations. IRQL <= DISPATCH_LEVEL.
+//
+
+#define MM_SHOOTDOWN_COUNT 32
+
+typedef enum _MM_SHOOTDOWN_REASON {
+    MmShootdownUnmap,       // a range was unmapped, or changed its protection
+    MmShootdownBatch,       // pages or tables that mm itself gives up
+    MmShootdownSlots,       // so many addresses waited that their processor asked for it
+    MmShootdownReservation, // one that was unmapped is mapped again, or goes away
+    MmShootdownCacheType,   // a frame gets another cache type
+    MmShootdownTrim,        // what is kept for later is given back
+    MmShootdownReasonCount,
+} MM_SHOOTDOWN_REASON;
+
+typedef struct _MM_SHOOTDOWN {
+    ULONG64 Number; // from 1 on, in their order
+    MM_SHOOTDOWN_REASON Reason;
+    ULONG ProcessorCount;
+    ULONG_PTR Va;      // of the first leaf
+    ULONG64 LeafCount; // 0: everything
+    ULONG64 LeafPages;
+    ULONG64 Cycles; // until all had done it
+} MM_SHOOTDOWN, *PMM_SHOOTDOWN;
+
+// The last ones, the last first. Returns how many were written.
+ULONG MmQueryShootdowns(_Out_writes_(Count) PMM_SHOOTDOWN Shootdowns, _In_ ULONG Count);
+VOID MmPrintShootdowns(VOID);
+
+//
 // Stacks of threads. IRQL <= DISPATCH_LEVEL.
 //
 

@@ -354,8 +354,8 @@ VOID MiCommitSmallRange(PMMPTE KnownPte, ULONG_PTR Va, PFN_NUMBER FirstPfn, PFN_
     } while (PageCount > 0);
 }
 
-// The same over several tables.
-DECLSPEC_NOINLINE static VOID MiClearTables(ULONG_PTR Va, PFN_NUMBER PageCount)
+// As MiTakePages, over several tables.
+DECLSPEC_NOINLINE static BOOLEAN MiTakeTables(ULONG_PTR Va, PFN_NUMBER PageCount)
 {
     PFN_NUMBER Done = 0;
     BOOLEAN MustForget = FALSE;
@@ -365,18 +365,19 @@ DECLSPEC_NOINLINE static VOID MiClearTables(ULONG_PTR Va, PFN_NUMBER PageCount)
         MustForget |= MiTakeLeaves(Pte, EntryCount);
         Done += EntryCount;
     }
-    if (MustForget) {
-        MiFlushPages(Va, PageCount);
-    }
+    return MustForget;
+}
+
+BOOLEAN MiTakePages(PMMPTE FirstPte, ULONG_PTR Va, PFN_NUMBER PageCount)
+{
+    return MiPteIndex(Va, 1) + PageCount > MI_PTES_PER_TABLE
+               ? MiTakeTables(Va, PageCount)
+               : MiTakeLeaves(FirstPte, (ULONG)PageCount);
 }
 
 VOID MiClearPages(PMMPTE FirstPte, ULONG_PTR Va, PFN_NUMBER PageCount)
 {
-    if (MiPteIndex(Va, 1) + PageCount > MI_PTES_PER_TABLE) {
-        MiClearTables(Va, PageCount);
-        return;
-    }
-    if (MiTakeLeaves(FirstPte, (ULONG)PageCount)) {
+    if (MiTakePages(FirstPte, Va, PageCount)) {
         MiFlushPages(Va, PageCount);
     }
 }

@@ -130,3 +130,35 @@ VOID MmPrintIoMappings(VOID)
     DbgPrint("Live I/O mappings (physical, virtual, access, cache type, leaves, who):\n");
     MmEnumerateIoMappings(MiPrintIoMapping, NULL);
 }
+
+//
+// Shootdowns.
+//
+
+VOID MmPrintShootdowns(VOID)
+{
+    static const CHAR *const Reasons[] = {
+        [MmShootdownUnmap] = "unmapped or protected",
+        [MmShootdownBatch] = "a batch",
+        [MmShootdownSlots] = "addresses that waited",
+        [MmShootdownReservation] = "a reservation used again",
+        [MmShootdownCacheType] = "another cache type",
+        [MmShootdownTrim] = "trimmed",
+    };
+    C_ASSERT(ARRAYSIZE(Reasons) == MmShootdownReasonCount);
+    MM_SHOOTDOWN Last[MM_SHOOTDOWN_COUNT];
+    const ULONG Count = MmQueryShootdowns(Last, MM_SHOOTDOWN_COUNT);
+    DbgPrint("the last %u shootdowns, the last first:\n", Count);
+    for (ULONG Index = 0; Index < Count; Index += 1) {
+        const MM_SHOOTDOWN *Shootdown = &Last[Index];
+        if (Shootdown->LeafCount == 0) {
+            DbgPrint("  %llu: everything, %u processors, %llu cycles: %s\n", Shootdown->Number,
+                     Shootdown->ProcessorCount, Shootdown->Cycles, Reasons[Shootdown->Reason]);
+        } else {
+            DbgPrint("  %llu: 0x%p, %llu leaves of %llu pages, %u processors, %llu cycles: %s\n",
+                     Shootdown->Number, (PVOID)Shootdown->Va, Shootdown->LeafCount,
+                     Shootdown->LeafPages, Shootdown->ProcessorCount, Shootdown->Cycles,
+                     Reasons[Shootdown->Reason]);
+        }
+    }
+}

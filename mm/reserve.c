@@ -46,6 +46,8 @@ static PVOID MiReserveMapping(PFN_NUMBER PageCount, ULONG Tag, BOOLEAN IsAligned
     }
     Mapping->Protection = (MI_PROTECTION){MiAccessReadWrite, MiCacheUndecided};
     Mapping->Reserved.Tag = Tag;
+    Mapping->Reserved.IsBorrowed = FALSE;
+    Mapping->Reserved.HoldsFrames = FALSE;
     Mapping->Reserved.Mdl = NULL;
     Mapping->Reserved.MappedPageCount = 0;
     MiPublishMapping(Mapping, MiMappingReserved);
@@ -191,9 +193,17 @@ static BOOLEAN MiHoldReserved(PMI_MAPPING Mapping, PMDL Mdl, PFN_NUMBER PageCoun
     return Mapping->Reserved.HoldsFrames || MiIsMdlSimple(Mdl);
 }
 
-DECLSPEC_NOINLINE static PVOID NTAPI MiMapReserved(PVOID MappingAddress, ULONG PoolTag, PMDL Mdl,
-                                                   MEMORY_CACHING_TYPE CacheType, PVOID Caller)
+// The tag and the cache type in one word: four parameters go in registers, so the short way needs no frame.
+static inline ULONG64 MiPackTagAndType(ULONG PoolTag, MEMORY_CACHING_TYPE CacheType)
 {
+    return PoolTag | (ULONG64)CacheType << 32;
+}
+
+DECLSPEC_NOINLINE static PVOID NTAPI MiMapReserved(PVOID MappingAddress, ULONG64 TagAndType,
+                                                   PMDL Mdl, PVOID Caller)
+{
+    const ULONG PoolTag = (ULONG)TagAndType;
+    const MEMORY_CACHING_TYPE CacheType = (MEMORY_CACHING_TYPE)(TagAndType >> 32);
     if (MiIsVerifying()) {
         MiVerifyMapReserved(MappingAddress, Mdl, Caller);
     }
@@ -215,6 +225,7 @@ DECLSPEC_NOINLINE static PVOID NTAPI MiMapReserved(PVOID MappingAddress, ULONG P
         MiRefusePlain(Routine, MiReasonResources);
         return NULL;
     }
+    MiSettleMapping(Mapping, MmShootdownReservation);
     Mapping->Reserved.IsBorrowed = MiCommitMdl(Mapping, Mdl, PageCount, Protection);
     Mapping->Reserved.Mdl = Mdl;
     Mapping->Reserved.MappedPageCount = PageCount;
@@ -233,9 +244,7 @@ static inline BOOLEAN MiIsReservationOf(const MI_MAPPING *Mapping, ULONG Tag, co
 // As MiMapReserved, for a simple MDL: what is left when its pages are mapped.
 FORCEINLINE PVOID MiFinishReservedMap(PMI_MAPPING Mapping, PMDL Mdl, PFN_NUMBER PageCount)
 {
-    Mapping->Reserved.IsBorrowed = FALSE;
-    Mapping->Reserved.HoldsFrames = FALSE;
-    Mapping->Reserved.Mdl = Mdl;
+    Mapping->Reserved.Mdl = Mdl; // not borrowed, and nothing held: so every unmap leaves it
     Mapping->Reserved.MappedPageCount = PageCount;
     MiSetWholeMdlMapped(Mdl, Mapping->Va);
     return (PVOID)(Mapping->Va + Mdl->ByteOffset);
@@ -258,8 +267,10 @@ PVOID NTAPI MmMapLockedPagesWithReservedMapping(PVOID MappingAddress, ULONG Pool
     MI_PROTECTION Protection = {.Access = MiAccessReadWrite};
     if (!MiIsReservationOf(Mapping, PoolTag, NULL) || !MiIsMdlMappable(Mdl) ||
         !MiIsMdlSimple(Mdl) || PageCount > Mapping->PageCount ||
-        !MiDecodeCachingType(CacheType, &Protection.CacheType) || !MiAreShortWaysOpen()) {
-        return MiMapReserved(MappingAddress, PoolTag, Mdl, CacheType, __builtin_return_address(0));
+        !MiDecodeCachingType(CacheType, &Protection.CacheType) || !MiAreShortWaysOpen() ||
+        Mapping->Stamp != 0) {
+        return MiMapReserved(MappingAddress, MiPackTagAndType(PoolTag, CacheType), Mdl,
+                             __builtin_return_address(0));
     }
     if (PageCount != 1 || !MiCommitTypedPage(Mapping, MmGetMdlPfnArray(Mdl)[0], Protection)) {
         return MiMapReservedPages(Mapping, Mdl, PageCount, Protection);
@@ -270,11 +281,13 @@ PVOID NTAPI MmMapLockedPagesWithReservedMapping(PVOID MappingAddress, ULONG Pool
 VOID MiUnmapReservation(PMI_MAPPING Mapping)
 {
     const PFN_NUMBER PageCount = Mapping->Reserved.MappedPageCount;
-    MiUncommitMdl(Mapping, PageCount, Mapping->Reserved.IsBorrowed);
+    MiUncommitMdl(Mapping, PageCount, Mapping->Reserved.IsBorrowed, Mapping->Reserved.HoldsFrames);
     if (Mapping->Reserved.HoldsFrames) {
         MiReleaseIoFrames(MmGetMdlPfnArray(Mapping->Reserved.Mdl), PageCount);
     }
     MiSetMdlUnmapped(Mapping->Reserved.Mdl);
+    Mapping->Reserved.IsBorrowed = FALSE;
+    Mapping->Reserved.HoldsFrames = FALSE;
     Mapping->Reserved.Mdl = NULL;
     Mapping->Reserved.MappedPageCount = 0;
 }
@@ -339,13 +352,13 @@ FORCEINLINE VOID MiFinishReservedUnmap(PMI_MAPPING Mapping, PMDL Mdl)
 // The general end, out of line so that the short way has no frame: forgets what was mapped.
 DECLSPEC_NOINLINE static VOID NTAPI MiForgetReserved(PMI_MAPPING Mapping, PMDL Mdl)
 {
-    MiFlushPages(Mapping->Va, Mapping->Reserved.MappedPageCount);
+    MiForgetPages(Mapping, Mapping->Reserved.MappedPageCount, TRUE);
     MiFinishReservedUnmap(Mapping, Mdl);
 }
 
 DECLSPEC_NOINLINE static VOID NTAPI MiUnmapReservedTables(PMI_MAPPING Mapping, PMDL Mdl)
 {
-    MiClearPages(Mapping->FirstPte, Mapping->Va, Mapping->Reserved.MappedPageCount);
+    MiUncommitMdl(Mapping, Mapping->Reserved.MappedPageCount, FALSE, FALSE);
     MiFinishReservedUnmap(Mapping, Mdl);
 }
 
@@ -364,8 +377,8 @@ VOID NTAPI MmUnmapReservedMapping(PVOID BaseAddress, ULONG PoolTag, PMDL MemoryD
         MiUnmapReservedTables(Mapping, Mdl);
         return;
     }
-    if (PageCount == 1 ? MiMustForget(MiArchWasUsed(MiArchTakePte(Mapping->FirstPte)))
-                       : MiTakeLeaves(Mapping->FirstPte, (ULONG)PageCount)) {
+    if (MiMustForget(PageCount == 1 ? MiArchWasUsed(MiArchTakePte(Mapping->FirstPte))
+                                    : MiArchTakePages(Mapping->FirstPte, (ULONG)PageCount))) {
         MiForgetReserved(Mapping, Mdl);
         return;
     }

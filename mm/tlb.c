@@ -1,15 +1,41 @@
-// TLB batches: translations that must be forgotten, and page tables that may be freed only after
-// that.
+// Translations that must be forgotten, at once or later, here and on the other processors; and page tables
+// that may be freed only after that.
 //
 // A routine that takes entries away collects their addresses in a batch, and flushes it once.
 // Tables that fell out of the tree are freed behind the flush, never before: the processor may
 // still walk them, or remember the pointer.
 //
-// The other processors are told at the same places: by a broadcast (kernel/ke/multi.c), which has ended
-// when the routine returns. There is one for a batch, however many pages it has.
+// The other processors are told by a broadcast (kernel/ke/multi.c), which has ended when the routine
+// returns: one for a batch, or a range, however many pages it has. A broadcast costs thousands of cycles,
+// so the addresses of small mappings are forgotten here at once, and there later: they get a stamp, and
+// whoever would use them again looks whether everything was forgotten everywhere since (MiIsForgotten),
+// and sees to it if not (MiForgetEverything). At level 1 nothing waits.
 //
-// Invariant:
+//   entry taken ─▶ stamp = epoch ──── waits ────▶ stamp < clean epoch ─▶ used again
+//                                epoch + 1 ─▶ all processors forget everything ─▶ clean epoch = epoch
+//
+// What may wait is such that a forgotten driver alone could notice: an address that waits is handed out to
+// nobody, and its frame is either device memory that is uncached, or RAM. Whoever gives a frame another
+// cache type has everything forgotten first, so no frame is remembered with two.
+//
+// Everything is forgotten by switching global translations off and on: on hardware, and in Bochs, they
+// survive a load of the root. Forgetting by process tags (PCID, INVPCID) is for address spaces that
+// alternate; here is one, and all of its translations are global, which tags do not touch. One INVPCID
+// could replace the two writes of the control register, but not their effect, and they are no part of any
+// short way.
+//
+// Invariants:
 //   T1  A batch is empty when it is initialised and when it goes out of use.
+//   T5  A translation that some processor may remember, and the tables do not say any more, has a stamp
+//       that is not smaller than MiCleanEpoch, and so has MiLastStamp; its address is in a slot that
+//       waits, or in a reservation.
+// Memory order: an entry is taken by an exchange, and flushed here before its stamp is loaded; no load
+// passes either. MiForgetEverything adds to the epoch before it sends. So a stamp that is smaller than the new epoch
+// was loaded before the addition, and its entry was gone before any processor began to forget. MiCleanEpoch
+// grows, with release, after all have; who reads it, with acquire, and finds his stamp smaller, stores
+// his new entry after that.
+// Lock: MiShootdownLock, for the ring and the epochs; it also keeps who flushes everywhere on the processor
+// where he flushes.
 #include "mm/mi.h"
 
 VOID MiAddPageToBatch(PMI_TLB_BATCH Batch, ULONG_PTR Va)
@@ -40,22 +66,113 @@ static VOID MiFlushTranslations(const MI_TLB_BATCH *Batch)
     }
 }
 
-static VOID MiFlushTranslationsThere(PVOID Context)
+static VOID MiFlushTranslationsOf(PVOID Context)
 {
     MiFlushTranslations(Context);
 }
 
+static BOOLEAN MiHasOthers(VOID)
+{
+    return KeNumberProcessors > 1;
+}
+
+//
+// Broadcasts, and the ring of the last of them.
+//
+
+static KI_LOCK MiShootdownLock = KI_LOCK_INITIALIZER(MI_RANK_SHOOTDOWN, "MiShootdownLock");
+static MM_SHOOTDOWN MiShootdowns[MM_SHOOTDOWN_COUNT];
+static ULONG64 MiShootdownNumber;
+
+// Runs the routine on all processors, this one included. The lock is held.
+static VOID MiBroadcastFlush(KI_BROADCAST_ROUTINE *Routine, PVOID Context,
+                             const MM_SHOOTDOWN *About)
+{
+    const ULONG64 Start = MiArchReadTime();
+    Routine(Context);
+    KiBroadcast(Routine, Context);
+    MM_SHOOTDOWN *const Entry = &MiShootdowns[MiShootdownNumber % MM_SHOOTDOWN_COUNT];
+    *Entry = *About;
+    Entry->Cycles = MiArchReadTime() - Start;
+    Entry->ProcessorCount = (ULONG)KeNumberProcessors;
+    Entry->Number = ++MiShootdownNumber;
+}
+
+static VOID MiFlushEverywhere(KI_BROADCAST_ROUTINE *Routine, PVOID Context,
+                              const MM_SHOOTDOWN *About)
+{
+    const KIRQL OldIrql = KiAcquireLock(&MiShootdownLock);
+    MiBroadcastFlush(Routine, Context, About);
+    KiReleaseLock(&MiShootdownLock, OldIrql);
+}
+
+ULONG MmQueryShootdowns(PMM_SHOOTDOWN Shootdowns, ULONG Count)
+{
+    ULONG Done = 0;
+    const KIRQL OldIrql = KiAcquireLock(&MiShootdownLock);
+    while (Done < Count && Done < MM_SHOOTDOWN_COUNT && Done < MiShootdownNumber) {
+        Shootdowns[Done] = MiShootdowns[(MiShootdownNumber - 1 - Done) % MM_SHOOTDOWN_COUNT];
+        Done += 1;
+    }
+    KiReleaseLock(&MiShootdownLock, OldIrql);
+    return Done;
+}
+
+//
+// What is forgotten later.
+//
+
+ULONG64 MiTlbEpoch = 1;
+ULONG64 MiCleanEpoch = 1;
+ULONG64 MiLastStamp;
+
+static VOID MiNoteStamp(ULONG64 Stamp)
+{
+    ULONG64 Old = __atomic_load_n(&MiLastStamp, __ATOMIC_RELAXED);
+    while (Old < Stamp && !__atomic_compare_exchange_n(&MiLastStamp, &Old, Stamp, FALSE,
+                                                       __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+    }
+}
+
+static VOID MiFlushAllRoutine(PVOID Context)
+{
+    UNREFERENCED_PARAMETER(Context);
+    MiArchFlushAll();
+}
+
+VOID MiForgetEverything(MM_SHOOTDOWN_REASON Reason)
+{
+    const KIRQL OldIrql = KiAcquireLock(&MiShootdownLock);
+    const ULONG64 Epoch = __atomic_add_fetch(&MiTlbEpoch, 1, __ATOMIC_SEQ_CST);
+    MiBroadcastFlush(MiFlushAllRoutine, NULL, &(MM_SHOOTDOWN){.Reason = Reason});
+    __atomic_store_n(&MiCleanEpoch, Epoch, __ATOMIC_RELEASE);
+    KiReleaseLock(&MiShootdownLock, OldIrql);
+}
+
+//
+// Batches.
+//
+
 VOID MiFlushTlbBatch(PMI_TLB_BATCH Batch)
 {
-    if (Batch->PageCount != 0 || Batch->FlushAll) {
+    if (!MiHasOthers()) {
         MiFlushTranslations(Batch);
-        if (KeNumberProcessors > 1) {
-            KiBroadcast(MiFlushTranslationsThere, Batch);
-        }
+    } else if (Batch->FlushAll) {
+        MiForgetEverything(MmShootdownBatch);
+    } else if (Batch->PageCount != 0) {
+        MiFlushEverywhere(MiFlushTranslationsOf, Batch,
+                          &(MM_SHOOTDOWN){.Reason = MmShootdownBatch,
+                                          .Va = Batch->Page[0],
+                                          .LeafCount = Batch->PageCount,
+                                          .LeafPages = 1});
     }
     MiFreeFrameChain(Batch->FirstTable);
     MiInitializeTlbBatch(Batch);
 }
+
+//
+// Ranges.
+//
 
 // Eight at a time: counting would cost as much as telling the processor.
 static VOID MiFlushSmallPages(ULONG_PTR Va, PFN_NUMBER PageCount)
@@ -75,7 +192,7 @@ static VOID MiFlushSmallPages(ULONG_PTR Va, PFN_NUMBER PageCount)
     }
 }
 
-FORCEINLINE VOID MiFlushPagesHere(ULONG_PTR Va, PFN_NUMBER PageCount)
+static VOID MiFlushPagesHere(ULONG_PTR Va, PFN_NUMBER PageCount)
 {
     if (PageCount > MI_TLB_BATCH_PAGES) {
         MiArchFlushAll();
@@ -84,7 +201,7 @@ FORCEINLINE VOID MiFlushPagesHere(ULONG_PTR Va, PFN_NUMBER PageCount)
     }
 }
 
-FORCEINLINE VOID MiFlushLeavesHere(ULONG_PTR Va, PFN_NUMBER LeafCount, PFN_NUMBER LeafPages)
+static VOID MiFlushLeavesHere(ULONG_PTR Va, PFN_NUMBER LeafCount, PFN_NUMBER LeafPages)
 {
     if (LeafCount > MI_TLB_BATCH_PAGES) {
         MiArchFlushAll();
@@ -114,24 +231,20 @@ static VOID MiFlushRange(PVOID Context)
 }
 
 // Not inline: with one processor its callers have no frame of their own.
-DECLSPEC_NOINLINE static VOID MiFlushEverywhere(ULONG_PTR Va, PFN_NUMBER LeafCount,
-                                                PFN_NUMBER LeafPages)
+DECLSPEC_NOINLINE static VOID MiFlushRangeEverywhere(ULONG_PTR Va, PFN_NUMBER LeafCount,
+                                                     PFN_NUMBER LeafPages)
 {
     MI_FLUSH_RANGE Range = {Va, LeafCount, LeafPages};
-    MiFlushRange(&Range);
-    KiBroadcast(MiFlushRange, &Range);
-}
-
-VOID MiFlushPageThere(ULONG_PTR Va)
-{
-    MI_FLUSH_RANGE Range = {Va, 1, 1};
-    KiBroadcast(MiFlushRange, &Range);
+    MiFlushEverywhere(
+        MiFlushRange, &Range,
+        &(MM_SHOOTDOWN){
+            .Reason = MmShootdownUnmap, .Va = Va, .LeafCount = LeafCount, .LeafPages = LeafPages});
 }
 
 VOID MiFlushPages(ULONG_PTR Va, PFN_NUMBER PageCount)
 {
-    if (__builtin_expect(KeNumberProcessors > 1, 0)) {
-        MiFlushEverywhere(Va, PageCount, 1);
+    if (MiHasOthers()) {
+        MiFlushRangeEverywhere(Va, PageCount, 1);
     } else {
         MiFlushPagesHere(Va, PageCount);
     }
@@ -139,9 +252,20 @@ VOID MiFlushPages(ULONG_PTR Va, PFN_NUMBER PageCount)
 
 VOID MiFlushLeaves(ULONG_PTR Va, PFN_NUMBER LeafCount, PFN_NUMBER LeafPages)
 {
-    if (__builtin_expect(KeNumberProcessors > 1, 0)) {
-        MiFlushEverywhere(Va, LeafCount, LeafPages);
+    if (MiHasOthers()) {
+        MiFlushRangeEverywhere(Va, LeafCount, LeafPages);
     } else {
         MiFlushLeavesHere(Va, LeafCount, LeafPages);
     }
+}
+
+ULONG64 MiFlushPagesLater(ULONG_PTR Va, PFN_NUMBER PageCount)
+{
+    MiFlushPagesHere(Va, PageCount);
+    if (!MiHasOthers()) {
+        return 0;
+    }
+    const ULONG64 Stamp = __atomic_load_n(&MiTlbEpoch, __ATOMIC_ACQUIRE);
+    MiNoteStamp(Stamp);
+    return Stamp;
 }

@@ -327,11 +327,13 @@ static VOID MiVerifyMdlOf(const MI_MAPPING *Mapping)
 typedef struct _MI_EXPECTED_HOLDERS {
     ULONG64 Frames;
     ULONG64 Ranges;
+    ULONG64 IdleSlots;
 } MI_EXPECTED_HOLDERS;
 
 static VOID MiVerifyMapping(PMI_MAPPING Mapping, PVOID Context)
 {
     MI_EXPECTED_HOLDERS *Holders = Context;
+    Holders->IdleSlots += Mapping->Kind == MiMappingIdle;
     if (Mapping->Kind == MiMappingIo && Mapping->Io.Hold != MiHoldNothing) {
         const BOOLEAN IsRange = Mapping->Io.Hold == MiHoldAsRange;
         Holders->Ranges += IsRange;
@@ -351,7 +353,7 @@ static VOID MiVerifyMapping(PMI_MAPPING Mapping, PVOID Context)
 
 static VOID MiVerifyAlone(PVOID Context)
 {
-    MI_EXPECTED_HOLDERS Expected = {0, 0};
+    MI_EXPECTED_HOLDERS Expected = {0, 0, 0};
     ULONG64 FrameHolders;
     ULONG64 RangeHolders;
     MiViolationCount = 0;
@@ -367,6 +369,8 @@ static VOID MiVerifyAlone(PVOID Context)
     // Each mapping has its pages (M2), so a surplus lies in none of them.
     MiExpect(MiMappedPagesSeen == MiMappedPagesExpected, "T4",
              "leaves of system addresses belong to no mapping", MiMappedPagesSeen);
+    MiExpect(MiListedSlotCount() == Expected.IdleSlots, "M3",
+             "the lists of slots do not have just those that are idle", Expected.IdleSlots);
     MiExpect(MiIsLedgerConsistent(&FrameHolders, &RangeHolders), "C2",
              "the ledger contradicts itself, or names RAM", 0);
     MiExpect(FrameHolders == Expected.Frames + MiIoFramesHeldByMdls(), "C3",

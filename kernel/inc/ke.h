@@ -72,6 +72,9 @@ VOID KiReleaseLock(PKI_LOCK Lock, KIRQL OldIrql) _Releases_lock_(Lock);
 #include "kernel/inc/kelockinline.h"
 #endif
 
+// Returns when the lock was free at some moment since the call, with what its last holder wrote.
+VOID KiAwaitFreeLock(const KI_LOCK *Lock);
+
 // TRUE when the processor that asks holds the lock. For assertions: a free build, which has none, only
 // knows whether anybody holds it.
 BOOLEAN KiIsLockHeld(const KI_LOCK *Lock);

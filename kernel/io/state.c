@@ -132,6 +132,7 @@ static const struct {
     {"physical", MmPrintPhysicalMap, "the regions of physical memory"},
     {"layout", MmPrintVirtualLayout, "the regions of the kernel's addresses"},
     {"mappings", MmPrintIoMappings, "every live mapping of device memory"},
+    {"shootdowns", MmPrintShootdowns, "what the processors were last made to forget, and why"},
     {"dma", IoPrintDma, "every DMA adapter with its counters"},
     {"drivers", IopPrintDrivers, "what is loaded, and where"},
     {"devices", IopPrintFunctions, "the PCI functions and their drivers"},

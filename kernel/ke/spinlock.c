@@ -90,6 +90,13 @@ BOOLEAN KiIsLockHeld(const KI_LOCK *Lock)
 
 #endif
 
+VOID KiAwaitFreeLock(const KI_LOCK *Lock)
+{
+    while (__atomic_load_n(&Lock->Word, __ATOMIC_ACQUIRE) != 0) {
+        KeArchPause();
+    }
+}
+
 // -------------------------------------------------------------------------------------------------
 // NT's spin locks: a word, and whatever IRQL the caller arranged.
 

@@ -374,6 +374,11 @@ VOID MiArchStoreLeaves(PMMPTE Pte, ULONG Level, PFN_NUMBER FirstPfn, ULONG Count
     }
 }
 
+ULONG MiArchProcessor(VOID)
+{
+    return FakeProcessor;
+}
+
 // A clock that ticks whenever somebody looks.
 ULONG64 MiArchReadTime(VOID)
 {

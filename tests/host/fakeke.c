@@ -8,6 +8,7 @@
 #include "kernel/inc/kearch.h"
 #include "kernel/inc/ps.h"
 #include "kernel/inc/rtl.h"
+#include "mm/miquick.h"
 #include "tests/host/host.h"
 
 KIRQL FakeIrql;
@@ -32,7 +33,7 @@ VOID KeArchWriteMsr(ULONG Msr, ULONG64 Value)
 }
 
 //
-// Processors: the first one runs, and the others do what it asks of them.
+// Processors: one runs, the first unless a test says otherwise, and the others do what it asks of them.
 //
 
 CCHAR KeNumberProcessors = 1;
@@ -41,12 +42,18 @@ ULONG64 FakeBroadcasts;
 
 VOID KiBroadcast(KI_BROADCAST_ROUTINE *Routine, PVOID Context)
 {
-    CHECK(KeNumberProcessors > 1 && FakeProcessor == 0 && FakeIrql < IPI_LEVEL);
+    static BOOLEAN IsBroadcasting;
+    const ULONG Sender = FakeProcessor;
+    CHECK(KeNumberProcessors > 1 && !IsBroadcasting && FakeIrql < IPI_LEVEL);
     FakeBroadcasts += 1;
-    for (FakeProcessor = 1; FakeProcessor < (ULONG)KeNumberProcessors; FakeProcessor += 1) {
-        Routine(Context);
+    IsBroadcasting = TRUE;
+    for (FakeProcessor = 0; FakeProcessor < (ULONG)KeNumberProcessors; FakeProcessor += 1) {
+        if (FakeProcessor != Sender) {
+            Routine(Context);
+        }
     }
-    FakeProcessor = 0;
+    IsBroadcasting = FALSE;
+    FakeProcessor = Sender;
 }
 
 BOOLEAN FakeIsNeverAlone;
@@ -62,6 +69,15 @@ BOOLEAN KiRunAlone(KI_ALONE_ROUTINE *Routine, PVOID Context, ULONG Milliseconds)
     Routine(Context);
     FakeIrql = OldIrql;
     return TRUE;
+}
+
+ULONG HostIdleCount(ULONG Class)
+{
+    ULONG Count = MiIdle[Class].Count;
+    for (ULONG Number = 0; Number < MI_ARCH_PROCESSORS; Number += 1) {
+        Count += MiCaches[Number].Idle[Class].Count;
+    }
+    return Count;
 }
 
 //
@@ -97,6 +113,11 @@ VOID KiReleaseLock(PKI_LOCK Lock, KIRQL OldIrql)
     Lock->Word = 0;
     FakeHeldRanks &= ~(1u << Lock->Rank);
     FakeIrql = OldIrql;
+}
+
+VOID KiAwaitFreeLock(const KI_LOCK *Lock)
+{
+    CHECK(Lock->Word == 0); // there is nobody else to let it go
 }
 
 BOOLEAN KiIsLockHeld(const KI_LOCK *Lock)

@@ -133,7 +133,10 @@ VOID FakeEndExpectation(const CHAR *File, int Line, const CHAR *Statement);
 extern BOOLEAN FakeIsBugCheckActive;
 extern KIRQL FakeIrql;
 extern ULONG FakeHeldRanks; // a bit per rank
-extern ULONG FakeProcessor; // which one runs: not 0 inside of a broadcast only
+extern ULONG FakeProcessor; // which one runs
+
+// Idle slots of a size class: those of all processors, and the common ones.
+ULONG HostIdleCount(ULONG Class);
 extern ULONG64 FakeBroadcasts;
 extern BOOLEAN FakeIsNeverAlone; // KiRunAlone fails
 // Runs before a lock is taken while none is held: what another processor does meanwhile.

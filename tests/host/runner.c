@@ -23,7 +23,7 @@
                                 Apply(quarantine) Apply(copy) Apply(mtrr) Apply(branches)          \
                                     Apply(damage) Apply(paths) Apply(owners) Apply(imagememory)    \
                                         Apply(image) Apply(crt) Apply(rtlstring) Apply(table)      \
-                                            Apply(corpus) Apply(model)
+                                            Apply(corpus) Apply(processors) Apply(model)
 
 #define DECLARE_SUITE(Name) extern const HOST_SUITE HostSuite_##Name;
 SUITES(DECLARE_SUITE)

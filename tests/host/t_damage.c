@@ -18,17 +18,10 @@ static VOID Damage_to_a_slot_of_the_ledger_is_seen(VOID)
     const PMI_LEDGER_LEAF Leaf = MiFindLeaf(Pfn);
     const PMI_LEDGER_SLOT Used = MiSlotOf(Leaf, Pfn);
     const PMI_LEDGER_SLOT Unused = MiSlotOf(Leaf, Pfn + 1);
-    CHECK_DAMAGE(Used->HolderCount, 2, "C3");
-    CHECK_DAMAGE(Used->HolderCount, 0, "C2");
-    CHECK_DAMAGE(Unused->HolderCount, 1, "C2");
-    CHECK_DAMAGE(Unused->Caller, Va, "C2");
-    const MI_LEDGER_SLOT Whole = *Unused;
-    Unused->CacheType = MiCacheUncached;
-    CheckSeen("C2");
-    *Unused = Whole;
-    Unused->Time = 1;
-    CheckSeen("C2");
-    *Unused = Whole;
+    CHECK_DAMAGE(Used->Word, Used->Word + 1, "C3");
+    CHECK_DAMAGE(Used->Word, 0, "C2");
+    CHECK_DAMAGE(Unused->Word, 1, "C2");
+    CHECK_DAMAGE(Unused->Word, MiSlotWord(0, MiCacheUncached, 0), "C2");
     CHECK_DAMAGE(Leaf->UsedCount, 2, "C2");
     MmUnmapIoSpace(Va, PAGE_SIZE);
 }
@@ -60,9 +53,9 @@ static VOID A_slot_below_a_range_must_have_its_type(VOID)
     const PFN_NUMBER Pfn = PfnOf(FAKE_IO_HIGH) + 9;
     const PMI_LEDGER_SLOT Slot = MiSlotOf(MiFindLeaf(Pfn), Pfn);
     const MI_LEDGER_SLOT Whole = *Slot;
-    Slot->CacheType = MiCacheWriteBack;
+    Slot->Word = MiSlotWord(1, MiCacheWriteBack, 0);
     CheckSeen("C2");
-    Slot->CacheType = MiCacheUndecided;
+    Slot->Word = MiSlotWord(1, MiCacheUndecided, 0);
     CheckSeen("C2");
     *Slot = Whole;
     CHECK_EQUAL(MmVerify(), 0);
@@ -77,9 +70,11 @@ static VOID A_release_of_what_nobody_holds_stops_the_machine(VOID)
     EXPECT_BUG_CHECK(MiReleaseFrames((MI_PFN_RANGE){Pfn + 1, Pfn + 2}));
     CHECK_BUG_CHECK(MEMORY_MANAGEMENT, 0x6194A, Pfn + 1, Pfn + 2, Pfn + 1);
     MiLedgerLock.Word = 0; // a machine that has stopped gives no lock back
+    MiIsLedgerChanging = FALSE;
     EXPECT_BUG_CHECK(MiReleaseFrames((MI_PFN_RANGE){Pfn + 0x10000, Pfn + 0x10000}));
     CHECK_BUG_CHECK(MEMORY_MANAGEMENT, 0x61948, Pfn + 0x10000, 1, Pfn + 0x10000);
     MiLedgerLock.Word = 0;
+    MiIsLedgerChanging = FALSE;
     MmUnmapIoSpace(Va, PAGE_SIZE);
 }
 

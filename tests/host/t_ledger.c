@@ -601,21 +601,6 @@ static VOID DecideFrame(PFN_NUMBER Frame, MI_CACHE_TYPE Type)
     }
 }
 
-// What MmVerify leaves out: the counts of branches.
-static VOID CheckBranchOf(PFN_NUMBER Pfn)
-{
-    const PMI_LEDGER_UPPER Upper = *MiUpperOf(Pfn);
-    const PMI_LEDGER_BRANCH Branch = Upper != NULL ? MiBranchOf(Upper, Pfn) : NULL;
-    ULONG64 UsedCount = 0;
-    if (Branch == NULL || Branch->Lower == NULL) {
-        return;
-    }
-    for (ULONG Index = 0; Index < MI_LOWER_ENTRIES; Index += 1) {
-        UsedCount += Branch->Lower->Leaves[Index].UsedCount != 0;
-    }
-    CHECK_EQUAL(Branch->UsedCount, UsedCount);
-}
-
 static VOID Step(RANDOM *Random)
 {
     const ULONG Index = (ULONG)RandomBelow(Random, MODEL_HOLDS);
@@ -637,8 +622,6 @@ static VOID Step(RANDOM *Random)
         break;
     case 4:
         CHECK(MiIsLedgerConsistent(&FrameHolders, &RangeHolders));
-        CheckBranchOf(MODEL_FIRST_PFN);
-        CheckBranchOf(MODEL_FIRST_PFN + MODEL_FRAMES - 1);
         break;
     default:
         if (Holds[Index].IsHeld) {

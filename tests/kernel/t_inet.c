@@ -258,8 +258,9 @@ static VOID ReportIsText(VOID)
 
 static VOID KernelTellsItsState(VOID)
 {
-    static const PCSTR Names[] = {"help", "memory",  "physical", "layout",     "mappings",
-                                  "dma",  "drivers", "devices",  "interrupts", "threads"};
+    static const PCSTR Names[] = {"help",     "memory",     "physical", "layout",
+                                  "mappings", "shootdowns", "dma",      "drivers",
+                                  "devices",  "interrupts", "threads"};
     PFILE_OBJECT File;
     ULONG_PTR ByteCount;
 

@@ -138,6 +138,13 @@ static inline VOID MiArchFlushPage(ULONG_PTR Va)
     __asm__ volatile("invlpg %0" : : "m"(*(const CHAR *)Va) : "memory");
 }
 
+static inline ULONG MiArchProcessor(VOID)
+{
+    USHORT Number;
+    __asm__ volatile("movw %%gs:0x184, %0" : "=r"(Number)); // KPCR.Number
+    return Number;
+}
+
 static inline ULONG64 MiArchReadTime(VOID)
 {
     ULONG Low;

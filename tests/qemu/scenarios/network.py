@@ -21,8 +21,8 @@ DROPPED = re.compile(r"^inet: dropped: (\d+)$")
 CLEAN = "^left behind: 0 things, 0 bytes"
 READY_SECONDS = 40
 
-REPORTS = ("help", "memory", "physical", "layout", "mappings", "dma", "drivers", "devices",
-           "interrupts", "threads", "inet", "e1000")
+REPORTS = ("help", "memory", "physical", "layout", "mappings", "shootdowns", "dma", "drivers",
+           "devices", "interrupts", "threads", "inet", "e1000")
 
 
 class NetHost(Host):
