@@ -69,9 +69,15 @@ MUTATIONS = (
 
     # Translations that survive on another processor.
     Mutation("the other processors are not told of an unmap, at level 1", "mm/tlb.c",
-             "    KiBroadcast(Routine, Context);\n", "", "q35-max-stale-verifier", "stale-peers"),
-    Mutation("the other processors are not told of an unmap", "mm/mapping.c",
-             "    if (!MiIsForgotten(Mapping->Stamp)) {", "    if (Mapping->Stamp > MiTlbEpoch) {", "q35-max-stale", "stale-peers"),
+             "    Routine(Context);\n    KiBroadcast(Routine, Context);\n",
+             "    Routine(Context);\n", "q35-max-stale-verifier", "stale-peers"),
+    Mutation("the other processors are not told of an unmap", "mm/tlb.c",
+             "    Routine(Context);\n    KiBroadcast(Routine, Context);\n",
+             "    Routine(Context);\n", "q35-max-stale", "stale-peers"),
+    Mutation("an address that waits is used again before all have forgotten it", "mm/mapping.c",
+             "    if (!MiIsForgotten(Mapping->Stamp)) {\n        MiForgetEverything(Reason);",
+             "    if (Mapping->Stamp == MAXULONG64) {\n        MiForgetEverything(Reason);",
+             "q35-max-stale", "stale-peers"),
     Mutation("a flush of everything keeps the global translations", "arch/x64/mm/tlb.c",
              "    if (Cr4 & CR4_PGE) {", "    if ((Cr4 & CR4_PGE) != 0 && Cr4 == CR4_PGE) {",
              "bochs-smp2-stale"),
