@@ -93,6 +93,9 @@ static VOID IopFreeAdapter(PIOP_DMA_ADAPTER Adapter)
     if (Adapter->Block != NULL) {
         MmFreeContiguousMemory(Adapter->Block);
     }
+    if (Adapter->Slots != NULL) {
+        ExFreePoolWithTag(Adapter->Slots, IOP_DMA_TAG);
+    }
     ExFreePoolWithTag(Adapter, IOP_DMA_TAG);
 }
 
@@ -111,12 +114,9 @@ VOID IopDereferenceAdapter(PIOP_DMA_ADAPTER Adapter)
 static PIOP_DMA_ADAPTER IopAllocateAdapter(const DEVICE_DESCRIPTION *Description,
                                            ULONG RegisterCount, BOOLEAN HasPages)
 {
-    const BOOLEAN GoesStraight = !HasPages && !IopIsVerifyingDma();
     const SIZE_T WordCount = HasPages ? RTL_BITS_WORD_COUNT(RegisterCount) : 0;
-    const SIZE_T StraightBytes = GoesStraight ? IOP_STRAIGHT_BYTES : 0;
     const PIOP_DMA_ADAPTER Adapter = ExAllocatePool2(
-        POOL_FLAG_NON_PAGED, sizeof(*Adapter) + WordCount * sizeof(ULONG64) + StraightBytes,
-        IOP_DMA_TAG);
+        POOL_FLAG_NON_PAGED, sizeof(*Adapter) + WordCount * sizeof(ULONG64), IOP_DMA_TAG);
     if (Adapter == NULL) {
         return NULL;
     }
@@ -132,7 +132,6 @@ static PIOP_DMA_ADAPTER IopAllocateAdapter(const DEVICE_DESCRIPTION *Description
     Adapter->ReachesAll =
         !HasPages && Description->ScatterGather && Adapter->AddressBits == IOP_DMA_MAXIMUM_BITS;
     Adapter->BouncesAll = IopDmaBouncesAll;
-    Adapter->StraightSignature = GoesStraight ? IOP_DMA_STRAIGHT_SIGNATURE : 0;
     Adapter->RegisterCount = RegisterCount;
     Adapter->TotalCount = HasPages ? RegisterCount : MAXLONG;
     Adapter->FreeCount = Adapter->TotalCount;
@@ -141,8 +140,8 @@ static PIOP_DMA_ADAPTER IopAllocateAdapter(const DEVICE_DESCRIPTION *Description
     InitializeListHead(&Adapter->Crowd);
     InitializeListHead(&Adapter->Buffers);
     RtlInitializeBits(&Adapter->Bits, Adapter->Words, HasPages ? RegisterCount : 0);
-    if (GoesStraight) {
-        IopPrepareStraightLists(Adapter, &Adapter->Words[WordCount]);
+    if (!HasPages && !IopIsVerifyingDma()) {
+        IopPrepareStraightLists(Adapter);
     }
     return Adapter;
 }

@@ -361,12 +361,9 @@ IOP_DMA_OPERATION(PBUILD_MDL_FROM_SCATTER_GATHER_LIST) IopBuildMdlFromScatterGat
 #define IOP_KEPT_LIST_PAGES 33
 
 #define IOP_DMA_SLOT_COUNT 256u // a power of two
-#define IOP_STRAIGHT_BYTES                                                                         \
-    (IOP_DMA_SLOT_COUNT * sizeof(IOP_DMA_SLOT) +                                                   \
-     IOP_KEPT_LIST_COUNT * IopListByteCount(IOP_KEPT_LIST_PAGES))
 
-// Makes the adapter's table and blocks. Memory is IOP_STRAIGHT_BYTES, all zero.
-VOID IopPrepareStraightLists(_In_ PIOP_DMA_ADAPTER Adapter, _Out_ PVOID Memory);
+// Makes the adapter's table and blocks. Without pool for them, it has no straight lists.
+VOID IopPrepareStraightLists(_Inout_ PIOP_DMA_ADAPTER Adapter);
 
 // The straight list's slot behind Slot. NULL: the first; and when there is none. With the adapter's lock.
 PIOP_DMA_SLOT IopNextSlot(_In_ const IOP_DMA_ADAPTER *Adapter, _In_opt_ PIOP_DMA_SLOT Slot);

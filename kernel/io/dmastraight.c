@@ -189,13 +189,20 @@ ULONG IopCountStraightLists(PIOP_DMA_ADAPTER Adapter)
     return Count;
 }
 
-VOID IopPrepareStraightLists(PIOP_DMA_ADAPTER Adapter, PVOID Memory)
+VOID IopPrepareStraightLists(PIOP_DMA_ADAPTER Adapter)
 {
-    Adapter->Slots = Memory;
+    const SIZE_T ListBytes = IopListByteCount(IOP_KEPT_LIST_PAGES);
+    Adapter->Slots = ExAllocatePool2(
+        POOL_FLAG_NON_PAGED,
+        IOP_DMA_SLOT_COUNT * sizeof(IOP_DMA_SLOT) + IOP_KEPT_LIST_COUNT * ListBytes, IOP_DMA_TAG);
+    if (Adapter->Slots == NULL) {
+        return;
+    }
+    Adapter->StraightSignature = IOP_DMA_STRAIGHT_SIGNATURE;
     PUCHAR List = (PUCHAR)(Adapter->Slots + IOP_DMA_SLOT_COUNT);
     for (ULONG Index = 0; Index < IOP_KEPT_LIST_COUNT; Index += 1) {
         *(PVOID *)List = Adapter->KeptLists;
         Adapter->KeptLists = List;
-        List += IopListByteCount(IOP_KEPT_LIST_PAGES);
+        List += ListBytes;
     }
 }

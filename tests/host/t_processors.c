@@ -174,11 +174,14 @@ static VOID A_frame_gets_another_type_when_nobody_remembers_the_old_one(VOID)
     const ULONG64 Before = FakeBroadcasts;
     const PVOID Combined = Map(FAKE_IO_LOW, MmWriteCombined);
     CHECK_EQUAL(FakeBroadcasts, Before + 1);
+    const PVOID Second = Map(FAKE_IO_LOW, MmWriteCombined);
     Unmap(Combined); // which does not wait
     CHECK_EQUAL(FakeBroadcasts, Before + 2);
+    Unmap(Second);
     Unmap(Map(FAKE_IO_LOW, MmNonCached));
     CHECK(MiIsAnythingRemembered());
-    Unmap(Map(FAKE_IO_LOW, MmWriteCombined)); // by the short way
+    CHECK(MiCaches[0].Idle[0].First != NULL); // so this one goes the short way
+    Unmap(Map(FAKE_IO_LOW, MmWriteCombined));
     CHECK(!MiIsAnythingRemembered());
     Unmap(Map(FAKE_IO_LOW, MmNonCached));
     PMDL Io = NULL;

@@ -1021,6 +1021,7 @@ static VOID WriteReadOnlyLargeMapping(VOID)
 
 static VOID WriteKernelText(VOID)
 {
+    (VOID) * (volatile UCHAR *)(ULONG_PTR)KtReadInstruction; // its entry is marked as used
     AnnounceForbidden(KtReadInstruction);
     KtWriteAt((PVOID)(ULONG_PTR)KtReadInstruction);
 }

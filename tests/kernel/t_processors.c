@@ -568,10 +568,17 @@ typedef struct _COUNTER {
     ULONG Kind;
 } COUNTER;
 
+// A lock that is handed over to a processor which the host does not run just now waits for the host: with
+// more processors than a host has there are fewer rounds.
+static ULONG RoundsOf(ULONG Kind)
+{
+    return LockKinds[Kind].Rounds / (ProcessorCount() > 2 ? 20 : 1);
+}
+
 static VOID NTAPI CountManyTimes(PVOID Context)
 {
     const COUNTER *Counter = Context;
-    for (ULONG Round = 0; Round < LockKinds[Counter->Kind].Rounds; Round += 1) {
+    for (ULONG Round = 0; Round < RoundsOf(Counter->Kind); Round += 1) {
         LockKinds[Counter->Kind].Work(Counter->Locked);
     }
 }
@@ -600,7 +607,7 @@ static VOID A_lock_keeps_the_others_out(VOID)
             KtJoin(Threads[Index]);
         }
         KtSetContext("%s", LockKinds[Kind].Name);
-        KT_EQUAL(Locked.Count, COUNTER_COUNT * (ULONG64)LockKinds[Kind].Rounds);
+        KT_EQUAL(Locked.Count, COUNTER_COUNT * (ULONG64)RoundsOf(Kind));
     }
     KT_EQUAL(ExDeleteResourceLite(&Locked.Resource), STATUS_SUCCESS);
 }

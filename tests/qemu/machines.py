@@ -164,7 +164,7 @@ MACHINES = (
     # Processors, chipsets and sizes of RAM, through the quick door.
     Machine("q35-max", floor=SELF_TESTS, oracle=True),
     Machine("q35-qemu64", is_wide=True, options=TEST, cpu="qemu64", floor=SELF_TESTS, oracle=True),
-    Machine("pc-max", machine="pc", floor=SELF_TESTS, oracle=True),
+    Machine("pc-max", is_wide=True, machine="pc", floor=SELF_TESTS, oracle=True),
     Machine("pc-qemu64-128M", options=TEST, machine="pc", cpu="qemu64", ram="128M",
             floor=SELF_TESTS),
     Machine("q35-max-5G", options=TEST, ram="5G", timeout=240, floor=SELF_TESTS, oracle=True),
@@ -177,13 +177,13 @@ MACHINES = (
 
     # The kernel as benchmarks want it.
     Machine("q35-max-free", options=TEST, is_free=True, floor=SELF_TESTS, oracle=True),
-    Machine("q35-qemu64-free-leaf4k", cpu="qemu64", options="mode=test leaf4k filter=stale",
+    Machine("q35-qemu64-free-leaf4k", is_wide=True, cpu="qemu64", options="mode=test leaf4k filter=stale",
             is_free=True, floor=8),
 
     # UEFI firmware puts 64-bit BARs far above RAM.
     Machine("q35-max-ovmf", options=TEST, firmware="ovmf", door="iso", floor=SELF_TESTS,
             allowed=OVMF_TPM_PROBES, oracle=True),
-    Machine("q35-max-ovmf-5G", firmware="ovmf", door="iso", ram="5G", timeout=240,
+    Machine("q35-max-ovmf-5G", is_wide=True, firmware="ovmf", door="iso", ram="5G", timeout=240,
             options="mode=test filter=iospace", floor=20, allowed=OVMF_TPM_PROBES),
     Machine("pc-qemu64-ovmf", is_wide=True, options=TEST, machine="pc", cpu="qemu64", firmware="ovmf", door="iso",
             floor=SELF_TESTS, allowed=OVMF_TPM_PROBES),
@@ -253,8 +253,12 @@ MACHINES = (
             floor=SELF_TESTS, patterns=("processors: 4 run", NO_LEAKS)),
     Machine("q35-max-smp8", processors=8, timeout=300, devices=(), options=MANY, floor=DEVICE_FREE,
             patterns=("processors: 8 run", NO_LEAKS)),
-    Machine("q35-max-smp16", processors=16, timeout=300, devices=(), options=MANY, floor=DEVICE_FREE,
-            patterns=("processors: 16 run", NO_LEAKS)),
+    *(Machine(f"q35-max-smp16{name}", processors=16, timeout=timeout, devices=(), options=options,
+              is_wide=is_wide, floor=floor, patterns=("processors: 16 run", NO_LEAKS))
+      for name, is_wide, timeout, floor, options in (
+          ("", True, 900, DEVICE_FREE, MANY),
+          ("-processors", False, 300, 15, "mode=test filter=[25."),
+          ("-iospace", False, 300, 20, "mode=test filter=iospace"))),
     Machine("q35-max-smp4-processors", processors=4, timeout=120, devices=(), floor=15,
             options="mode=test filter=[25.", patterns=("processors: 4 run", NO_LEAKS)),
     Machine("q35-max-smp4-free", processors=4, timeout=300, devices=(), is_free=True, floor=15,
