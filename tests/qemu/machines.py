@@ -170,7 +170,7 @@ MACHINES = (
     Machine("q35-max-5G", options=TEST, ram="5G", timeout=240, floor=SELF_TESTS, oracle=True),
 
     # 4 KiB leaves only: QEMU's INVLPG is precise then, so stale translations show.
-    Machine("q35-max-leaf4k", options=TEST + " leaf4k", timeout=240, floor=SELF_TESTS,
+    Machine("q35-max-leaf4k", is_wide=True, options=TEST + " leaf4k", timeout=240, floor=SELF_TESTS,
             oracle=True),
     Machine("pc-qemu64-leaf4k", is_wide=True, machine="pc", cpu="qemu64", options=TEST + " leaf4k",
             timeout=120, floor=SELF_TESTS),
@@ -261,7 +261,7 @@ MACHINES = (
           ("-iospace", False, 300, 20, "mode=test filter=iospace"))),
     Machine("q35-max-smp4-processors", processors=4, timeout=120, devices=(), floor=15,
             options="mode=test filter=[25.", patterns=("processors: 4 run", NO_LEAKS)),
-    Machine("q35-max-smp4-free", processors=4, timeout=300, devices=(), is_free=True, floor=15,
+    Machine("q35-max-smp4-free", is_wide=True, processors=4, timeout=300, devices=(), is_free=True, floor=15,
             options="mode=test filter=[25.", patterns=("processors: 4 run", NO_LEAKS)),
     Machine("q35-max-smp2-ovmf", processors=2, timeout=300, firmware="ovmf", door="iso", floor=15,
             options="mode=test filter=[25.", allowed=OVMF_TPM_PROBES,
@@ -291,7 +291,7 @@ MACHINES = (
 
     # The ISO, as users boot it.
     Machine("pc-max-iso", machine="pc", door="iso", floor=SELF_TESTS),
-    Machine("q35-max-iso-demo", door="iso", options="mode=demo",
+    Machine("q35-max-iso-demo", is_wide=True, door="iso", options="mode=demo",
             floor=SELF_TESTS, patterns=(CHECKSUM, LEASE)),
 
     # Another implementation of the processor.
