@@ -249,17 +249,20 @@ MACHINES = (
     # run: what takes long then is left out.
     Machine("q35-max-smp2-verifier", processors=2, timeout=300, options=TEST + " verifier=1", floor=VERIFIED,
             patterns=("processors: 2 run", NO_LEAKS)),
-    Machine("pc-qemu64-smp4", processors=4, timeout=300, machine="pc", cpu="qemu64", options=TEST,
-            floor=SELF_TESTS, patterns=("processors: 4 run", NO_LEAKS)),
-    Machine("q35-max-smp8", processors=8, timeout=300, devices=(), options=MANY, floor=DEVICE_FREE,
-            patterns=("processors: 8 run", NO_LEAKS)),
-    *(Machine(f"q35-max-smp16{name}", processors=16, timeout=timeout, devices=(), options=options,
-              is_wide=is_wide, floor=floor, patterns=("processors: 16 run", NO_LEAKS))
-      for name, is_wide, timeout, floor, options in (
-          ("", True, 900, DEVICE_FREE, MANY),
-          ("-processors", False, 300, 15, "mode=test filter=[25."),
-          ("-iospace", False, 300, 20, "mode=test filter=iospace"))),
-    Machine("q35-max-smp4-processors", processors=4, timeout=120, devices=(), floor=15,
+    Machine("pc-qemu64-smp4", is_wide=True, processors=4, timeout=300, machine="pc", cpu="qemu64",
+            options=TEST, floor=SELF_TESTS, patterns=("processors: 4 run", NO_LEAKS)),
+    Machine("q35-max-smp8", is_wide=True, processors=8, timeout=300, devices=(), options=MANY,
+            floor=DEVICE_FREE, patterns=("processors: 8 run", NO_LEAKS)),
+    Machine("q35-max-smp16", is_wide=True, processors=16, timeout=900, devices=(), options=MANY,
+            floor=DEVICE_FREE, patterns=("processors: 16 run", NO_LEAKS)),
+    *(Machine(f"q35-max-smp{count}-{name}", is_wide=name == "processors", processors=count,
+              timeout=300, devices=(), floor=floor,
+              options=f"mode=test filter={tests}", patterns=(f"processors: {count} run", NO_LEAKS))
+      for count in (8, 16)
+      for name, floor, tests in (("processors", 15, "[25."), ("iospace", 20, "iospace"))),
+    Machine("q35-max-smp4-arrival", processors=4, timeout=120, devices=(), floor=1,
+            options="mode=test filter=arrival", patterns=("processors: 4 run", NO_LEAKS)),
+    Machine("q35-max-smp4-processors", is_wide=True, processors=4, timeout=120, devices=(), floor=15,
             options="mode=test filter=[25.", patterns=("processors: 4 run", NO_LEAKS)),
     Machine("q35-max-smp4-free", is_wide=True, processors=4, timeout=300, devices=(), is_free=True, floor=15,
             options="mode=test filter=[25.", patterns=("processors: 4 run", NO_LEAKS)),
