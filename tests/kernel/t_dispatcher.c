@@ -28,7 +28,8 @@ VOID KtSettle(VOID)
     KeSetPriorityThread(Thread, Before);
 }
 
-// What a new thread does first: it goes to its processor, and waits there until KtStartThread lets it go.
+// What a new thread does first: it goes to its processor, and waits there until KtStartThreadOn lets it go.
+// The block is the new thread's from then on: the starter may be gone before it waits.
 typedef struct _KT_START {
     PKSTART_ROUTINE Routine;
     PVOID Context;
@@ -45,6 +46,7 @@ static VOID NTAPI GoToProcessor(PVOID Context)
     KeSetSystemAffinityThreadEx(Start->Affinity);
     KeSetEvent(&Start->IsThere, IO_NO_INCREMENT, TRUE);
     KeWaitForSingleObject(&Start->Go, Executive, KernelMode, FALSE, NULL);
+    ExFreePoolWithTag(Start, KT_TAG);
     Routine(RoutineContext);
 }
 
@@ -63,18 +65,24 @@ static PKTHREAD CreateThread(PKSTART_ROUTINE Routine, PVOID Context)
 PKTHREAD KtStartThreadOn(KAFFINITY Affinity, PKSTART_ROUTINE Routine, PVOID Context,
                          KPRIORITY Priority)
 {
-    KT_START Start = {.Routine = Routine, .Context = Context, .Affinity = Affinity};
-    KeInitializeEvent(&Start.IsThere, SynchronizationEvent, FALSE);
-    KeInitializeEvent(&Start.Go, SynchronizationEvent, FALSE);
-    const PKTHREAD Thread = CreateThread(GoToProcessor, &Start);
-    if (Thread != NULL) {
-        // The thread says so and waits in one: it is in the wait when this one goes on.
-        KeWaitForSingleObject(&Start.IsThere, Executive, KernelMode, FALSE, NULL);
-        if (Priority != 0) {
-            KeSetPriorityThread(Thread, Priority);
-        }
-        KeSetEvent(&Start.Go, IO_NO_INCREMENT, FALSE);
+    KT_START *Start = ExAllocatePool2(POOL_FLAG_NON_PAGED, sizeof(*Start), KT_TAG);
+    if (Start == NULL) {
+        return NULL;
     }
+    *Start = (KT_START){.Routine = Routine, .Context = Context, .Affinity = Affinity};
+    KeInitializeEvent(&Start->IsThere, SynchronizationEvent, FALSE);
+    KeInitializeEvent(&Start->Go, SynchronizationEvent, FALSE);
+    const PKTHREAD Thread = CreateThread(GoToProcessor, Start);
+    if (Thread == NULL) {
+        ExFreePoolWithTag(Start, KT_TAG);
+        return NULL;
+    }
+    // With one processor the thread is in its wait when this one goes on; with several, as good as.
+    KeWaitForSingleObject(&Start->IsThere, Executive, KernelMode, FALSE, NULL);
+    if (Priority != 0) {
+        KeSetPriorityThread(Thread, Priority);
+    }
+    KeSetEvent(&Start->Go, IO_NO_INCREMENT, FALSE);
     return Thread;
 }
 
