@@ -266,46 +266,64 @@ static VOID A_ready_thread_does_not_wait_while_a_processor_idles(VOID)
 }
 
 typedef struct _SPINNERS {
-    ULONG64 EndCycles;
+    volatile LONG IsOver;
     KEVENT Go;
 } SPINNERS;
 
-static VOID NTAPI SpinUntil(PVOID Context)
+static VOID NTAPI SpinUntilOver(PVOID Context)
 {
-    const SPINNERS *Spinners = Context;
-    KeWaitForSingleObject((PVOID)&Spinners->Go, Executive, KernelMode, FALSE, NULL);
-    while (KeReadCycles() < Spinners->EndCycles) {
+    SPINNERS *Spinners = Context;
+    KeWaitForSingleObject(&Spinners->Go, Executive, KernelMode, FALSE, NULL);
+    while (!Spinners->IsOver) {
         KeArchPause();
     }
 }
 
 #define SPINNER_COUNT 3
+#define SPINNER_TICKS 60 // together, at least
 
+// TRUE when each has had a third of what is its due.
+static BOOLEAN IsShared(const PKTHREAD *Threads, ULONG *Ticks)
+{
+    ULONG UserTime;
+    ULONG Sum = 0;
+    for (ULONG Index = 0; Index < SPINNER_COUNT; Index += 1) {
+        Ticks[Index] = KeQueryRuntimeThread(Threads[Index], &UserTime);
+        Sum += Ticks[Index];
+    }
+    for (ULONG Index = 0; Index < SPINNER_COUNT; Index += 1) {
+        if (Ticks[Index] * SPINNER_COUNT * 3 < Sum) {
+            return FALSE;
+        }
+    }
+    return Sum >= SPINNER_TICKS;
+}
+
+// The host may take a processor away for a while: what counts is that nobody is left behind in the end.
 static VOID Equal_threads_share_the_processors(VOID)
 {
-    SPINNERS Spinners;
+    SPINNERS Spinners = {.IsOver = 0};
     PKTHREAD Threads[SPINNER_COUNT];
     ULONG Ticks[SPINNER_COUNT];
-    ULONG Sum = 0;
     if (ProcessorCount() < 2) {
         KT_SKIP(ONE_PROCESSOR);
     }
     KeInitializeEvent(&Spinners.Go, NotificationEvent, FALSE);
     for (ULONG Index = 0; Index < SPINNER_COUNT; Index += 1) {
-        Threads[Index] = KtStartThreadOn(3, SpinUntil, &Spinners, 7);
+        Threads[Index] = KtStartThreadOn(3, SpinUntilOver, &Spinners, 7);
     }
-    Spinners.EndCycles = KeReadCycles() + KeGetCyclesPerSecond() / 2;
     KeSetEvent(&Spinners.Go, IO_NO_INCREMENT, FALSE);
-    for (ULONG Index = 0; Index < SPINNER_COUNT; Index += 1) {
-        ULONG UserTime;
-        KeWaitForSingleObject(Threads[Index], Executive, KernelMode, FALSE, NULL);
-        Ticks[Index] = KeQueryRuntimeThread(Threads[Index], &UserTime);
-        Sum += Ticks[Index];
-        ObDereferenceObject(Threads[Index]);
+    const ULONG64 End = KeReadCycles() + KeGetCyclesPerSecond() / 1000 * KT_LATEST_MS;
+    BOOLEAN Shared = FALSE;
+    while (!Shared && KeReadCycles() < End) {
+        KtSleep(100);
+        Shared = IsShared(Threads, Ticks);
     }
+    Spinners.IsOver = 1;
+    KtSetContext("ticks: %u, %u and %u", Ticks[0], Ticks[1], Ticks[2]);
+    KT_CHECK(Shared);
     for (ULONG Index = 0; Index < SPINNER_COUNT; Index += 1) {
-        KtSetContext("thread %u: %u of %u ticks", Index, Ticks[Index], Sum);
-        KT_CHECK(Ticks[Index] * SPINNER_COUNT * 3 >= Sum);
+        KtJoin(Threads[Index]);
     }
 }
 
@@ -360,9 +378,12 @@ static VOID Any_other_DPC_runs_where_it_was_queued(VOID)
     }
 }
 
+// Slow where others than the flushing thread run, so that it has to wait for them.
 static VOID NTAPI NoteSlowly(PKDPC Dpc, PVOID Context, PVOID Argument1, PVOID Argument2)
 {
-    KeStallExecutionProcessor(3000);
+    if (CurrentProcessor() != 0) {
+        KeStallExecutionProcessor(20000);
+    }
     NoteDpc(Dpc, Context, Argument1, Argument2);
 }
 
@@ -370,6 +391,7 @@ static VOID Flushing_waits_for_the_DPCs_of_all(VOID)
 {
     static KDPC Dpcs[2 * MOST];
     NOTE Note = {.Count = 0};
+    KeSetSystemAffinityThread(1);
     for (ULONG Index = 0; Index < 2 * ProcessorCount(); Index += 1) {
         KeInitializeDpc(&Dpcs[Index], NoteSlowly, &Note);
         KeSetTargetProcessorDpc(&Dpcs[Index], (CCHAR)(Index % ProcessorCount()));
@@ -566,29 +588,46 @@ static const struct {
 typedef struct _COUNTER {
     LOCKED *Locked;
     ULONG Kind;
+    ULONG64 End;  // in cycles
+    ULONG Rounds; // how often it had the lock
 } COUNTER;
 
-// A lock that is handed over to a processor which the host does not run just now waits for the host: with
-// more processors than a host has there are fewer rounds.
-static ULONG RoundsOf(ULONG Kind)
-{
-    return LockKinds[Kind].Rounds / (ProcessorCount() > 2 ? 20 : 1);
-}
+#define COUNTER_COUNT 4
+#define COUNTING_MS 250 // for each kind
 
+// A lock that is handed over to a processor which the host does not run just now waits for the host: on a busy
+// host the rounds end by time.
 static VOID NTAPI CountManyTimes(PVOID Context)
 {
-    const COUNTER *Counter = Context;
-    for (ULONG Round = 0; Round < RoundsOf(Counter->Kind); Round += 1) {
+    COUNTER *Counter = Context;
+    do {
         LockKinds[Counter->Kind].Work(Counter->Locked);
-    }
+        Counter->Rounds += 1;
+    } while (Counter->Rounds < LockKinds[Counter->Kind].Rounds && KeReadCycles() < Counter->End);
 }
 
-#define COUNTER_COUNT 4
+// Returns how often they had the lock, all together.
+static ULONG64 LetAllCount(LOCKED *Locked, ULONG Kind)
+{
+    COUNTER Counters[COUNTER_COUNT];
+    PKTHREAD Threads[COUNTER_COUNT];
+    ULONG64 Rounds = 0;
+    const ULONG64 End = KeReadCycles() + KeGetCyclesPerSecond() / 1000 * COUNTING_MS;
+    for (ULONG Index = 0; Index < COUNTER_COUNT; Index += 1) {
+        Counters[Index] = (COUNTER){.Locked = Locked, .Kind = Kind, .End = End};
+        Threads[Index] = KtStartThreadOn(AFFINITY_OF(Index % ProcessorCount()), CountManyTimes,
+                                         &Counters[Index], 0);
+    }
+    for (ULONG Index = 0; Index < COUNTER_COUNT; Index += 1) {
+        KtJoin(Threads[Index]);
+        Rounds += Counters[Index].Rounds;
+    }
+    return Rounds;
+}
 
 static VOID A_lock_keeps_the_others_out(VOID)
 {
     static LOCKED Locked;
-    PKTHREAD Threads[COUNTER_COUNT];
     RtlZeroMemory(&Locked, sizeof(Locked));
     ExInitializeFastMutex(&Locked.FastMutex);
     KeInitializeGuardedMutex(&Locked.GuardedMutex);
@@ -597,17 +636,10 @@ static VOID A_lock_keeps_the_others_out(VOID)
     KeInitializeEvent(&Locked.Event, SynchronizationEvent, TRUE);
     KT_EQUAL(ExInitializeResourceLite(&Locked.Resource), STATUS_SUCCESS);
     for (ULONG Kind = 0; Kind < ARRAYSIZE(LockKinds); Kind += 1) {
-        COUNTER Counter = {&Locked, Kind};
         Locked.Count = 0;
-        for (ULONG Index = 0; Index < COUNTER_COUNT; Index += 1) {
-            Threads[Index] =
-                KtStartThreadOn(AFFINITY_OF(Index % ProcessorCount()), CountManyTimes, &Counter, 0);
-        }
-        for (ULONG Index = 0; Index < COUNTER_COUNT; Index += 1) {
-            KtJoin(Threads[Index]);
-        }
+        const ULONG64 Rounds = LetAllCount(&Locked, Kind);
         KtSetContext("%s", LockKinds[Kind].Name);
-        KT_EQUAL(Locked.Count, COUNTER_COUNT * (ULONG64)RoundsOf(Kind));
+        KT_EQUAL(Locked.Count, Rounds);
     }
     KT_EQUAL(ExDeleteResourceLite(&Locked.Resource), STATUS_SUCCESS);
 }
