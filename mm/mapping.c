@@ -366,7 +366,7 @@ VOID NTAPI MiForgetPages(PMI_MAPPING Mapping, PFN_NUMBER PageCount, BOOLEAN MayW
 VOID MiSettleMapping(PMI_MAPPING Mapping, MM_SHOOTDOWN_REASON Reason)
 {
     if (!MiIsForgotten(Mapping->Stamp)) {
-        MiForgetEverything(Reason);
+        MiForgetStamped(Mapping->Stamp, Reason);
     }
     Mapping->Stamp = 0;
 }

@@ -412,6 +412,7 @@ ULONG64 MiFlushPagesLater(_In_ ULONG_PTR Va, _In_ PFN_NUMBER PageCount);
 
 extern ULONG64 MiTlbEpoch;   // grows before everything is forgotten everywhere
 extern ULONG64 MiCleanEpoch; // what has a smaller stamp is forgotten everywhere
+extern ULONG64 MiWokenEpoch; // the same, and no processor sleeps that has not forgotten it
 extern ULONG64 MiLastStamp;  // the largest stamp so far
 
 static inline BOOLEAN MiIsForgotten(ULONG64 Stamp)
@@ -419,14 +420,18 @@ static inline BOOLEAN MiIsForgotten(ULONG64 Stamp)
     return Stamp < __atomic_load_n(&MiCleanEpoch, __ATOMIC_ACQUIRE);
 }
 
-// Whether any processor may remember what is not in the tables any more.
+// Whether any processor, be it asleep, may remember what is not in the tables any more.
 static inline BOOLEAN MiIsAnythingRemembered(VOID)
 {
-    return !MiIsForgotten(__atomic_load_n(&MiLastStamp, __ATOMIC_ACQUIRE));
+    return __atomic_load_n(&MiLastStamp, __ATOMIC_ACQUIRE) >=
+           __atomic_load_n(&MiWokenEpoch, __ATOMIC_ACQUIRE);
 }
 
 // All processors forget everything.
 VOID MiForgetEverything(_In_ MM_SHOOTDOWN_REASON Reason);
+
+// The same, if what has this stamp is not forgotten yet.
+VOID MiForgetStamped(_In_ ULONG64 Stamp, _In_ MM_SHOOTDOWN_REASON Reason);
 
 // For who gives a frame another cache type than it may be remembered with.
 static inline VOID MiForgetTypes(VOID)

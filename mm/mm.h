@@ -84,7 +84,7 @@ typedef enum _MM_SHOOTDOWN_REASON {
 typedef struct _MM_SHOOTDOWN {
     ULONG64 Number; // from 1 on, in their order
     MM_SHOOTDOWN_REASON Reason;
-    ULONG ProcessorCount;
+    ULONG ProcessorCount; // that forgot at once; others slept, and did so on waking
     ULONG_PTR Va;      // of the first leaf
     ULONG64 LeafCount; // 0: everything
     ULONG64 LeafPages;

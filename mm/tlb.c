@@ -18,11 +18,14 @@
 // nobody, and its frame is either device memory that is uncached, or RAM. Whoever gives a frame another
 // cache type has everything forgotten first, so no frame is remembered with two.
 //
-// Everything is forgotten by switching global translations off and on: on hardware, and in Bochs, they
-// survive a load of the root. Forgetting by process tags (PCID, INVPCID) is for address spaces that
-// alternate; here is one, and all of its translations are global, which tags do not touch. One INVPCID
-// could replace the two writes of the control register, but not their effect, and they are no part of any
-// short way.
+// A processor that halts is not told of pages that are unmapped: it forgets everything when it wakes up
+// (KiBroadcastToAwake). It is told of tables that are freed and of frames that get another cache type, because
+// what it does until it forgets, it does with the old ones at hand.
+//
+// Who finds that somebody else is having everything forgotten waits for that, and may be served by it.
+//
+// Process-context identifiers are for address spaces that alternate; here is one, and all of its translations
+// are global, which identifiers do not touch.
 //
 // Invariants:
 //   T1  A batch is empty when it is initialised and when it goes out of use.
@@ -84,17 +87,33 @@ static KI_LOCK MiShootdownLock = KI_LOCK_INITIALIZER(MI_RANK_SHOOTDOWN, "MiShoot
 static MM_SHOOTDOWN MiShootdowns[MM_SHOOTDOWN_COUNT];
 static ULONG64 MiShootdownNumber;
 
+// Whether a processor that halts must be told at once.
+static BOOLEAN MiMustWake(MM_SHOOTDOWN_REASON Reason)
+{
+    return Reason == MmShootdownBatch || Reason == MmShootdownCacheType;
+}
+
+// Runs the routine on the other processors. Returns on how many.
+static ULONG MiTellOthers(KI_BROADCAST_ROUTINE *Routine, PVOID Context, BOOLEAN MustWake)
+{
+    if (MustWake) {
+        KiBroadcast(Routine, Context);
+        return (ULONG)KeNumberProcessors - 1;
+    }
+    return KiBroadcastToAwake(Routine, Context);
+}
+
 // Runs the routine on all processors, this one included. The lock is held.
 static VOID MiBroadcastFlush(KI_BROADCAST_ROUTINE *Routine, PVOID Context,
                              const MM_SHOOTDOWN *About)
 {
     const ULONG64 Start = MiArchReadTime();
     Routine(Context);
-    KiBroadcast(Routine, Context);
+    const ULONG ToldCount = MiTellOthers(Routine, Context, MiMustWake(About->Reason));
     MM_SHOOTDOWN *const Entry = &MiShootdowns[MiShootdownNumber % MM_SHOOTDOWN_COUNT];
     *Entry = *About;
     Entry->Cycles = MiArchReadTime() - Start;
-    Entry->ProcessorCount = (ULONG)KeNumberProcessors;
+    Entry->ProcessorCount = 1 + ToldCount;
     Entry->Number = ++MiShootdownNumber;
 }
 
@@ -124,6 +143,7 @@ ULONG MmQueryShootdowns(PMM_SHOOTDOWN Shootdowns, ULONG Count)
 
 ULONG64 MiTlbEpoch = 1;
 ULONG64 MiCleanEpoch = 1;
+ULONG64 MiWokenEpoch = 1;
 ULONG64 MiLastStamp;
 
 static VOID MiNoteStamp(ULONG64 Stamp)
@@ -140,12 +160,30 @@ static VOID MiFlushAllRoutine(PVOID Context)
     MiArchFlushAll();
 }
 
-VOID MiForgetEverything(MM_SHOOTDOWN_REASON Reason)
+// The lock is held.
+static VOID MiForgetNow(MM_SHOOTDOWN_REASON Reason)
 {
-    const KIRQL OldIrql = KiAcquireLock(&MiShootdownLock);
     const ULONG64 Epoch = __atomic_add_fetch(&MiTlbEpoch, 1, __ATOMIC_SEQ_CST);
     MiBroadcastFlush(MiFlushAllRoutine, NULL, &(MM_SHOOTDOWN){.Reason = Reason});
     __atomic_store_n(&MiCleanEpoch, Epoch, __ATOMIC_RELEASE);
+    if (MiMustWake(Reason)) {
+        __atomic_store_n(&MiWokenEpoch, Epoch, __ATOMIC_RELEASE);
+    }
+}
+
+VOID MiForgetEverything(MM_SHOOTDOWN_REASON Reason)
+{
+    const KIRQL OldIrql = KiAcquireLock(&MiShootdownLock);
+    MiForgetNow(Reason);
+    KiReleaseLock(&MiShootdownLock, OldIrql);
+}
+
+VOID MiForgetStamped(ULONG64 Stamp, MM_SHOOTDOWN_REASON Reason)
+{
+    const KIRQL OldIrql = KiAcquireLock(&MiShootdownLock);
+    if (!MiIsForgotten(Stamp)) { // else by whoever held the lock before
+        MiForgetNow(Reason);
+    }
     KiReleaseLock(&MiShootdownLock, OldIrql);
 }
 

@@ -70,6 +70,7 @@ static VOID KiReadBasicLeaves(PKE_FEATURES Features)
         const X64_CPUID Structured = X64Cpuid(CPUID_EXTENDED_FEATURES, 0);
         Features->Smep = (Structured.Ebx & CPUID_7_EBX_SMEP) != 0;
         Features->Smap = (Structured.Ebx & CPUID_7_EBX_SMAP) != 0;
+        Features->Invpcid = (Structured.Ebx & CPUID_7_EBX_INVPCID) != 0;
         Features->Umip = (Structured.Ecx & CPUID_7_ECX_UMIP) != 0;
         Features->Pks = (Structured.Ecx & CPUID_7_ECX_PKS) != 0;
     }

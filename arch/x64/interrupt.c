@@ -115,6 +115,9 @@ static VOID KiRunClass(const KI_INTERRUPT_CLASS *Class, ULONG Vector, const KINT
 VOID KiRunInterrupt(ULONG Vector, const KINTERRUPT_FRAME *Frame)
 {
     const KI_INTERRUPT_CLASS *Class = &KiInterruptClasses[IRQL_OF_VECTOR(Vector)];
+    if (KeArchGetPcr()->Sleep != KiAwake) {
+        KiWakeUp();
+    }
     if (Class->Routine == NULL) {
         KiIgnoreInterrupt(Vector);
     } else {

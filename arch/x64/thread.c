@@ -31,5 +31,5 @@ ULONG64 KeArchPrepareStack(ULONG_PTR StackBase)
 
 VOID KeArchIdle(VOID)
 {
-    __asm__ volatile("hlt" : : : "memory");
+    __asm__ volatile("sti; hlt" : : : "memory"); // no interrupt comes between the two
 }

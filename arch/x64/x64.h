@@ -53,6 +53,7 @@
 #define CPUID_1_EDX_CLFSH (1u << 19)
 #define CPUID_EXTENDED_FEATURES 0x00000007
 #define CPUID_7_EBX_SMEP (1u << 7)
+#define CPUID_7_EBX_INVPCID (1u << 10)
 #define CPUID_7_EBX_SMAP (1u << 20)
 #define CPUID_7_ECX_UMIP (1u << 2)
 #define CPUID_7_ECX_PKS (1u << 31)

@@ -190,6 +190,10 @@ VOID KeSetBootCommandLine(PCSTR CommandLine);
 typedef VOID KI_BROADCAST_ROUTINE(PVOID Context);
 VOID KiBroadcast(_In_ KI_BROADCAST_ROUTINE *Routine, _In_opt_ PVOID Context);
 
+// The same for what is done by forgetting all translations, too: a processor that halts is not woken up, but
+// does that when it wakes. Returns how many processors ran the routine.
+ULONG KiBroadcastToAwake(_In_ KI_BROADCAST_ROUTINE *Routine, _In_opt_ PVOID Context);
+
 // Runs the routine at DISPATCH_LEVEL while every other processor stands still below it, without any spin
 // lock (kernel/ke/alone.c). FALSE: one of them did not come in time, and the routine did not run. IRQL <=
 // DISPATCH_LEVEL; the caller holds no spin lock.

@@ -19,6 +19,7 @@ typedef struct _KE_FEATURES {
     BOOLEAN Pks; // supervisor protection keys: an execute-only page can be had
     BOOLEAN Page1G;
     BOOLEAN GlobalPages;
+    BOOLEAN Invpcid; // forgets global translations, too, in one instruction
     BOOLEAN Pat;
     BOOLEAN Mtrr; // memory types of physical ranges
     BOOLEAN MachineCheck;
@@ -43,12 +44,19 @@ extern KE_FEATURES KeFeatures;
 
 #define KI_PRIORITY_COUNT 32
 
+// Whether a processor halts, with nothing to do (kernel/ke/multi.c).
+typedef enum _KI_SLEEP {
+    KiAwake,
+    KiAsleep,
+    KiAsleepAndMissed, // a broadcast: on waking it forgets its translations before it does anything else
+} KI_SLEEP;
+
 typedef struct _KPCR {
     UCHAR Reserved0[0x18];
     struct _KPCR *Self; // 0x18
     PVOID CurrentPrcb;  // 0x20: what NT calls the PRCB begins at MxCsr
     ULONG HeldRanks;    // bit r: this processor holds a lock of rank r
-    ULONG Reserved1;
+    volatile ULONG Sleep; // KI_SLEEP
     ULONG64 SpuriousInterrupts; // vectors that nothing was given
     ULONG64 InterruptCount;     // all others
     UCHAR Reserved2[0x180 - 0x40];
@@ -136,8 +144,14 @@ ULONG64 KeArchPrepareStack(ULONG_PTR StackBase);
 // Upward: the beginning of a thread, at DISPATCH_LEVEL, with the dispatcher's lock held.
 DECLSPEC_NORETURN VOID KiStartThread(VOID);
 
-// Waits for an interrupt.
+// Turns interrupts on, and waits for one; none comes between the two.
 VOID KeArchIdle(VOID);
+
+// This processor forgets all translations.
+VOID KeArchForgetTranslations(VOID);
+
+// Upward: an interrupt has come, interrupts are off, and KPCR.Sleep is not KiAwake.
+VOID KiWakeUp(VOID);
 
 // -------------------------------------------------------------------------------------------------
 // Ports.

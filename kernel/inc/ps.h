@@ -201,6 +201,9 @@ VOID KiPrepareIdleThread(ULONG Number, PVOID StackBase, SIZE_T StackByteCount);
 VOID KiInitializeReadyLists(VOID); // of this processor
 DECLSPEC_NORETURN VOID NTAPI KiIdle(PVOID Context);
 
+// Of the idle thread: halts until something comes, and may miss broadcasts meanwhile.
+VOID KiSleep(VOID);
+
 // Locked, at DISPATCH_LEVEL. Runs the best ready thread in the place of the current one, which must
 // have its new state, and be in some list, already. Comes back when the current one runs again.
 VOID KiSwitchAway(VOID);

@@ -7,6 +7,11 @@
 //   sender    KiBroadcast: Word taken at CLOCK_LEVEL ─▶ IPIs ─▶ waits until Remaining is 0 ─▶ Word let go
 //   others                                          KiIpiInterrupt: runs it, takes its bit out of Remaining
 //
+// A processor with nothing to do sleeps: it halts, and what it is asked to forget meanwhile it forgets on waking.
+//
+//   sleeper   KiSleep: KiAsleep ─▶ halts ─────────────────────────────────▶ KiWakeUp: forgets, KiAwake
+//   sender               KiBroadcastToAwake: KiAsleepAndMissed, no IPI
+//
 // Invariants:
 //   MP1 Processors have the numbers 0 to KeNumberProcessors - 1; a number once counted stays.
 //   MP2 There is one broadcast at a time. Who waits for another to end, or for his own, does so below
@@ -14,9 +19,15 @@
 //       for at IRQL < IPI_LEVEL, a broadcast ends.
 //   MP3 A processor whose time-stamp counter differs from its starter's never gets a number.
 //   MP4 Whoever holds a lock that is taken at HIGH_LEVEL (the DPC queues') never broadcasts.
+//   MP5 A processor that is not KiAwake has its interrupts off, or halts. It uses no translation but those of
+//       the kernel's image, of its own stack and of its own tables until it is KiAwake again: these never
+//       change. So it may miss what others ask it to forget (KiBroadcastToAwake), and forget everything
+//       when it wakes up.
 // Memory order: Routine and Context are written before Remaining, with release; a processor reads Remaining
 // with acquire before them. It takes its bit out with release, and the sender reads with acquire: what
-// the routine did is seen by the sender.
+// the routine did is seen by the sender. Sleep changes by locked instructions only, so it is ordered with what
+// stands around it: a sender has taken the entries away before he looks whether a processor sleeps, and that
+// has gone to sleep after it last used them, or wakes up behind that look and forgets them.
 #include "kernel/inc/ke.h"
 #include "kernel/inc/kearch.h"
 #include "kernel/inc/kelockinline.h"
@@ -134,15 +145,43 @@ static VOID KiSendIpis(KAFFINITY Targets)
     }
 }
 
-// Here: what the sender does himself meanwhile, or NULL.
-static VOID KiBroadcastAndRun(KI_BROADCAST_ROUTINE *Routine, KI_BROADCAST_ROUTINE *Here,
-                              PVOID Context)
+// Whether the processor sleeps, and knows that it missed something.
+static BOOLEAN KiMayMiss(PKPCR Pcr)
+{
+    ULONG Sleep = KiAsleep;
+    return __atomic_compare_exchange_n(&Pcr->Sleep, &Sleep, KiAsleepAndMissed, FALSE,
+                                       __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST) ||
+           Sleep == KiAsleepAndMissed;
+}
+
+static KAFFINITY KiLeaveOutAsleep(KAFFINITY Processors)
+{
+    KAFFINITY Awake = 0;
+    for (KAFFINITY Rest = Processors; Rest != 0; Rest &= Rest - 1) {
+        if (!KiMayMiss(KeArchGetPcrOf((ULONG)__builtin_ctzll(Rest)))) {
+            Awake |= Rest & (0 - Rest);
+        }
+    }
+    return Awake;
+}
+
+typedef enum _KI_ASLEEP {
+    KiWakeAsleep,
+    KiLetAsleepMiss,
+} KI_ASLEEP;
+
+// Here: what the sender does himself meanwhile, or NULL. Returns how many others ran the routine.
+static ULONG KiBroadcastAndRun(KI_BROADCAST_ROUTINE *Routine, KI_BROADCAST_ROUTINE *Here,
+                               PVOID Context, KI_ASLEEP Asleep)
 {
     const KIRQL OldIrql = KeArchReadIrql();
     NT_ASSERT(OldIrql < IPI_LEVEL);
     KeArchWriteIrql(CLOCK_LEVEL); // MP2: nobody may broadcast inside of this on the same processor
     KiSpin(&KiBroadcastSlot.Word);
-    const KAFFINITY Others = KeQueryActiveProcessors() & ~((KAFFINITY)1 << KeArchGetPcr()->Number);
+    KAFFINITY Others = KeQueryActiveProcessors() & ~((KAFFINITY)1 << KeArchGetPcr()->Number);
+    if (Asleep == KiLetAsleepMiss) {
+        Others = KiLeaveOutAsleep(Others);
+    }
     KiBroadcastSlot.Routine = Routine;
     KiBroadcastSlot.Context = Context;
     __atomic_store_n(&KiBroadcastSlot.Remaining, Others, __ATOMIC_RELEASE);
@@ -157,11 +196,17 @@ static VOID KiBroadcastAndRun(KI_BROADCAST_ROUTINE *Routine, KI_BROADCAST_ROUTIN
     }
     __atomic_store_n(&KiBroadcastSlot.Word, 0, __ATOMIC_RELEASE);
     KeArchWriteIrql(OldIrql);
+    return (ULONG)__builtin_popcountll(Others);
 }
 
 VOID KiBroadcast(KI_BROADCAST_ROUTINE *Routine, PVOID Context)
 {
-    KiBroadcastAndRun(Routine, NULL, Context);
+    (VOID) KiBroadcastAndRun(Routine, NULL, Context, KiWakeAsleep);
+}
+
+ULONG KiBroadcastToAwake(KI_BROADCAST_ROUTINE *Routine, PVOID Context)
+{
+    return KiBroadcastAndRun(Routine, NULL, Context, KiLetAsleepMiss);
 }
 
 // All processors are inside of the routine at the same time: each waits until the last has come.
@@ -195,6 +240,25 @@ static VOID KiCallHere(PVOID Context)
 ULONG_PTR NTAPI KeIpiGenericCall(PKIPI_BROADCAST_WORKER BroadcastFunction, ULONG_PTR Context)
 {
     KI_GENERIC_CALL Call = {BroadcastFunction, Context, KeNumberProcessors, 0};
-    KiBroadcastAndRun(KiCallThere, KiCallHere, &Call);
+    (VOID) KiBroadcastAndRun(KiCallThere, KiCallHere, &Call, KiWakeAsleep);
     return Call.Result;
+}
+
+// -------------------------------------------------------------------------------------------------
+// Sleep.
+
+VOID KiWakeUp(VOID)
+{
+    if (__atomic_exchange_n(&KeArchGetPcr()->Sleep, KiAwake, __ATOMIC_SEQ_CST) ==
+        KiAsleepAndMissed) {
+        KeArchForgetTranslations();
+    }
+}
+
+VOID KiSleep(VOID)
+{
+    (VOID) KeArchDisableInterrupts();
+    __atomic_exchange_n(&KeArchGetPcr()->Sleep, KiAsleep, __ATOMIC_SEQ_CST);
+    KeArchIdle();
+    KiWakeUp(); // whatever else than an interrupt has ended it
 }

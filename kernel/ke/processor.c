@@ -24,7 +24,7 @@ static const KI_FEATURE_ROW KiFeatureTable[] = {
     {&KeFeatures.Smep, "SMEP"},       {&KeFeatures.Smap, "SMAP"},
     {&KeFeatures.Umip, "UMIP"},       {&KeFeatures.Pks, "PKS"},
     {&KeFeatures.Pat, "PAT"},         {&KeFeatures.GlobalPages, "PGE"},
-    {&KeFeatures.Page1G, "1G-pages"}, {&KeFeatures.MachineCheck, "MCE"},
+    {&KeFeatures.Page1G, "1G-pages"}, {&KeFeatures.Invpcid, "INVPCID"}, {&KeFeatures.MachineCheck, "MCE"},
 };
 
 static VOID KiPrintFeatures(PCSTR Heading, BOOLEAN Present)

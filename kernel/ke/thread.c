@@ -361,7 +361,7 @@ DECLSPEC_NORETURN VOID NTAPI KiIdle(PVOID Context)
 {
     UNREFERENCED_PARAMETER(Context);
     for (;;) {
-        KeArchIdle();
+        KiSleep();
     }
 }
 

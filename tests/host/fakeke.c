@@ -56,6 +56,14 @@ VOID KiBroadcast(KI_BROADCAST_ROUTINE *Routine, PVOID Context)
     FakeProcessor = Sender;
 }
 
+ULONG FakeSleepers;
+
+ULONG KiBroadcastToAwake(KI_BROADCAST_ROUTINE *Routine, PVOID Context)
+{
+    KiBroadcast(Routine, Context);
+    return (ULONG)KeNumberProcessors - 1 - FakeSleepers;
+}
+
 BOOLEAN FakeIsNeverAlone;
 
 BOOLEAN KiRunAlone(KI_ALONE_ROUTINE *Routine, PVOID Context, ULONG Milliseconds)

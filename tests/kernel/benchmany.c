@@ -27,7 +27,8 @@ typedef struct _MANY_ROW {
     KT_WORK *Work;
 } MANY_ROW;
 
-typedef struct _MANY_THREAD {
+// Aligned, so that no two threads write to one cache line.
+typedef struct __attribute__((aligned(256))) _MANY_THREAD {
     const MANY_ROW *Row;
     PKTHREAD Thread;
     MANY_WORK Work;
@@ -36,6 +37,24 @@ typedef struct _MANY_THREAD {
 } MANY_THREAD, *PMANY_THREAD;
 
 static volatile LONG Awaited; // threads that have not come to the start yet
+
+// Shares nothing, not even mm: what the host gives a second processor.
+static VOID Compute(PVOID Context)
+{
+    ULONG64 Value = (ULONG_PTR)Context;
+    for (ULONG Round = 0; Round < 300; Round += 1) {
+        Value ^= Value << 13;
+        Value ^= Value >> 7;
+    }
+    __asm__ volatile("" : : "r"(Value));
+}
+
+// Raises IRQL and lowers it again, which QEMU does under a lock that all of its threads share.
+static VOID RaiseAndLower(PVOID Context)
+{
+    UNREFERENCED_PARAMETER(Context);
+    KeLowerIrql(KfRaiseIrql(DISPATCH_LEVEL));
+}
 
 static VOID MapAndUnmapIo(PVOID Context)
 {
@@ -78,6 +97,8 @@ static VOID MapAndUnmapMdl(PVOID Context)
 }
 
 static const MANY_ROW Rows[] = {
+    {"compute", 1, Compute},
+    {"irql", 1, RaiseAndLower},
     {"map-4K", 1, MapAndUnmapIo},
     {"reserved-1", 1, MapAndUnmapReserved},
     {"reserved-16", 16, MapAndUnmapReserved},

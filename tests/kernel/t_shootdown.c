@@ -214,12 +214,197 @@ static VOID UnmappersAnswerEachOther(VOID)
     KT_CHECK(Milliseconds(KeReadCycles() - It.Start) < KT_LATEST_MS);
 }
 
+// -------------------------------------------------------------------------------------------------
+// Who sleeps.
+
+#define SLEEP_ROUNDS 200
+#define SLEEPER 1
+
+static struct {
+    PVOID Base; // of the reservation
+    KEVENT MayRead;
+    volatile LONG ReadCount;
+    volatile ULONG Seen;
+    volatile BOOLEAN IsOver;
+} Shared;
+
+// Reads what is mapped each time that it is told to, and sleeps in between.
+static VOID NTAPI ReadWhenTold(PVOID Number)
+{
+    GoToProcessor(Number);
+    for (;;) {
+        KeWaitForSingleObject(&Shared.MayRead, Executive, KernelMode, FALSE, NULL);
+        if (Shared.IsOver) {
+            return;
+        }
+        Shared.Seen = *(volatile ULONG *)Shared.Base;
+        __atomic_fetch_add(&Shared.ReadCount, 1, __ATOMIC_RELEASE);
+    }
+}
+
+static BOOLEAN AwaitSleep(ULONG Number)
+{
+    const ULONG64 Start = KeReadCycles();
+    while (KeArchGetPcrOf(Number)->Sleep == KiAwake) {
+        if (Milliseconds(KeReadCycles() - Start) > KT_LATEST_MS) {
+            return FALSE;
+        }
+        KeArchPause();
+    }
+    return TRUE;
+}
+
+static BOOLEAN LetRead(ULONG Round)
+{
+    KeSetEvent(&Shared.MayRead, IO_NO_INCREMENT, FALSE);
+    return AwaitCount(&Shared.ReadCount, (LONG)Round + 1);
+}
+
+// Unmaps one page and maps the other while the reader sleeps. Returns whether it slept all the time.
+static BOOLEAN ExchangeWhileAsleep(PMDL Mapped, PMDL Next)
+{
+    MM_SHOOTDOWN Last = {0};
+    KT_CHECK(AwaitSleep(SLEEPER));
+    MmUnmapReservedMapping(Shared.Base, KT_TAG, Mapped);
+    KT_CHECK(MmMapLockedPagesWithReservedMapping(Shared.Base, KT_TAG, Next, MmCached) != NULL);
+    KT_EQUAL(MmQueryShootdowns(&Last, 1), 1);
+    return Last.ProcessorCount < (ULONG)KeNumberProcessors;
+}
+
+static VOID ExchangeManyTimes(PMDL *Mdls)
+{
+    ULONG SleptCount = 0;
+    PMDL Mapped = Mdls[0];
+    KT_REQUIRE(MmMapLockedPagesWithReservedMapping(Shared.Base, KT_TAG, Mapped, MmCached) != NULL);
+    for (ULONG Round = 0; Round < SLEEP_ROUNDS; Round += 1) {
+        *(volatile ULONG *)Shared.Base = Round;
+        KtSetContext("round %u", Round);
+        if (!KT_CHECK(LetRead(Round))) {
+            break;
+        }
+        KT_EQUAL(Shared.Seen, Round);
+        const PMDL Next = Mapped == Mdls[0] ? Mdls[1] : Mdls[0];
+        SleptCount += ExchangeWhileAsleep(Mapped, Next);
+        Mapped = Next;
+    }
+    MmUnmapReservedMapping(Shared.Base, KT_TAG, Mapped);
+    KtSetContext("slept through %u of %u", SleptCount, SLEEP_ROUNDS);
+    KT_CHECK(SleptCount > 0);
+}
+
+static VOID WhoSleepsIsNotWoken(VOID)
+{
+    if (KeNumberProcessors == 1) {
+        KT_SKIP("one processor");
+    }
+    RtlZeroMemory(&Shared, sizeof(Shared));
+    KeInitializeEvent(&Shared.MayRead, SynchronizationEvent, FALSE);
+    Shared.Base = MmAllocateMappingAddress(PAGE_SIZE, KT_TAG);
+    PMDL Mdls[] = {KtAllocatePages(1), KtAllocatePages(1)};
+    KT_REQUIRE(Shared.Base != NULL && Mdls[0] != NULL && Mdls[1] != NULL);
+    GoToProcessor(0);
+    const PKTHREAD Reader = KtStartThread(ReadWhenTold, (PVOID)(ULONG_PTR)SLEEPER, 0);
+    if (KT_CHECK(Reader != NULL)) {
+        ExchangeManyTimes(Mdls);
+        Shared.IsOver = TRUE;
+        KeSetEvent(&Shared.MayRead, IO_NO_INCREMENT, FALSE);
+        KtJoin(Reader);
+    }
+    KeRevertToUserAffinityThread();
+    KtFreePages(Mdls[0]);
+    KtFreePages(Mdls[1]);
+    MmFreeMappingAddress(Shared.Base, KT_TAG);
+}
+
+// -------------------------------------------------------------------------------------------------
+// How often the others are asked.
+
+static ULONG64 ShootdownNumber(VOID)
+{
+    MM_SHOOTDOWN Last = {0};
+    (VOID) !MmQueryShootdowns(&Last, 1);
+    return Last.Number;
+}
+
+static VOID TouchAll(PVOID Va, ULONG PageCount)
+{
+    for (ULONG Page = 0; Page < PageCount; Page += 1) {
+        (VOID) * (volatile ULONG *)KtAdd(Va, Page * PAGE_SIZE);
+    }
+}
+
+static VOID UnmapIoOnce(ULONG64 Address, ULONG PageCount)
+{
+    const PVOID Va = MmMapIoSpaceEx(KtPhysical(Address), (SIZE_T)PageCount * PAGE_SIZE, PAGE_READWRITE);
+    if (KT_CHECK(Va != NULL)) {
+        TouchAll(Va, PageCount);
+        const ULONG64 Before = ShootdownNumber();
+        MmUnmapIoSpace(Va, (SIZE_T)PageCount * PAGE_SIZE);
+        KT_CHECK(ShootdownNumber() - Before <= 1);
+    }
+}
+
+static VOID UnmapMdlOnce(ULONG PageCount)
+{
+    const PMDL Mdl = KtAllocatePages(PageCount);
+    const PVOID Va = Mdl == NULL ? NULL
+                                 : MmMapLockedPagesSpecifyCache(Mdl, KernelMode, MmCached, NULL,
+                                                                FALSE, NormalPagePriority);
+    if (KT_CHECK(Va != NULL)) {
+        TouchAll(Va, PageCount);
+        const ULONG64 Before = ShootdownNumber();
+        MmUnmapLockedPages(Va, Mdl);
+        KT_CHECK(ShootdownNumber() - Before <= 1);
+    }
+    if (Mdl != NULL) {
+        KtFreePages(Mdl);
+    }
+}
+
+static VOID UnmapReservedOnce(ULONG PageCount)
+{
+    const PMDL Mdl = KtAllocatePages(PageCount);
+    const PVOID Base = MmAllocateMappingAddress((SIZE_T)PageCount * PAGE_SIZE, KT_TAG);
+    if (KT_CHECK(Mdl != NULL && Base != NULL)) {
+        const PVOID Va = MmMapLockedPagesWithReservedMapping(Base, KT_TAG, Mdl, MmCached);
+        TouchAll(Va, PageCount);
+        const ULONG64 Before = ShootdownNumber();
+        MmUnmapReservedMapping(Base, KT_TAG, Mdl);
+        MmFreeMappingAddress(Base, KT_TAG);
+        KT_CHECK(ShootdownNumber() - Before <= 1);
+    }
+    if (Mdl != NULL) {
+        KtFreePages(Mdl);
+    }
+}
+
+static VOID AnUnmapAsksOnce(VOID)
+{
+    static const ULONG PageCounts[] = {1, 2, 15, 16, 17, 64, 256, 257, 512, RANGE_PAGES};
+    if (KeNumberProcessors == 1) {
+        KT_SKIP("one processor");
+    }
+    const PMDL Run = MmAllocatePagesForMdlEx(KtPhysical(0), KtPhysical(MAXULONG64), KtPhysical(0),
+                                             RANGE_PAGES * PAGE_SIZE, MmCached,
+                                             MM_ALLOCATE_REQUIRE_CONTIGUOUS_CHUNKS);
+    KT_REQUIRE(Run != NULL);
+    for (ULONG Row = 0; Row < ARRAYSIZE(PageCounts); Row += 1) {
+        KtSetContext("%u pages", PageCounts[Row]);
+        UnmapIoOnce(KtPageAddress(Run, 0), PageCounts[Row]);
+        UnmapMdlOnce(PageCounts[Row]);
+        UnmapReservedOnce(PageCounts[Row]);
+    }
+    KtFreePages(Run);
+}
+
 static const KT_TEST Tests[] = {
     {"a processor that spins for a lock at DISPATCH_LEVEL answers a shootdown in time [12.3.3]",
      WhoSpinsAnswers},
     {"processors that broadcast at the same time answer each other [12.3.3]",
      SendersAnswerEachOther},
     {"processors that unmap at the same time answer each other [12.3.3]", UnmappersAnswerEachOther},
+    {"an unmap asks the other processors once at most [12.3.4]", AnUnmapAsksOnce},
+    {"a processor that sleeps is not woken, and sees nothing old [12.3.5]", WhoSleepsIsNotWoken},
 };
 
 const KT_SUITE KtShootdownSuite = {"stale-shootdown", KtNeedsNothing, Tests, ARRAYSIZE(Tests)};

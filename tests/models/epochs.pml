@@ -7,8 +7,9 @@
  *               flush it may have been moved to another processor
  *   Settle      MiSettleMapping, for a slot of a list that is full (MiLetWait), for one that is trimmed
  *               (MiTrimMappings), and for a reservation, which is a slot that its owner takes again himself
- *   Forget      MiForgetEverything. That all have forgotten when KiBroadcast returns is what shootdown.pml
- *               shows; here each does so in one step
+ *   Forget      MiForgetEverything, MiForgetStamped. That all have forgotten when KiBroadcast returns is what
+ *               shootdown.pml shows, and that one who sleeps need not, sleep.pml; here each does so in one
+ *               step
  *   Typist(p)   a thread that gives a frame another cache type when nobody holds it any more:
  *               MiHoldQuickly, and MiForgetTypes behind it
  *   Mmu         the page walk of a processor: at any time, and in one step, it marks an entry that is there
@@ -63,9 +64,8 @@ inline ForgetOn(Who)
     }
 }
 
-inline Forget(Number)
+inline ForgetNow(Number)
 {
-    atomic { !ShootdownLock -> ShootdownLock = true }
 #ifndef EPOCH_LATE
     d_step {
         TlbEpoch++;
@@ -83,7 +83,25 @@ inline Forget(Number)
         Number = TlbEpoch
     }
 #endif
-    CleanEpoch = Number;
+    CleanEpoch = Number
+}
+
+inline Forget(Number)
+{
+    atomic { !ShootdownLock -> ShootdownLock = true }
+    ForgetNow(Number);
+    ShootdownLock = false;
+    Number = 0
+}
+
+/* Once more under the lock: somebody may have been at work while this one waited for it. */
+inline ForgetStamped(Slot, Number)
+{
+    atomic { !ShootdownLock -> ShootdownLock = true }
+    if
+    :: Stamp[Slot] >= CleanEpoch -> ForgetNow(Number)
+    :: else
+    fi;
     ShootdownLock = false;
     Number = 0
 }
@@ -92,7 +110,7 @@ inline Settle(Slot, Number)
 {
 #ifndef REUSE_EARLY
     if
-    :: Stamp[Slot] >= CleanEpoch -> Forget(Number)
+    :: Stamp[Slot] >= CleanEpoch -> ForgetStamped(Slot, Number)
     :: else
     fi;
 #endif

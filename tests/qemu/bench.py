@@ -144,7 +144,8 @@ BOOT_ROWS = tuple(Row(f"boot-smp{processors}",
                   for processors in (1, 2))
 
 # Pairs of a map and an unmap in a second; the same name with -by-1 and -by-2 in the guest.
-RATE_ROWS = (("map-4K", "4 KiB, uncached"), ("reserved-1", "1 page, reserved"),
+RATE_ROWS = (("compute", "nothing of mm: what the host gives"), ("irql", "IRQL raised and lowered"),
+             ("map-4K", "4 KiB, uncached"), ("reserved-1", "1 page, reserved"),
              ("reserved-16", "16 pages, reserved"),
              ("reserved-1-used", "1 page, reserved, written to"),
              ("reserved-16-used", "16 pages, reserved, all written to"), ("mdl-1", "MDL of 1 page"))

@@ -183,9 +183,10 @@ def split_log(outcome, errors_path, traces):
             "".join(f"{line}\n" for line in outcome.traces))
 
 
+BOCHS_MAX = "tigerlake"  # what stands for QEMU's processor with everything
 BOCHS_CONFIGURATION = """
 megs: 256
-cpu: model=tigerlake, count={processors}, ips=50000000, reset_on_triple_fault=0, ignore_bad_msrs=0
+cpu: model={cpu}, count={processors}, ips=50000000, reset_on_triple_fault=0, ignore_bad_msrs=0
 romimage: file=/usr/share/bochs/BIOS-bochs-latest
 vgaromimage: file=/usr/share/vgabios/vgabios.bin
 ata0-master: type=cdrom, path={image}, status=inserted
@@ -199,7 +200,7 @@ log: {log}
 """
 
 
-def run_bochs(image, timeout, log_path, processors=1):
+def run_bochs(image, timeout, log_path, cpu, processors=1):
     """The ISO under Bochs, on a terminal that nobody looks at; port 0x8900 ends it."""
     folder = log_path.parent
     serial = log_path.with_suffix(".serial")
@@ -207,7 +208,7 @@ def run_bochs(image, timeout, log_path, processors=1):
     commands = log_path.with_suffix(".commands")
     configuration.write_text(BOCHS_CONFIGURATION.format(
         image=Path(image).resolve(), processors=processors, serial=serial.resolve(),
-        log=log_path.with_suffix(".bochs").resolve()))
+        cpu=BOCHS_MAX if cpu == "max" else cpu, log=log_path.with_suffix(".bochs").resolve()))
     commands.write_text("c\n")  # Debian's Bochs has a debugger that waits for this at the start
     serial.unlink(missing_ok=True)
     terminal, child_terminal = pty.openpty()

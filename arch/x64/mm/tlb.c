@@ -2,7 +2,7 @@
 // address.
 //
 // [x64] A load of CR3 keeps global translations, and this kernel's are all global, so forgetting
-// everything means switching CR4.PGE off and on again. INVLPG also forgets all that the processor
+// everything means switching CR4.PGE off and on again, or one INVPCID where there is that. INVLPG also forgets all that the processor
 // remembers of upper tables.
 
 #include "arch/x64/mm/mmx64.h"
@@ -11,8 +11,22 @@
 
 C_ASSERT(MI_ARCH_PROCESSORS == KE_MAXIMUM_PROCESSORS);
 
+// [x64] INVPCID of this type forgets the translations of all process-context identifiers, global ones
+// included; CR4.PCIDE need not be on.
+#define INVPCID_EVERYTHING 2ull
+
+static VOID KiInvalidateEverything(VOID)
+{
+    static const ULONG64 Descriptor[2]; // which this type has no use for
+    __asm__ volatile("invpcid %0, %1" : : "m"(Descriptor), "r"(INVPCID_EVERYTHING) : "memory");
+}
+
 VOID MiArchFlushAll(VOID)
 {
+    if (KeFeatures.Invpcid) {
+        KiInvalidateEverything();
+        return;
+    }
     const ULONG64 Cr4 = X64ReadCr4();
     if (Cr4 & CR4_PGE) {
         X64WriteCr4(Cr4 & ~CR4_PGE);
@@ -20,6 +34,11 @@ VOID MiArchFlushAll(VOID)
     } else {
         X64WriteCr3(X64ReadCr3());
     }
+}
+
+VOID KeArchForgetTranslations(VOID)
+{
+    MiArchFlushAll();
 }
 
 VOID MiArchLoadRoot(PFN_NUMBER RootPfn)
