@@ -256,16 +256,16 @@ FORCEINLINE PVOID MiMapPageQuickly(PHYSICAL_ADDRESS PhysicalAddress, SIZE_T Numb
                                    MI_MAP_ROUTINE *Generally)
 {
     const PFN_NUMBER Pfn = (ULONG64)PhysicalAddress.QuadPart >> PAGE_SHIFT;
-    const ULONG64 Time = MiArchReadTime();
+    const ULONG64 Time = KeTickCycles;
     const PMI_PROCESSOR_CACHE Cache = MiThisCache();
-    const KIRQL OldIrql = KiAcquireLock(&Cache->Lock);
+    const ULONG64 Flags = KiAcquireBriefLock(&Cache->Lock);
     const PMI_MAPPING Mapping = Cache->Idle[0].First;
     if (Mapping == NULL || !MiHoldQuickly(Cache, Pfn, Protection.CacheType, Caller, Time)) {
-        KiReleaseLock(&Cache->Lock, OldIrql);
+        KiReleaseBriefLock(&Cache->Lock, Flags);
         return Generally(PhysicalAddress, NumberOfBytes, Protection, Caller);
     }
     (VOID) MiPopSlot(&Cache->Idle[0]);
-    KiReleaseLock(&Cache->Lock, OldIrql);
+    KiReleaseBriefLock(&Cache->Lock, Flags);
     if (Protection.CacheType != MiCacheUncached) {
         MiForgetTypes();
     }

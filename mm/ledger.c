@@ -335,7 +335,7 @@ NTSTATUS MiHoldRange(PMI_RANGE_HOLD Hold, MI_PFN_RANGE Range, MI_CACHE_TYPE Cach
     Hold->Node.Last = Range.LastPfn;
     Hold->CacheType = CacheType;
     Hold->Caller = Caller;
-    Hold->Time = MiArchReadTime();
+    Hold->Time = KeTickCycles;
     const NTSTATUS Status = MiInsertRange(Hold, Range);
     MiUnlockLedger(OldIrql);
     return Status;
@@ -433,7 +433,7 @@ static VOID MiHoldLeaf(MI_PFN_RANGE Part, MI_CACHE_TYPE CacheType, PVOID Caller,
 
 NTSTATUS MiHoldFrames(MI_PFN_RANGE Range, MI_CACHE_TYPE CacheType, PVOID Caller)
 {
-    const ULONG64 Time = MiArchReadTime();
+    const ULONG64 Time = KeTickCycles;
     const KIRQL OldIrql = MiLockLedger();
     const NTSTATUS Status = MiPrepareFrames(Range, CacheType);
     PFN_NUMBER Pfn = Range.FirstPfn;
@@ -519,7 +519,7 @@ MI_CACHE_TYPE MiDecideIoCacheType(PFN_NUMBER Pfn, MI_CACHE_TYPE Requested, PVOID
     (VOID) MiLookUpFrame(Pfn, &Owner);
     if (Owner.CacheType == MiCacheUndecided) {
         const PMI_LEDGER_SLOT Slot = MiSlotOf(MiFindLeaf(Pfn), Pfn);
-        *Slot = (MI_LEDGER_SLOT){MiSlotWord(MiHoldersOf(Slot->Word), Requested, MiArchReadTime()),
+        *Slot = (MI_LEDGER_SLOT){MiSlotWord(MiHoldersOf(Slot->Word), Requested, KeTickCycles),
                                  Caller};
         Owner.CacheType = Requested;
     }

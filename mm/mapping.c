@@ -285,12 +285,12 @@ static VOID MiMakeSmallIdle(PMI_MAPPING Slot)
     MI_SLOT_LIST Batch = {0};
     const ULONG Class = MiClassOf(Slot->SlotPages);
     const PMI_PROCESSOR_CACHE Cache = MiThisCache();
-    const KIRQL OldIrql = KiAcquireLock(&Cache->Lock);
+    const ULONG64 Flags = KiAcquireBriefLock(&Cache->Lock);
     MiPushSlot(&Cache->Idle[Class], Slot);
     if (Cache->Idle[Class].Count > MI_CACHED_SLOTS) {
         MiMoveSlots(&Cache->Idle[Class], &Batch, MI_SLOT_BATCH);
     }
-    KiReleaseLock(&Cache->Lock, OldIrql);
+    KiReleaseBriefLock(&Cache->Lock, Flags);
     if (Batch.First != NULL) {
         MiGiveBack(&Batch, Class);
     }
@@ -334,19 +334,19 @@ static PMI_MAPPING MiTakeSmallIdle(ULONG Class)
 {
     MI_SLOT_LIST Batch = {0};
     const PMI_PROCESSOR_CACHE Cache = MiThisCache();
-    KIRQL OldIrql = KiAcquireLock(&Cache->Lock);
+    ULONG64 Flags = KiAcquireBriefLock(&Cache->Lock);
     PMI_MAPPING Slot = MiPopSlot(&Cache->Idle[Class]);
-    KiReleaseLock(&Cache->Lock, OldIrql);
+    KiReleaseBriefLock(&Cache->Lock, Flags);
     if (Slot != NULL) {
         return Slot;
     }
-    OldIrql = KiAcquireLock(&MiMappingLock);
+    const KIRQL OldIrql = KiAcquireLock(&MiMappingLock);
     MiMoveSlots(&MiIdle[Class], &Batch, MI_SLOT_BATCH);
     KiReleaseLock(&MiMappingLock, OldIrql);
     Slot = MiPopSlot(&Batch);
-    OldIrql = KiAcquireLock(&Cache->Lock);
+    Flags = KiAcquireBriefLock(&Cache->Lock);
     MiMoveSlots(&Batch, &Cache->Idle[Class], MI_SLOT_BATCH);
-    KiReleaseLock(&Cache->Lock, OldIrql);
+    KiReleaseBriefLock(&Cache->Lock, Flags);
     return Slot;
 }
 
@@ -383,13 +383,13 @@ static VOID MiLetWait(PMI_MAPPING Mapping)
 {
     MI_SLOT_LIST Batch = {0};
     const PMI_PROCESSOR_CACHE Cache = MiThisCache();
-    const KIRQL OldIrql = KiAcquireLock(&Cache->Lock);
+    const ULONG64 Flags = KiAcquireBriefLock(&Cache->Lock);
     MiPushSlot(&Cache->Waiting, Mapping);
     if (Cache->Waiting.Count > MI_CACHED_SLOTS) {
         Batch = Cache->Waiting;
         Cache->Waiting = (MI_SLOT_LIST){0};
     }
-    KiReleaseLock(&Cache->Lock, OldIrql);
+    KiReleaseBriefLock(&Cache->Lock, Flags);
     MiSettleSlots(Batch.First, MmShootdownSlots);
     while (Batch.First != NULL) {
         MiMakeIdle(MiPopSlot(&Batch));
@@ -404,7 +404,7 @@ static inline VOID MiStampMapping(PMI_MAPPING Mapping, PFN_NUMBER PageCount, PVO
 {
     Mapping->PageCount = PageCount;
     Mapping->Caller = Caller;
-    Mapping->Time = MiArchReadTime();
+    Mapping->Time = KeTickCycles;
 }
 
 // Where no idle slot fits: makes one, if need be with what others keep idle.
@@ -482,12 +482,18 @@ static VOID MiTakeCommonLists(PMI_SLOT_LIST All)
 
 static VOID MiTakeListsOf(PMI_PROCESSOR_CACHE Cache, PMI_SLOT_LIST All)
 {
-    const KIRQL OldIrql = KiAcquireLock(&Cache->Lock);
+    MI_SLOT_LIST Taken[MI_SMALL_CLASSES + 1];
+    const ULONG64 Flags = KiAcquireBriefLock(&Cache->Lock);
     for (ULONG Class = 0; Class < MI_SMALL_CLASSES; Class += 1) {
-        MiTakeList(&Cache->Idle[Class], All);
+        Taken[Class] = Cache->Idle[Class];
+        Cache->Idle[Class] = (MI_SLOT_LIST){0};
     }
-    MiTakeList(&Cache->Waiting, All);
-    KiReleaseLock(&Cache->Lock, OldIrql);
+    Taken[MI_SMALL_CLASSES] = Cache->Waiting;
+    Cache->Waiting = (MI_SLOT_LIST){0};
+    KiReleaseBriefLock(&Cache->Lock, Flags);
+    for (ULONG List = 0; List < ARRAYSIZE(Taken); List += 1) {
+        MiTakeList(&Taken[List], All);
+    }
 }
 
 BOOLEAN MiTrimMappings(VOID)

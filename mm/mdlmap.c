@@ -227,7 +227,7 @@ FORCEINLINE PVOID MiMapMdlQuickly(PMDL Mdl, KPROCESSOR_MODE AccessMode,
         !MiAreShortWaysOpen()) {
         return NULL;
     }
-    const PMI_MAPPING Mapping = MiAcquireQuickly(PageCount, Caller, MiArchReadTime());
+    const PMI_MAPPING Mapping = MiAcquireQuickly(PageCount, Caller, KeTickCycles);
     if (Mapping == NULL) {
         return NULL;
     }

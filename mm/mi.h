@@ -5,7 +5,8 @@
 // of them are held for longer than a few stores or one search:
 //   MiClaimLock 1 < MiLedgerLock 2 < MiMappingLock 3 < MiSystemVaLock 4 < MiPageTableLock 5 <
 //   MiPfnLock 6 < MiPoolLock 7 < MiTrackLock 8 < MiBlockLock 9 < MiImageLock 10 < MiShootdownLock 11
-// The locks of the processors' caches have rank 3, too: no two of these are held at a time.
+// The locks of the processors' caches have rank 3, too: no two of these are held at a time. They are brief
+// locks (kernel/inc/ke.h): with interrupts off, and no other lock behind them.
 // Allocate first, lock second: the only allocator that is called under a lock is that of frames
 // (rank 6).
 #pragma once
@@ -580,7 +581,7 @@ typedef enum _MI_RANGE_STATE {
     MiRangeIdle, // given back, but still written down, until somebody else asks for frames of it
 } MI_RANGE_STATE;
 
-// A hold of a whole range in the ledger. All zero: unknown. Time: MiArchReadTime.
+// A hold of a whole range in the ledger. All zero: unknown. Time: KeTickCycles.
 typedef struct _MI_RANGE_HOLD {
     RTL_INTERVAL_NODE Node; // frames; first member
     MI_RANGE_STATE State;
@@ -597,7 +598,8 @@ typedef enum _MI_IO_HOLD {
 } MI_IO_HOLD;
 
 // One use of system addresses.
-typedef struct _MI_MAPPING {
+// Aligned, so that no two processors write to one cache line.
+typedef struct __attribute__((aligned(64))) _MI_MAPPING {
     struct _MI_MAPPING *NextInBucket;
     struct _MI_MAPPING *NextIdle;
     ULONG_PTR Va; // page aligned; guards lie outside
@@ -613,7 +615,7 @@ typedef struct _MI_MAPPING {
     MI_MAPPING_KIND Kind;
     MI_PROTECTION Protection;
     PVOID Caller;                 // who called the exported routine
-    ULONG64 Time;                 // and when: MiArchReadTime
+    ULONG64 Time;                 // and when: KeTickCycles
     PFN_NUMBER SkippedPages;      // in front, unmapped by MmAdvanceMdl; still of PageCount
     PFN_NUMBER InaccessiblePages; // by MmProtectMdlSystemAddress; both are 0 in most mappings
     ULONG64 Stamp; // of what was mapped here last, and is forgotten here but not everywhere; or 0
@@ -1022,7 +1024,7 @@ static inline BOOLEAN MiIsNodeLegal(ULONG Node)
 #define MI_LEDGER_TIME_SHIFT 24
 
 // Who decided a frame's cache type, or, where it is undecided, was first to hold it. Time:
-// MiArchReadTime, in steps of 2^MI_LEDGER_TIME_SHIFT.
+// KeTickCycles, in steps of 2^MI_LEDGER_TIME_SHIFT.
 typedef struct _MI_CACHE_OWNER {
     MI_CACHE_TYPE CacheType;
     PVOID Caller;

@@ -201,7 +201,5 @@ VOID MiArchFlushCacheRange(_In_ const VOID *Va, _In_ SIZE_T ByteCount);
 //   ULONG MiArchProcessor(VOID)                             the number of this processor, below
 //                                                           MI_ARCH_PROCESSORS; a thread may be on
 //                                                           another one as soon as it knows
-//   ULONG64 MiArchReadTime(VOID)                            ticks of a counter that only grows, as
-//                                                           KeReadCycles
 //
 #include <miarchinline.h>

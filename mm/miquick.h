@@ -112,9 +112,9 @@ FORCEINLINE PMI_MAPPING MiFindSlotQuickly(ULONG_PTR PageVa)
 FORCEINLINE PMI_MAPPING MiAcquireQuickly(PFN_NUMBER PageCount, PVOID Caller, ULONG64 Time)
 {
     const PMI_PROCESSOR_CACHE Cache = MiThisCache();
-    const KIRQL OldIrql = KiAcquireLock(&Cache->Lock);
+    const ULONG64 Flags = KiAcquireBriefLock(&Cache->Lock);
     const PMI_MAPPING Slot = MiPopSlot(&Cache->Idle[MiClassOf(PageCount)]);
-    KiReleaseLock(&Cache->Lock, OldIrql);
+    KiReleaseBriefLock(&Cache->Lock, Flags);
     if (Slot != NULL) {
         Slot->PageCount = PageCount;
         Slot->Caller = Caller;
@@ -133,14 +133,14 @@ FORCEINLINE PMI_SLOT_LIST MiListForPage(PMI_PROCESSOR_CACHE Cache, const MI_MAPP
 FORCEINLINE BOOLEAN MiReleaseQuickly(PMI_MAPPING Mapping)
 {
     const PMI_PROCESSOR_CACHE Cache = MiThisCache();
-    const KIRQL OldIrql = KiAcquireLock(&Cache->Lock);
+    const ULONG64 Flags = KiAcquireBriefLock(&Cache->Lock);
     const PMI_SLOT_LIST List = MiListForPage(Cache, Mapping);
     const BOOLEAN HasRoom = List->Count < MI_CACHED_SLOTS;
     if (HasRoom) {
         Mapping->Kind = MiMappingIdle;
         MiPushSlot(List, Mapping);
     }
-    KiReleaseLock(&Cache->Lock, OldIrql);
+    KiReleaseBriefLock(&Cache->Lock, Flags);
     return HasRoom;
 }
 
@@ -161,7 +161,7 @@ FORCEINLINE PMI_MAPPING MiAcquireSameRange(MI_PFN_RANGE Range, MI_CACHE_TYPE Cac
     KiReleaseLock(&MiMappingLock, OldIrql);
     if (Slot != NULL) {
         Slot->Caller = Caller;
-        Slot->Time = MiArchReadTime();
+        Slot->Time = KeTickCycles;
     }
     return Slot;
 }
@@ -361,7 +361,7 @@ FORCEINLINE BOOLEAN MiReleaseFrameQuickly(const MI_PROCESSOR_CACHE *Cache, PFN_N
 FORCEINLINE BOOLEAN MiReleasePageQuickly(PMI_MAPPING Mapping)
 {
     const PMI_PROCESSOR_CACHE Cache = MiThisCache();
-    const KIRQL OldIrql = KiAcquireLock(&Cache->Lock);
+    const ULONG64 Flags = KiAcquireBriefLock(&Cache->Lock);
     const PMI_SLOT_LIST List = MiListForPage(Cache, Mapping);
     const BOOLEAN IsReleased =
         List->Count < MI_CACHED_SLOTS && MiReleaseFrameQuickly(Cache, Mapping->Io.FirstPfn);
@@ -369,7 +369,7 @@ FORCEINLINE BOOLEAN MiReleasePageQuickly(PMI_MAPPING Mapping)
         Mapping->Kind = MiMappingIdle;
         MiPushSlot(List, Mapping);
     }
-    KiReleaseLock(&Cache->Lock, OldIrql);
+    KiReleaseBriefLock(&Cache->Lock, Flags);
     return IsReleased;
 }
 

@@ -2,7 +2,7 @@
 // of units.
 //
 //   region            unit     holds
-//   system PTEs       4 KiB    mappings of less than a large page, MDL mappings, reservations
+//   system PTEs      32 KiB    mappings of less than a large page, MDL mappings, reservations
 //   large mappings    2 MiB    mappings of contiguous frames from one large page up
 //   pool              4 KiB    pool blocks of several pages
 //   driver images     4 KiB    driver images
@@ -11,6 +11,9 @@
 // end faults:
 //
 //   | leading guards | Va: PageCount pages | guard |
+//
+// Eight entries are a cache line of their table. Pieces of system PTEs are made of such lines, so that two
+// processors that map side by side do not write to the same one.
 //
 // In the region of large mappings the piece begins where the frames' own alignment puts it: a
 // mapping whose first frame lies n pages behind a multiple of 2 MiB (1 GiB) begins n pages behind
@@ -28,7 +31,7 @@
 #define MI_LARGE_UNIT_LEVEL 2
 
 typedef struct _MI_VA_ZONE {
-    ULONG UnitLevel; // the leaf whose size is the unit
+    ULONG UnitPages; // a power of two
     RTL_BITS Units;
     ULONG64 Hint;
     ULONG64 UsedCount;
@@ -37,10 +40,10 @@ typedef struct _MI_VA_ZONE {
 static KI_LOCK MiSystemVaLock = KI_LOCK_INITIALIZER(MI_RANK_SYSTEM_VA, "MiSystemVaLock");
 
 static MI_VA_ZONE MiZones[MiRegionCount] = {
-    [MiRegionSystemPtes] = {.UnitLevel = 1},
-    [MiRegionLargeSystemPtes] = {.UnitLevel = MI_LARGE_UNIT_LEVEL},
-    [MiRegionPool] = {.UnitLevel = 1},
-    [MiRegionDriverImages] = {.UnitLevel = 1},
+    [MiRegionSystemPtes] = {.UnitPages = 8},
+    [MiRegionLargeSystemPtes] = {.UnitPages = MI_PTES_PER_TABLE},
+    [MiRegionPool] = {.UnitPages = 1},
+    [MiRegionDriverImages] = {.UnitPages = 1},
 };
 
 // A piece in units of its zone.
@@ -50,20 +53,15 @@ typedef struct _MI_UNITS {
     ULONG64 PagesBefore; // of the first unit before Va: leading guards, or the frames' own offset
 } MI_UNITS;
 
-static ULONG64 MiUnitPages(const MI_VA_ZONE *Zone)
-{
-    return MiPagesPerLeaf(Zone->UnitLevel);
-}
-
 static ULONG64 MiUnitCount(const MI_VA_ZONE *Zone, ULONG64 PagesBefore, PFN_NUMBER PageCount)
 {
-    return (PagesBefore + PageCount + 1 + MiUnitPages(Zone) - 1) / MiUnitPages(Zone);
+    return (PagesBefore + PageCount + 1 + Zone->UnitPages - 1) / Zone->UnitPages;
 }
 
 static VOID MiInitializeZone(MI_REGION Region)
 {
     PMI_VA_ZONE Zone = &MiZones[Region];
-    const ULONG64 UnitCount = MiArchLayout[Region].ByteCount / (MiUnitPages(Zone) << PAGE_SHIFT);
+    const ULONG64 UnitCount = MiArchLayout[Region].ByteCount / (Zone->UnitPages << PAGE_SHIFT);
     const PFN_NUMBER BitmapPages = BYTES_TO_PAGES(RTL_BITS_WORD_COUNT(UnitCount) * sizeof(ULONG64));
     const PFN_NUMBER BitmapPfn =
         MiAllocateFrameRun(BitmapPages, 1, (MI_PFN_RANGE){0, MiHighestPfn()}, MiPfnKernel);
@@ -114,36 +112,40 @@ ULONG_PTR MiReserveSystemVa(MI_REGION Region, PFN_NUMBER PageCount, PFN_NUMBER F
                             PFN_NUMBER LeadingGuardPages)
 {
     PMI_VA_ZONE Zone = &MiZones[Region];
-    if (MiMustFail(MM_FAIL_ADDRESSES) || PageCount > Zone->Units.BitCount * MiUnitPages(Zone)) {
+    if (MiMustFail(MM_FAIL_ADDRESSES) || PageCount > Zone->Units.BitCount * Zone->UnitPages) {
         return 0;
     }
     ULONG64 Alignment = 1;
     ULONG64 Phase = 0;
     ULONG64 PagesBefore = LeadingGuardPages;
     if (Region == MiRegionLargeSystemPtes) {
-        Alignment = MiUsefulAlignment(PageCount) / MiUnitPages(Zone);
-        Phase = (FirstPfn / MiUnitPages(Zone)) % Alignment;
-        PagesBefore = FirstPfn % MiUnitPages(Zone);
+        Alignment = MiUsefulAlignment(PageCount) / Zone->UnitPages;
+        Phase = (FirstPfn / Zone->UnitPages) % Alignment;
+        PagesBefore = FirstPfn % Zone->UnitPages;
     }
     const ULONG64 First =
         MiTakeUnits(Zone, MiUnitCount(Zone, PagesBefore, PageCount), Alignment, Phase);
     if (First == RTL_NO_BIT) {
         return 0;
     }
-    return MiArchLayout[Region].BaseVa + ((First * MiUnitPages(Zone) + PagesBefore) << PAGE_SHIFT);
+    return MiArchLayout[Region].BaseVa + ((First * Zone->UnitPages + PagesBefore) << PAGE_SHIFT);
 }
 
 ULONG_PTR MiReserveAlignedSystemVa(PFN_NUMBER PageCount, PFN_NUMBER LeadingGuardPages)
 {
     PMI_VA_ZONE Zone = &MiZones[MiRegionSystemPtes];
-    if (MiMustFail(MM_FAIL_ADDRESSES) || PageCount > Zone->Units.BitCount) {
+    if (MiMustFail(MM_FAIL_ADDRESSES) || PageCount > Zone->Units.BitCount * Zone->UnitPages) {
         return 0;
     }
-    // The region begins at a multiple of any size that fits.
-    const ULONG64 Phase = (0 - LeadingGuardPages) & (PageCount - 1);
-    const ULONG64 First = MiTakeUnits(Zone, LeadingGuardPages + PageCount + 1, PageCount, Phase);
+    // The guards fill whole units, the last one below a multiple of the size. The region begins at a
+    // multiple of any size that fits.
+    const ULONG64 PagesBefore = (LeadingGuardPages + Zone->UnitPages - 1) & ~(Zone->UnitPages - 1ull);
+    const ULONG64 Alignment = PageCount > Zone->UnitPages ? PageCount / Zone->UnitPages : 1;
+    const ULONG64 Phase = (0 - PagesBefore / Zone->UnitPages) & (Alignment - 1);
+    const ULONG64 First =
+        MiTakeUnits(Zone, MiUnitCount(Zone, PagesBefore, PageCount), Alignment, Phase);
     return First != RTL_NO_BIT ? MiArchLayout[MiRegionSystemPtes].BaseVa +
-                                     ((First + LeadingGuardPages) << PAGE_SHIFT)
+                                     ((First * Zone->UnitPages + PagesBefore) << PAGE_SHIFT)
                                : 0;
 }
 
@@ -174,8 +176,8 @@ static MI_UNITS MiUnitsOf(MI_REGION Region, ULONG_PTR Va, PFN_NUMBER PageCount,
     const MI_VA_ZONE *Zone = &MiZones[Region];
     const ULONG64 FirstPage =
         ((Va - MiArchLayout[Region].BaseVa) >> PAGE_SHIFT) - LeadingGuardPages;
-    const ULONG64 PagesBefore = LeadingGuardPages + FirstPage % MiUnitPages(Zone);
-    return (MI_UNITS){FirstPage / MiUnitPages(Zone), MiUnitCount(Zone, PagesBefore, PageCount),
+    const ULONG64 PagesBefore = LeadingGuardPages + FirstPage % Zone->UnitPages;
+    return (MI_UNITS){FirstPage / Zone->UnitPages, MiUnitCount(Zone, PagesBefore, PageCount),
                       PagesBefore};
 }
 
@@ -210,6 +212,6 @@ BOOLEAN MiIsZoneConsistent(MI_REGION Region)
 VOID MiQuerySystemVa(MI_REGION Region, ULONG64 *UsedPageCount, ULONG64 *TotalPageCount)
 {
     const MI_VA_ZONE *Zone = &MiZones[Region];
-    *UsedPageCount = Zone->UsedCount * MiUnitPages(Zone);
-    *TotalPageCount = Zone->Units.BitCount * MiUnitPages(Zone);
+    *UsedPageCount = Zone->UsedCount * Zone->UnitPages;
+    *TotalPageCount = Zone->Units.BitCount * Zone->UnitPages;
 }

@@ -107,12 +107,12 @@ static ULONG MiTellOthers(KI_BROADCAST_ROUTINE *Routine, PVOID Context, BOOLEAN 
 static VOID MiBroadcastFlush(KI_BROADCAST_ROUTINE *Routine, PVOID Context,
                              const MM_SHOOTDOWN *About)
 {
-    const ULONG64 Start = MiArchReadTime();
+    const ULONG64 Start = KeReadCycles();
     Routine(Context);
     const ULONG ToldCount = MiTellOthers(Routine, Context, MiMustWake(About->Reason));
     MM_SHOOTDOWN *const Entry = &MiShootdowns[MiShootdownNumber % MM_SHOOTDOWN_COUNT];
     *Entry = *About;
-    Entry->Cycles = MiArchReadTime() - Start;
+    Entry->Cycles = KeReadCycles() - Start;
     Entry->ProcessorCount = 1 + ToldCount;
     Entry->Number = ++MiShootdownNumber;
 }

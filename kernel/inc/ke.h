@@ -64,10 +64,16 @@ typedef struct _KI_LOCK {
 #define KI_CALLS_LOCKS DBG
 #endif
 
+// KiAcquireLock raises to DISPATCH_LEVEL. KiAcquireBriefLock turns interrupts off instead, so that nothing comes
+// between, not even a broadcast: for a few stores, while no other lock is taken, nor anything waited for.
+// Returns what KiReleaseBriefLock gets. Whoever takes a lock so, does always.
 #if KI_CALLS_LOCKS
 _Must_inspect_result_ _IRQL_requires_max_(DISPATCH_LEVEL)
 KIRQL KiAcquireLock(PKI_LOCK Lock) _Acquires_lock_(Lock);
 VOID KiReleaseLock(PKI_LOCK Lock, KIRQL OldIrql) _Releases_lock_(Lock);
+_Must_inspect_result_ _IRQL_requires_max_(DISPATCH_LEVEL)
+ULONG64 KiAcquireBriefLock(PKI_LOCK Lock) _Acquires_lock_(Lock);
+VOID KiReleaseBriefLock(PKI_LOCK Lock, ULONG64 Flags) _Releases_lock_(Lock);
 #else
 #include "kernel/inc/kelockinline.h"
 #endif
@@ -92,6 +98,9 @@ VOID KePrintProcessor(VOID);
 // Calibrates the time-stamp counter and prints the result. Needs the console.
 VOID KeInitializeClock(VOID);
 ULONG64 KeReadCycles(VOID);
+
+// KeReadCycles at the last tick: when something was, to a millisecond, for the price of a load.
+extern volatile ULONG64 KeTickCycles;
 ULONG64 KeGetCyclesPerSecond(VOID);
 
 // -------------------------------------------------------------------------------------------------

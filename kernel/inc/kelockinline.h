@@ -20,6 +20,8 @@ static inline VOID KiSpin(PKSPIN_LOCK Word)
 
 _Must_inspect_result_ static inline KIRQL KiAcquireLock(PKI_LOCK Lock) _Acquires_lock_(Lock);
 static inline VOID KiReleaseLock(PKI_LOCK Lock, KIRQL OldIrql) _Releases_lock_(Lock);
+_Must_inspect_result_ static inline ULONG64 KiAcquireBriefLock(PKI_LOCK Lock) _Acquires_lock_(Lock);
+static inline VOID KiReleaseBriefLock(PKI_LOCK Lock, ULONG64 Flags) _Releases_lock_(Lock);
 
 // The analysis follows calls that acquire, not the exchange that does it.
 _No_lock_analysis_ static inline KIRQL KiAcquireLock(PKI_LOCK Lock)
@@ -34,6 +36,19 @@ _No_lock_analysis_ static inline VOID KiReleaseLock(PKI_LOCK Lock, KIRQL OldIrql
 {
     __atomic_store_n(&Lock->Word, 0, __ATOMIC_RELEASE);
     KeArchWriteIrql(OldIrql);
+}
+
+_No_lock_analysis_ static inline ULONG64 KiAcquireBriefLock(PKI_LOCK Lock)
+{
+    const ULONG64 Flags = KeArchHoldInterrupts();
+    KiSpin(&Lock->Word);
+    return Flags;
+}
+
+_No_lock_analysis_ static inline VOID KiReleaseBriefLock(PKI_LOCK Lock, ULONG64 Flags)
+{
+    __atomic_store_n(&Lock->Word, 0, __ATOMIC_RELEASE);
+    KeArchReleaseInterrupts(Flags);
 }
 
 #endif

@@ -3,7 +3,8 @@
 // Invariants (checked builds, at acquire and release):
 //   L1  A processor acquires ranked locks in strictly ascending rank, so no two processors wait for
 //       each other.
-//   L2  A spin lock is never acquired above DISPATCH_LEVEL, and the holder runs at DISPATCH_LEVEL.
+//   L2  A spin lock is never acquired above DISPATCH_LEVEL, and the holder runs at DISPATCH_LEVEL, or, of a
+//       brief lock, with interrupts off.
 // HeldRanks in the KPCR has bit r set while this processor holds a lock of rank r; one lock per
 // rank at a time.
 
@@ -50,13 +51,12 @@ static VOID KiNoteAcquired(PKI_LOCK Lock)
     Lock->OwnerProcessor = Pcr->Number;
 }
 
-static VOID KiNoteReleased(PKI_LOCK Lock, KIRQL OldIrql)
+static VOID KiNoteReleased(PKI_LOCK Lock)
 {
     if (!KiIsLockHeld(Lock)) {
         KiBugCheckSaying(SPIN_LOCK_NOT_OWNED, (ULONG_PTR)Lock, 0, 0, 0,
                          "lock %s released, but this processor does not hold it", Lock->Name);
     }
-    NT_ASSERT_INVARIANT("L2", KeArchReadIrql() == DISPATCH_LEVEL && OldIrql <= DISPATCH_LEVEL);
     KeArchGetPcr()->HeldRanks &= ~RANK_BIT(Lock->Rank);
     Lock->OwnerProcessor = -1;
 }
@@ -76,9 +76,27 @@ _No_lock_analysis_ KIRQL KiAcquireLock(PKI_LOCK Lock)
 
 _No_lock_analysis_ VOID KiReleaseLock(PKI_LOCK Lock, KIRQL OldIrql)
 {
-    KiNoteReleased(Lock, OldIrql);
+    KiNoteReleased(Lock);
+    NT_ASSERT_INVARIANT("L2", KeArchReadIrql() == DISPATCH_LEVEL && OldIrql <= DISPATCH_LEVEL);
     __atomic_store_n(&Lock->Word, 0, __ATOMIC_RELEASE);
     KeArchWriteIrql(OldIrql);
+}
+
+_No_lock_analysis_ ULONG64 KiAcquireBriefLock(PKI_LOCK Lock)
+{
+    const ULONG64 Flags = KeArchHoldInterrupts();
+    KiCheckAcquire(Lock, KeArchReadIrql());
+    KiSpin(&Lock->Word);
+    KiNoteAcquired(Lock);
+    return Flags;
+}
+
+_No_lock_analysis_ VOID KiReleaseBriefLock(PKI_LOCK Lock, ULONG64 Flags)
+{
+    KiNoteReleased(Lock);
+    NT_ASSERT_INVARIANT("L2", !KeArchDisableInterrupts());
+    __atomic_store_n(&Lock->Word, 0, __ATOMIC_RELEASE);
+    KeArchReleaseInterrupts(Flags);
 }
 
 #else

@@ -19,6 +19,7 @@ static ULONG64 KiStartCycles;
 static ULONG64 KiUnitsPerCycle; // times 2^32
 static volatile ULONG64 KiTime; // at the last tick
 static ULONG64 KiSystemTimeOffset;
+volatile ULONG64 KeTickCycles;
 
 // MAXULONG64 cycles must not overflow: the product has 128 bits.
 static ULONG64 KiUnitsOfCycles(ULONG64 Cycles)
@@ -29,6 +30,7 @@ static ULONG64 KiUnitsOfCycles(ULONG64 Cycles)
 static VOID KiStartTime(VOID)
 {
     KiStartCycles = KeArchReadCycles();
+    KeTickCycles = KiStartCycles;
     KiUnitsPerCycle = (KI_UNITS_PER_SECOND << 32) / KiCyclesPerSecond;
 }
 
@@ -105,7 +107,8 @@ ULONG64 KiSystemTimeAtStart(VOID)
 ULONG KiAdvanceTime(VOID)
 {
     const ULONG64 OldTick = KiTime / KI_TIME_INCREMENT;
-    KiTime = KiInterruptTimeNow();
+    KeTickCycles = KeArchReadCycles();
+    KiTime = KiUnitsOfCycles(KeTickCycles - KiStartCycles);
     KiShowTime(KiTime);
     return (ULONG)(KiTime / KI_TIME_INCREMENT - OldTick);
 }

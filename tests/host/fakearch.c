@@ -379,14 +379,6 @@ ULONG MiArchProcessor(VOID)
     return FakeProcessor;
 }
 
-// A clock that ticks whenever somebody looks.
-ULONG64 MiArchReadTime(VOID)
-{
-    static ULONG64 Time;
-    Time += 1ull << 20;
-    return Time;
-}
-
 VOID MiArchClearPages(PMMPTE Pte, ULONG Count)
 {
     for (ULONG Index = 0; Index < Count; Index += 1) {

@@ -123,6 +123,20 @@ VOID KiReleaseLock(PKI_LOCK Lock, KIRQL OldIrql)
     FakeIrql = OldIrql;
 }
 
+ULONG64 KiAcquireBriefLock(PKI_LOCK Lock)
+{
+    const KIRQL OldIrql = KiAcquireLock(Lock);
+    FakeIrql = HIGH_LEVEL; // no other lock may be taken
+    return OldIrql;
+}
+
+VOID KiReleaseBriefLock(PKI_LOCK Lock, ULONG64 Flags)
+{
+    CHECK_EQUAL(FakeIrql, HIGH_LEVEL);
+    FakeIrql = DISPATCH_LEVEL;
+    KiReleaseLock(Lock, (KIRQL)Flags);
+}
+
 VOID KiAwaitFreeLock(const KI_LOCK *Lock)
 {
     CHECK(Lock->Word == 0); // there is nobody else to let it go
@@ -234,11 +248,13 @@ VOID KeArchRaise(PEXCEPTION_RECORD Record)
     }
 }
 
+// A clock that ticks whenever somebody looks.
+volatile ULONG64 KeTickCycles = 1000;
+
 ULONG64 KeReadCycles(VOID)
 {
-    static ULONG64 Cycles;
-    Cycles += 1000;
-    return Cycles;
+    KeTickCycles += 1000;
+    return KeTickCycles;
 }
 
 ULONG64 KeGetCyclesPerSecond(VOID)

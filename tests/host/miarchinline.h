@@ -12,7 +12,6 @@ MMPTE MiArchTakePte(PMMPTE Pte);
 BOOLEAN MiArchTakePages(PMMPTE Pte, ULONG Count);
 BOOLEAN MiArchWasUsed(MMPTE Pte);
 VOID MiArchFlushPage(ULONG_PTR Va);
-ULONG64 MiArchReadTime(VOID);
 ULONG MiArchProcessor(VOID);
 MI_PTE_KIND MiArchPteKind(MMPTE Pte, ULONG Level);
 PFN_NUMBER MiArchPtePfn(MMPTE Pte, ULONG Level);

@@ -89,6 +89,7 @@ static VOID Damage_to_an_idle_slot_is_seen(VOID)
     CHECK_DAMAGE(Slot->Kind, MiMappingIdle, "M2");
     CHECK_DAMAGE(Slot->PageCount, 5, "M1");
     CHECK_DAMAGE(Slot->SlotPages, 2, "M1");
+    CHECK_DAMAGE(Slot->SlotPages, 64, "M1"); // beyond what is reserved for it
     MmUnmapIoSpace(Va, 3 * PAGE_SIZE);
     CHECK_EQUAL(Slot->Kind, MiMappingIdle);
     CHECK_DAMAGE(Slot->Kind, MiMappingIo, "M2");

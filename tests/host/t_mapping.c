@@ -9,6 +9,13 @@
 #define TAG 0x21676154u
 #define QUARANTINE 256 // how many releases later an address may be seen again
 #define AROUND 3       // guard pages of a small slot
+#define LINE_PAGES 8ull // whose entries are a cache line
+
+// The addresses of a small slot, its guards included.
+static ULONG64 PiecePages(PFN_NUMBER SlotPages)
+{
+    return (SlotPages + AROUND + LINE_PAGES - 1) / LINE_PAGES * LINE_PAGES;
+}
 
 static PVOID Reserve(PFN_NUMBER PageCount)
 {
@@ -68,7 +75,7 @@ static VOID A_slot_has_the_next_power_of_two_of_pages(VOID)
     MmTrim();
     const ULONG64 Used = UsedPages(MiRegionSystemPtes);
     const PVOID Large = Reserve(MI_SMALL_PAGES + 1); // beyond that, exactly
-    CHECK_EQUAL(UsedPages(MiRegionSystemPtes), Used + MI_SMALL_PAGES + 1 + AROUND);
+    CHECK_EQUAL(UsedPages(MiRegionSystemPtes), Used + PiecePages(MI_SMALL_PAGES + 1));
     Free(Large);
 }
 
@@ -141,7 +148,7 @@ static VOID So_many_small_slots_are_kept_and_no_more(VOID)
     Fill(Vas, ARRAYSIZE(Vas), 1);
     const ULONG Kept = HostIdleCount(0);
     CHECK(MiIdle[0].Count == MI_IDLE_LIMIT && Kept <= MI_IDLE_LIMIT + MI_CACHED_SLOTS);
-    CHECK_EQUAL(UsedPages(MiRegionSystemPtes), Used + (ULONG64)Kept * (1 + AROUND));
+    CHECK_EQUAL(UsedPages(MiRegionSystemPtes), Used + Kept * PiecePages(1));
 }
 
 static VOID So_many_large_slots_are_kept_and_no_more(VOID)
@@ -151,7 +158,7 @@ static VOID So_many_large_slots_are_kept_and_no_more(VOID)
     const ULONG64 Used = UsedPages(MiRegionSystemPtes);
     Fill(Vas, ARRAYSIZE(Vas), 300);
     CHECK_EQUAL(MiRecent.Count, MI_RECENT_LIMIT);
-    CHECK_EQUAL(UsedPages(MiRegionSystemPtes), Used + MI_RECENT_LIMIT * (300 + AROUND));
+    CHECK_EQUAL(UsedPages(MiRegionSystemPtes), Used + MI_RECENT_LIMIT * PiecePages(300));
     // Those that were released last are the ones that are kept.
     CHECK(Reserve(300) == Vas[ARRAYSIZE(Vas) - 1]);
     Free(Vas[ARRAYSIZE(Vas) - 1]);
@@ -222,7 +229,7 @@ static VOID Addresses_that_are_idle_do_not_count_as_used_up(VOID)
         Free(Vas[Index]);
     }
     CHECK_EQUAL(HostIdleCount(MI_SMALL_CLASSES - 1), Count);
-    const PFN_NUMBER Many = Count / 2 * (MI_SMALL_PAGES + AROUND);
+    const PFN_NUMBER Many = Count / 2 * PiecePages(MI_SMALL_PAGES);
     const PVOID Va = Reserve(Many);
     CHECK_EQUAL(IdleCount(), 0);
     Free(Va);

@@ -220,11 +220,11 @@ MUTATIONS = (
 
     # Guards and rights.
     Mutation("the guard page is forgotten (host)", "mm/sysva.c",
-             "(PagesBefore + PageCount + 1 + MiUnitPages(Zone) - 1)",
-             "(PagesBefore + PageCount + MiUnitPages(Zone) - 1)", HOST, "ptmgr"),
+             "(PagesBefore + PageCount + 1 + Zone->UnitPages - 1)",
+             "(PagesBefore + PageCount + Zone->UnitPages - 1)", HOST, "ptmgr"),
     Mutation("the guard page is forgotten (guest)", "mm/sysva.c",
-             "(PagesBefore + PageCount + 1 + MiUnitPages(Zone) - 1)",
-             "(PagesBefore + PageCount + MiUnitPages(Zone) - 1)", "q35-max-no-devices", "iospace",
+             "(PagesBefore + PageCount + 1 + Zone->UnitPages - 1)",
+             "(PagesBefore + PageCount + Zone->UnitPages - 1)", "q35-max-no-devices", "iospace",
              is_wide=True),
     Mutation("unmapped addresses are used again at once at level 1", "mm/mapping.c",
              "MiQuarantine.Count > MI_QUARANTINE_LIMIT ?",

@@ -17,6 +17,19 @@ static inline VOID KeArchWriteIrql(KIRQL Irql)
     __asm__ volatile("movq %0, %%cr8" : : "r"((ULONG64)Irql) : "memory");
 }
 
+// Turns interrupts off, and back to what they were: for a few instructions.
+static inline ULONG64 KeArchHoldInterrupts(VOID)
+{
+    ULONG64 Flags;
+    __asm__ volatile("pushfq; popq %0; cli" : "=r"(Flags) : : "memory");
+    return Flags;
+}
+
+static inline VOID KeArchReleaseInterrupts(ULONG64 Flags)
+{
+    __asm__ volatile("pushq %0; popfq" : : "r"(Flags) : "memory", "cc");
+}
+
 static inline PKPCR KeArchGetPcr(VOID)
 {
     PKPCR Pcr;

@@ -144,11 +144,3 @@ static inline ULONG MiArchProcessor(VOID)
     __asm__ volatile("movw %%gs:0x184, %0" : "=r"(Number)); // KPCR.Number
     return Number;
 }
-
-static inline ULONG64 MiArchReadTime(VOID)
-{
-    ULONG Low;
-    ULONG High;
-    __asm__ volatile("rdtsc" : "=a"(Low), "=d"(High));
-    return (ULONG64)High << 32 | Low;
-}
