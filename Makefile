@@ -92,7 +92,7 @@ soak: $(KERNEL) drivers | setup ## random work of disks for SOAK_SECONDS, of mm 
 
 bench: | setup ## instructions per operation, beside Linux's; FILTER=nvme: only rows with such names
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/free DBG=0 all
-	@python3 tests/qemu/bench.py --build $(BUILD)/free --filter "$(FILTER)"
+	@python3 tests/qemu/bench.py --build $(BUILD)/free --filter="$(FILTER)"
 
 bench-peer: | setup ## the same work by Debian's Linux, in turns: a table of ratios; PEER="--turns 1 --write"
 	@tests/tools/setup.sh peer

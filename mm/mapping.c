@@ -363,10 +363,15 @@ VOID NTAPI MiForgetPages(PMI_MAPPING Mapping, PFN_NUMBER PageCount, BOOLEAN MayW
     }
 }
 
-VOID MiSettleMapping(PMI_MAPPING Mapping, MM_SHOOTDOWN_REASON Reason)
+// To forget few pages costs less than to forget everything; of many slots the first pays for all.
+VOID MiSettleMapping(PMI_MAPPING Mapping)
 {
-    if (!MiIsForgotten(Mapping->Stamp)) {
-        MiForgetStamped(Mapping->Stamp, Reason);
+    if (MiIsForgotten(Mapping->Stamp)) {
+        // by whoever had everything forgotten since
+    } else if (Mapping->PageCount <= MI_TLB_BATCH_PAGES) {
+        MiForgetFewPages(Mapping->Va, Mapping->PageCount, Mapping->Stamp);
+    } else {
+        MiForgetStamped(Mapping->Stamp, MmShootdownReservation);
     }
     Mapping->Stamp = 0;
 }
@@ -374,7 +379,10 @@ VOID MiSettleMapping(PMI_MAPPING Mapping, MM_SHOOTDOWN_REASON Reason)
 static VOID MiSettleSlots(PMI_MAPPING First, MM_SHOOTDOWN_REASON Reason)
 {
     for (PMI_MAPPING Slot = First; Slot != NULL; Slot = Slot->NextIdle) {
-        MiSettleMapping(Slot, Reason);
+        if (!MiIsForgotten(Slot->Stamp)) {
+            MiForgetStamped(Slot->Stamp, Reason);
+        }
+        Slot->Stamp = 0;
     }
 }
 
@@ -453,7 +461,7 @@ VOID MiReleaseMapping(PMI_MAPPING Mapping)
     Mapping->SkippedPages = 0;
     Mapping->InaccessiblePages = 0;
     if (MiIsVerifying() || !MiIsSmall(Mapping->SlotPages)) {
-        MiSettleMapping(Mapping, MmShootdownReservation);
+        MiSettleMapping(Mapping);
     }
     if (MiIsVerifying()) {
         MiQuarantineSlot(Mapping);

@@ -434,6 +434,9 @@ VOID MiForgetEverything(_In_ MM_SHOOTDOWN_REASON Reason);
 // The same, if what has this stamp is not forgotten yet.
 VOID MiForgetStamped(_In_ ULONG64 Stamp, _In_ MM_SHOOTDOWN_REASON Reason);
 
+// All processors forget these pages of a reservation, if what has this stamp is not forgotten yet.
+VOID MiForgetFewPages(_In_ ULONG_PTR Va, _In_ PFN_NUMBER PageCount, _In_ ULONG64 Stamp);
+
 // For who gives a frame another cache type than it may be remembered with.
 static inline VOID MiForgetTypes(VOID)
 {
@@ -665,7 +668,7 @@ VOID NTAPI MiForgetPages(_Inout_ PMI_MAPPING Mapping, _In_ PFN_NUMBER PageCount,
                          _In_ BOOLEAN MayWait);
 
 // Before something is mapped where a mapping's pages may not be forgotten everywhere.
-VOID MiSettleMapping(_Inout_ PMI_MAPPING Mapping, _In_ MM_SHOOTDOWN_REASON Reason);
+VOID MiSettleMapping(_Inout_ PMI_MAPPING Mapping);
 
 // After its pages were unmapped and flushed.
 VOID MiReleaseMapping(_In_ PMI_MAPPING Mapping);

@@ -225,7 +225,7 @@ DECLSPEC_NOINLINE static PVOID NTAPI MiMapReserved(PVOID MappingAddress, ULONG64
         MiRefusePlain(Routine, MiReasonResources);
         return NULL;
     }
-    MiSettleMapping(Mapping, MmShootdownReservation);
+    MiSettleMapping(Mapping);
     Mapping->Reserved.IsBorrowed = MiCommitMdl(Mapping, Mdl, PageCount, Protection);
     Mapping->Reserved.Mdl = Mdl;
     Mapping->Reserved.MappedPageCount = PageCount;

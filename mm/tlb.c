@@ -74,6 +74,45 @@ static VOID MiFlushTranslationsOf(PVOID Context)
     MiFlushTranslations(Context);
 }
 
+// Eight at a time: counting would cost as much as telling the processor.
+static VOID MiFlushSmallPages(ULONG_PTR Va, PFN_NUMBER PageCount)
+{
+    for (; PageCount >= 8; PageCount -= 8, Va += 8ull * PAGE_SIZE) {
+        MiArchFlushPage(Va);
+        MiArchFlushPage(Va + 1ull * PAGE_SIZE);
+        MiArchFlushPage(Va + 2ull * PAGE_SIZE);
+        MiArchFlushPage(Va + 3ull * PAGE_SIZE);
+        MiArchFlushPage(Va + 4ull * PAGE_SIZE);
+        MiArchFlushPage(Va + 5ull * PAGE_SIZE);
+        MiArchFlushPage(Va + 6ull * PAGE_SIZE);
+        MiArchFlushPage(Va + 7ull * PAGE_SIZE);
+    }
+    for (; PageCount > 0; PageCount -= 1, Va += PAGE_SIZE) {
+        MiArchFlushPage(Va);
+    }
+}
+
+static VOID MiFlushPagesHere(ULONG_PTR Va, PFN_NUMBER PageCount)
+{
+    if (PageCount > MI_TLB_BATCH_PAGES) {
+        MiArchFlushAll();
+    } else {
+        MiFlushSmallPages(Va, PageCount);
+    }
+}
+
+static VOID MiFlushLeavesHere(ULONG_PTR Va, PFN_NUMBER LeafCount, PFN_NUMBER LeafPages)
+{
+    if (LeafCount > MI_TLB_BATCH_PAGES) {
+        MiArchFlushAll();
+        return;
+    }
+    for (PFN_NUMBER Leaf = 0; Leaf < LeafCount; Leaf += 1) {
+        MiArchFlushPage(Va);
+        Va += LeafPages << PAGE_SHIFT;
+    }
+}
+
 static BOOLEAN MiHasOthers(VOID)
 {
     return KeNumberProcessors > 1;
@@ -187,6 +226,37 @@ VOID MiForgetStamped(ULONG64 Stamp, MM_SHOOTDOWN_REASON Reason)
     KiReleaseLock(&MiShootdownLock, OldIrql);
 }
 
+// What a broadcast is about.
+typedef struct _MI_FLUSH_RANGE {
+    ULONG_PTR Va;
+    PFN_NUMBER LeafCount;
+    PFN_NUMBER LeafPages;
+} MI_FLUSH_RANGE;
+
+static VOID MiFlushRange(PVOID Context)
+{
+    const MI_FLUSH_RANGE *Range = Context;
+    if (Range->LeafPages == 1) {
+        MiFlushPagesHere(Range->Va, Range->LeafCount);
+    } else {
+        MiFlushLeavesHere(Range->Va, Range->LeafCount, Range->LeafPages);
+    }
+}
+
+VOID MiForgetFewPages(ULONG_PTR Va, PFN_NUMBER PageCount, ULONG64 Stamp)
+{
+    MI_FLUSH_RANGE Range = {Va, PageCount, 1};
+    const KIRQL OldIrql = KiAcquireLock(&MiShootdownLock);
+    if (!MiIsForgotten(Stamp)) {
+        MiBroadcastFlush(MiFlushRange, &Range,
+                         &(MM_SHOOTDOWN){.Reason = MmShootdownReservation,
+                                         .Va = Va,
+                                         .LeafCount = PageCount,
+                                         .LeafPages = 1});
+    }
+    KiReleaseLock(&MiShootdownLock, OldIrql);
+}
+
 //
 // Batches.
 //
@@ -211,62 +281,6 @@ VOID MiFlushTlbBatch(PMI_TLB_BATCH Batch)
 //
 // Ranges.
 //
-
-// Eight at a time: counting would cost as much as telling the processor.
-static VOID MiFlushSmallPages(ULONG_PTR Va, PFN_NUMBER PageCount)
-{
-    for (; PageCount >= 8; PageCount -= 8, Va += 8ull * PAGE_SIZE) {
-        MiArchFlushPage(Va);
-        MiArchFlushPage(Va + 1ull * PAGE_SIZE);
-        MiArchFlushPage(Va + 2ull * PAGE_SIZE);
-        MiArchFlushPage(Va + 3ull * PAGE_SIZE);
-        MiArchFlushPage(Va + 4ull * PAGE_SIZE);
-        MiArchFlushPage(Va + 5ull * PAGE_SIZE);
-        MiArchFlushPage(Va + 6ull * PAGE_SIZE);
-        MiArchFlushPage(Va + 7ull * PAGE_SIZE);
-    }
-    for (; PageCount > 0; PageCount -= 1, Va += PAGE_SIZE) {
-        MiArchFlushPage(Va);
-    }
-}
-
-static VOID MiFlushPagesHere(ULONG_PTR Va, PFN_NUMBER PageCount)
-{
-    if (PageCount > MI_TLB_BATCH_PAGES) {
-        MiArchFlushAll();
-    } else {
-        MiFlushSmallPages(Va, PageCount);
-    }
-}
-
-static VOID MiFlushLeavesHere(ULONG_PTR Va, PFN_NUMBER LeafCount, PFN_NUMBER LeafPages)
-{
-    if (LeafCount > MI_TLB_BATCH_PAGES) {
-        MiArchFlushAll();
-        return;
-    }
-    for (PFN_NUMBER Leaf = 0; Leaf < LeafCount; Leaf += 1) {
-        MiArchFlushPage(Va);
-        Va += LeafPages << PAGE_SHIFT;
-    }
-}
-
-// What a broadcast is about.
-typedef struct _MI_FLUSH_RANGE {
-    ULONG_PTR Va;
-    PFN_NUMBER LeafCount;
-    PFN_NUMBER LeafPages;
-} MI_FLUSH_RANGE;
-
-static VOID MiFlushRange(PVOID Context)
-{
-    const MI_FLUSH_RANGE *Range = Context;
-    if (Range->LeafPages == 1) {
-        MiFlushPagesHere(Range->Va, Range->LeafCount);
-    } else {
-        MiFlushLeavesHere(Range->Va, Range->LeafCount, Range->LeafPages);
-    }
-}
 
 // Not inline: with one processor its callers have no frame of their own.
 DECLSPEC_NOINLINE static VOID MiFlushRangeEverywhere(ULONG_PTR Va, PFN_NUMBER LeafCount,

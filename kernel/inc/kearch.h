@@ -127,6 +127,11 @@ VOID KeArchRequestIpiOn(ULONG Number);
 // Upward: another processor asked for it; at IPI_LEVEL.
 VOID KiIpiInterrupt(VOID);
 
+// Upward, by KeArchWaitWhileTaken: returns when the word was 0 at some moment since the call. Meanwhile this
+// processor does what others ask of it (KiBroadcast), without waiting for their interrupt, if that could
+// come here.
+VOID KiWaitWhileTaken(const KSPIN_LOCK *Word);
+
 // Halts another processor for good, whatever it does.
 VOID KeArchStopProcessor(ULONG Number);
 

@@ -9,10 +9,7 @@
 static inline VOID KiSpin(PKSPIN_LOCK Word)
 {
     while (__atomic_exchange_n(Word, 1, __ATOMIC_ACQUIRE) != 0) {
-        // Waiting only reads: the cache line stays shared until the owner lets go.
-        while (__atomic_load_n(Word, __ATOMIC_RELAXED) != 0) {
-            KeArchPause();
-        }
+        KeArchWaitWhileTaken(Word);
     }
 }
 

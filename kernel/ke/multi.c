@@ -23,6 +23,8 @@
 //       the kernel's image, of its own stack and of its own tables until it is KiAwake again: these never
 //       change. So it may miss what others ask it to forget (KiBroadcastToAwake), and forget everything
 //       when it wakes up.
+//   MP6 The routine runs once on each processor that it is for, wherever that comes to it: in KiIpiInterrupt,
+//       or where it spins for a lock. Both do so at IPI_LEVEL.
 // Memory order: Routine and Context are written before Remaining, with release; a processor reads Remaining
 // with acquire before them. It takes its bit out with release, and the sender reads with acquire: what
 // the routine did is seen by the sender. Sleep changes by locked instructions only, so it is ordered with what
@@ -129,12 +131,52 @@ DECLSPEC_NORETURN VOID KiRunNewProcessor(VOID)
 // -------------------------------------------------------------------------------------------------
 // Broadcasts.
 
-VOID KiIpiInterrupt(VOID)
+// At IPI_LEVEL.
+static VOID KiAnswer(VOID)
 {
     const KAFFINITY Self = (KAFFINITY)1 << KeArchGetPcr()->Number;
     if ((__atomic_load_n(&KiBroadcastSlot.Remaining, __ATOMIC_ACQUIRE) & Self) != 0) {
         KiBroadcastSlot.Routine(KiBroadcastSlot.Context);
         __atomic_fetch_and(&KiBroadcastSlot.Remaining, ~Self, __ATOMIC_RELEASE);
+    }
+}
+
+VOID KiIpiInterrupt(VOID)
+{
+    KiAnswer();
+}
+
+// Whoever spins is about to be interrupted, perhaps: he looks for himself.
+static VOID KiAnswerIfAsked(VOID)
+{
+    const KAFFINITY Remaining = __atomic_load_n(&KiBroadcastSlot.Remaining, __ATOMIC_RELAXED);
+    const KIRQL OldIrql = KeArchReadIrql();
+    if (Remaining != 0 && OldIrql < IPI_LEVEL && KeArchAreInterruptsOn()) {
+        KeArchWriteIrql(IPI_LEVEL);
+        KiAnswer();
+        KeArchWriteIrql(OldIrql);
+    }
+}
+
+// Waiting only reads: the cache line stays shared until the owner lets go.
+VOID KiWaitWhileTaken(const KSPIN_LOCK *Word)
+{
+    while (__atomic_load_n(Word, __ATOMIC_RELAXED) != 0) {
+        KeArchPause();
+        KiAnswerIfAsked();
+    }
+}
+
+// A processor that is interrupted loses a microsecond or more. So long the sender waits for those that
+// come to it by themselves: at worst that doubles what it costs.
+#define KI_PATIENCE 32 // pauses
+
+static VOID KiWaitPatiently(VOID)
+{
+    for (ULONG Turn = 0;
+         Turn < KI_PATIENCE && __atomic_load_n(&KiBroadcastSlot.Remaining, __ATOMIC_ACQUIRE) != 0;
+         Turn += 1) {
+        KeArchPause();
     }
 }
 
@@ -185,7 +227,8 @@ static ULONG KiBroadcastAndRun(KI_BROADCAST_ROUTINE *Routine, KI_BROADCAST_ROUTI
     KiBroadcastSlot.Routine = Routine;
     KiBroadcastSlot.Context = Context;
     __atomic_store_n(&KiBroadcastSlot.Remaining, Others, __ATOMIC_RELEASE);
-    KiSendIpis(Others);
+    KiWaitPatiently();
+    KiSendIpis(__atomic_load_n(&KiBroadcastSlot.Remaining, __ATOMIC_ACQUIRE));
     if (Here != NULL) {
         KeArchWriteIrql(IPI_LEVEL);
         Here(Context);

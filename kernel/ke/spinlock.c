@@ -94,7 +94,7 @@ _No_lock_analysis_ ULONG64 KiAcquireBriefLock(PKI_LOCK Lock)
 _No_lock_analysis_ VOID KiReleaseBriefLock(PKI_LOCK Lock, ULONG64 Flags)
 {
     KiNoteReleased(Lock);
-    NT_ASSERT_INVARIANT("L2", !KeArchDisableInterrupts());
+    NT_ASSERT_INVARIANT("L2", !KeArchAreInterruptsOn());
     __atomic_store_n(&Lock->Word, 0, __ATOMIC_RELEASE);
     KeArchReleaseInterrupts(Flags);
 }

@@ -144,20 +144,23 @@ static VOID ForgetFirst(const KI_LOCK *Lock)
 
 static VOID Who_waits_to_have_all_forgotten_is_served_by_another(VOID)
 {
+    static const PFN_NUMBER PageCounts[] = {1, MI_TLB_BATCH_PAGES + 1};
     KeNumberProcessors = 2;
-    const PMDL Mdl = AllocateMdl(1);
-    const PVOID Base = MmAllocateMappingAddress(PAGES(1), TAG);
-    CHECK(Base != NULL);
-    (VOID) MapReserved(Base, Mdl, MmCached);
-    MmUnmapReservedMapping(Base, TAG, Mdl);
-    const ULONG64 Before = FakeBroadcasts;
-    FakeBeforeLock = ForgetFirst;
-    (VOID) MapReserved(Base, Mdl, MmCached);
-    CHECK_EQUAL(FakeBroadcasts, Before + 1);
-    CHECK(FakeBeforeLock == NULL);
-    MmUnmapReservedMapping(Base, TAG, Mdl);
-    MmFreeMappingAddress(Base, TAG);
-    FreeMdl(Mdl);
+    for (ULONG Row = 0; Row < ARRAYSIZE(PageCounts); Row += 1) {
+        const PMDL Mdl = AllocateMdl(PageCounts[Row]);
+        const PVOID Base = MmAllocateMappingAddress(PAGES(PageCounts[Row]), TAG);
+        CHECK(Base != NULL);
+        (VOID) MapReserved(Base, Mdl, MmCached);
+        MmUnmapReservedMapping(Base, TAG, Mdl);
+        const ULONG64 Before = FakeBroadcasts;
+        FakeBeforeLock = ForgetFirst;
+        (VOID) MapReserved(Base, Mdl, MmCached);
+        CHECK_EQUAL(FakeBroadcasts, Before + 1);
+        CHECK(FakeBeforeLock == NULL);
+        MmUnmapReservedMapping(Base, TAG, Mdl);
+        MmFreeMappingAddress(Base, TAG);
+        FreeMdl(Mdl);
+    }
     HostAudit();
 }
 

@@ -40,7 +40,7 @@ def search(model, mistake, folder):
     folder.mkdir(parents=True)
     run(["spin", *([f"-D{mistake}"] if mistake else []), "-a", str(model)], folder)
     # The shortest way to a mistake is found soon, whatever the order of the other steps.
-    run(["gcc", "-O1", "-w", "-DSAFETY", "-DMEMLIM=1500", "-DBFS" if mistake else "-DCOLLAPSE",
+    run(["gcc", "-O2", "-w", "-DSAFETY", "-DMEMLIM=1500", "-DBFS" if mistake else "-DCOLLAPSE",
          "-o", "pan", "pan.c"], folder)
     said = run(["./pan", f"-m{DEPTH}"], folder)
     errors = ERRORS.search(said)

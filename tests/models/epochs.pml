@@ -100,6 +100,9 @@ inline ForgetStamped(Slot, Number)
     atomic { !ShootdownLock -> ShootdownLock = true }
     if
     :: Stamp[Slot] >= CleanEpoch -> ForgetNow(Number)
+    :: Stamp[Slot] >= CleanEpoch -> /* MiForgetFewPages: this address only */
+        Remembers[Slot] = Remembers[Slot] & ~1;
+        Remembers[Slot] = Remembers[Slot] & ~2
     :: else
     fi;
     ShootdownLock = false;

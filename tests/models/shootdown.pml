@@ -5,7 +5,8 @@
  *   Unmapper(p)  processor p in MiFlushEverywhere or MiFlushTlbBatch: the entry is cleared, forgotten
  *                here, and KiBroadcast tells the others; one of them twice. It may hold a driver's lock
  *                meanwhile
- *   Spinner(p)   processor p in KeAcquireSpinLock: it spins for that lock at DISPATCH_LEVEL
+ *   Spinner(p)   processor p in KeAcquireSpinLock: it spins for that lock at DISPATCH_LEVEL, and answers meanwhile
+ *                without being interrupted (KiWaitWhileTaken); so does a sender who waits for his turn
  *   Ipi(p)       KiIpiInterrupt on processor p: comes whenever an IPI is pending and IRQL is below
  *                IPI_LEVEL; what it interrupts stands still until it ends
  *   Mmu          the page walks of another processor: at any time it may remember an entry that is there.
@@ -30,6 +31,7 @@
  *   BIT_FIRST      a receiver takes its bit out before it runs the routine
  *   SPIN_HIGH      the driver's lock is taken at IPI_LEVEL (MP4 forbids it)
  *   NO_TURN        two senders may fill the slot at the same time
+ *   ANSWER_LOW     who spins answers where an IPI may come in between
  */
 
 #define PROCESSORS 3
@@ -67,24 +69,78 @@ byte SenderCount; /* between the taking of Word and its return */
 bool Entry[2];
 byte Remembered[2]; /* bit p: in the TLB of processor p */
 
-/* KiSpin */
-inline Acquire(Which)
+/* KiAnswer, at IPI_LEVEL */
+inline Answer(Self, Page)
 {
-    atomic { !Which -> Which = true }
+    if
+    :: (Remaining & (1 << Self)) != 0 ->
+#ifdef BIT_FIRST
+        Page = Context;
+        Remaining = Remaining & ~(1 << Self);
+#else
+        atomic {
+            assert(SenderCount == 1);
+            Page = Context
+        }
+#endif
+        d_step { Remembered[Page] = Remembered[Page] & ~(1 << Self) }
+#ifndef BIT_FIRST
+        atomic {
+            assert(Page == Context);
+            Remaining = Remaining & ~(1 << Self); /* a locked instruction */
+            Page = 0
+        }
+#else
+        Page = 0
+#endif
+    :: else
+    fi
+}
+
+/* KiAnswerIfAsked */
+inline AnswerIfAsked(Self, Before, Page)
+{
+    d_step {
+        Before = Irql[Self];
+#ifndef ANSWER_LOW
+        Irql[Self] = IPI_LEVEL
+#endif
+    }
+    Answer(Self, Page);
+    d_step {
+        Irql[Self] = Before;
+        Before = 0
+    }
+}
+
+/* KiSpin: while it is taken it may answer, or be interrupted */
+inline Acquire(Which, Self, Before, Page)
+{
+    do
+    :: atomic { !Which -> Which = true; break }
+    :: Which && (Remaining & (1 << Self)) != 0 && Irql[Self] < IPI_LEVEL ->
+        AnswerIfAsked(Self, Before, Page)
+    od
 }
 
 /* KiBroadcastAndRun; Other1 and Other2 are the numbers of the others. */
-inline Broadcast(Self, Old, Other1, Other2)
+inline Broadcast(Self, Old, Other1, Other2, Before, Page)
 {
     Irql[Self] = LEVEL_OF_WAIT;
 #ifndef NO_TURN
-    Acquire(Word);
+    Acquire(Word, Self, Before, Page);
 #endif
     SenderCount++;
     Context = Self;
     Remaining = ALL & ~(1 << Self);
-    Pending[Other1] = true;
-    Pending[Other2] = true;
+    if /* KiWaitPatiently, and who has not come until then */
+    :: (Remaining & (1 << Other1)) == 0
+    :: Pending[Other1] = true
+    fi;
+    if
+    :: (Remaining & (1 << Other2)) == 0
+    :: Pending[Other2] = true
+    fi;
 #ifndef NO_WAIT
     Remaining == 0;
 #endif
@@ -98,15 +154,17 @@ proctype Unmapper(byte Self; byte Other1; byte Other2; byte Rounds) provided (!I
 {
     bool HasLock;
     byte Old;
+    byte Before;
+    byte Page;
     do
     :: Rounds > 0 ->
         Entry[Self] = true;
         if
-        :: Old = LEVEL_OF_LOCK; Irql[Self] = Old; Acquire(Lock); HasLock = true
+        :: Old = LEVEL_OF_LOCK; Irql[Self] = Old; Acquire(Lock, Self, Before, Page); HasLock = true
         :: Old = PASSIVE_LEVEL; HasLock = false
         fi;
         Entry[Self] = false;
-        Broadcast(Self, Old, Other1, Other2);
+        Broadcast(Self, Old, Other1, Other2, Before, Page);
         assert(Remembered[Self] == 0);
         if
         :: HasLock -> Lock = false; Irql[Self] = PASSIVE_LEVEL
@@ -119,8 +177,10 @@ proctype Unmapper(byte Self; byte Other1; byte Other2; byte Rounds) provided (!I
 
 proctype Spinner(byte Self) provided (!Interrupted[Self])
 {
+    byte Before;
+    byte Page;
     Irql[Self] = LEVEL_OF_LOCK;
-    Acquire(Lock);
+    Acquire(Lock, Self, Before, Page);
     Lock = false;
     Irql[Self] = PASSIVE_LEVEL
 }
@@ -135,26 +195,8 @@ end:
             Interrupted[Self] = true;
             Pending[Self] = false
         }
-        if
-        :: (Remaining & (1 << Self)) != 0 ->
-#ifdef BIT_FIRST
-            Page = Context;
-            Remaining = Remaining & ~(1 << Self);
-#else
-            assert(SenderCount == 1);
-            Page = Context;
-#endif
-            d_step { Remembered[Page] = Remembered[Page] & ~(1 << Self) }
-#ifndef BIT_FIRST
-            assert(Page == Context);
-            Remaining = Remaining & ~(1 << Self) /* a locked instruction */
-#endif
-        :: else
-        fi;
-        d_step {
-            Page = 0;
-            Interrupted[Self] = false
-        }
+        Answer(Self, Page);
+        Interrupted[Self] = false
     od
 }
 

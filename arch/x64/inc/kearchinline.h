@@ -17,12 +17,21 @@ static inline VOID KeArchWriteIrql(KIRQL Irql)
     __asm__ volatile("movq %0, %%cr8" : : "r"((ULONG64)Irql) : "memory");
 }
 
+#define KI_FLAG_INTERRUPTS 0x200ull
+
 // Turns interrupts off, and back to what they were: for a few instructions.
 static inline ULONG64 KeArchHoldInterrupts(VOID)
 {
     ULONG64 Flags;
     __asm__ volatile("pushfq; popq %0; cli" : "=r"(Flags) : : "memory");
     return Flags;
+}
+
+static inline BOOLEAN KeArchAreInterruptsOn(VOID)
+{
+    ULONG64 Flags;
+    __asm__ volatile("pushfq; popq %0" : "=r"(Flags) : : "memory");
+    return (Flags & KI_FLAG_INTERRUPTS) != 0;
 }
 
 static inline VOID KeArchReleaseInterrupts(ULONG64 Flags)
@@ -42,6 +51,13 @@ static inline PKTHREAD KeArchGetCurrentThread(VOID)
     PKTHREAD Thread;
     __asm__ volatile("movq %%gs:%c1, %0" : "=r"(Thread) : "i"(FIELD_OFFSET(KPCR, CurrentThread)));
     return Thread;
+}
+
+// Calls KiWaitWhileTaken, and saves all registers first (spin.S): whoever finds a lock free does not pay for
+// the call that he does not make.
+static inline VOID KeArchWaitWhileTaken(const KSPIN_LOCK *Word)
+{
+    __asm__ volatile("call KiSaveAllAndWait" : : "D"(Word) : "memory", "cc");
 }
 
 static inline VOID KeArchPause(VOID)
