@@ -583,7 +583,9 @@ static VOID MiNoteIfAround(PMI_MAPPING Mapping, PVOID Context)
 PMI_MAPPING MiFindMappingAround(const VOID *Va)
 {
     MI_AROUND Around = {(ULONG_PTR)Va, NULL};
+    const KIRQL OldIrql = KiAcquireLock(&MiMappingLock);
     MiEnumerateMappings(MiNoteIfAround, &Around);
+    KiReleaseLock(&MiMappingLock, OldIrql);
     return Around.Found;
 }
 
@@ -592,15 +594,16 @@ static BOOLEAN MiIsIoFrameIn(MI_PFN_RANGE Range, PFN_NUMBER Pfn)
     return Pfn >= Range.FirstPfn && Pfn <= Range.LastPfn && MiPfnElement(Pfn) == NULL;
 }
 
-static BOOLEAN MiDoesMdlShow(MI_PFN_RANGE Range, PMDL Mdl)
+// By its entries: the MDL may be gone any moment, the tables of a slot stay.
+static BOOLEAN MiDoSlotPagesShow(MI_PFN_RANGE Range, const MI_MAPPING *Slot)
 {
-    const PFN_NUMBER *Pfns = MmGetMdlPfnArray(Mdl);
-    const PFN_NUMBER PageCount = MiMdlPageCount(Mdl);
-    PFN_NUMBER Page = 0;
-    while (Page < PageCount && !MiIsIoFrameIn(Range, Pfns[Page])) {
-        Page += 1;
+    for (PFN_NUMBER Page = 0; Page < Slot->SlotPages; Page += 1) {
+        PFN_NUMBER Pfn;
+        if (MiFindMappedFrame(Slot->Va + (Page << PAGE_SHIFT), &Pfn) && MiIsIoFrameIn(Range, Pfn)) {
+            return TRUE;
+        }
     }
-    return Page < PageCount;
+    return FALSE;
 }
 
 static BOOLEAN MiDoesMappingShow(MI_PFN_RANGE Range, const MI_MAPPING *Mapping)
@@ -612,9 +615,8 @@ static BOOLEAN MiDoesMappingShow(MI_PFN_RANGE Range, const MI_MAPPING *Mapping)
         return Mapping->Io.Hold != MiHoldNothing && Mapping->Io.FirstPfn <= Range.LastPfn &&
                Range.FirstPfn <= Mapping->Io.FirstPfn + Mapping->PageCount - 1;
     case MiMappingMdl:
-        return MiDoesMdlShow(Range, Mapping->Locked.Mdl);
     case MiMappingReserved:
-        return Mapping->Reserved.Mdl != NULL && MiDoesMdlShow(Range, Mapping->Reserved.Mdl);
+        return MiDoSlotPagesShow(Range, Mapping);
     }
     return FALSE;
 }

@@ -7,17 +7,6 @@
 // Callers serialise the use of an MDL, as documented.
 #include "mm/mi.h"
 
-BOOLEAN MiFindMappedFrame(ULONG_PTR Va, PFN_NUMBER *Pfn)
-{
-    ULONG Level;
-    const MMPTE Entry = MiArchLoadPte(MiFindPte(Va, &Level));
-    if (Level == 1 && MiArchIsInaccessible(Entry)) {
-        *Pfn = MiArchPtePfn(Entry, 1);
-        return TRUE;
-    }
-    return MiTranslate(Va, Pfn);
-}
-
 PFN_NUMBER MiCountInaccessible(ULONG_PTR Va, PFN_NUMBER PageCount)
 {
     PFN_NUMBER Count = 0;

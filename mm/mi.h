@@ -379,6 +379,8 @@ static inline VOID MiInitializeTlbBatch(PMI_TLB_BATCH Batch)
 }
 
 VOID MiAddPageToBatch(_Inout_ PMI_TLB_BATCH Batch, _In_ ULONG_PTR Va);
+VOID MiAddLeavesToBatch(_Inout_ PMI_TLB_BATCH Batch, _In_ ULONG_PTR Va, _In_ PFN_NUMBER LeafCount,
+                        _In_ PFN_NUMBER LeafPages);
 VOID MiAddTableToBatch(_Inout_ PMI_TLB_BATCH Batch, _In_ PFN_NUMBER TablePfn);
 VOID MiFlushTlbBatch(_Inout_ PMI_TLB_BATCH Batch);
 
@@ -428,10 +430,10 @@ static inline BOOLEAN MiIsAnythingRemembered(VOID)
            __atomic_load_n(&MiWokenEpoch, __ATOMIC_ACQUIRE);
 }
 
-// All processors forget everything.
+// All processors forget everything, those that sleep included.
 VOID MiForgetEverything(_In_ MM_SHOOTDOWN_REASON Reason);
 
-// The same, if what has this stamp is not forgotten yet.
+// The same, if what has this stamp is not forgotten yet; who sleeps does so when he wakes up.
 VOID MiForgetStamped(_In_ ULONG64 Stamp, _In_ MM_SHOOTDOWN_REASON Reason);
 
 // All processors forget these pages of a reservation, if what has this stamp is not forgotten yet.
@@ -512,6 +514,10 @@ _Must_inspect_result_ NTSTATUS MiSplitRange(_In_ ULONG_PTR Va, _In_ PFN_NUMBER P
 // The entry that decides about Va: a leaf, or the empty one that ends the walk; and its level. Any
 // IRQL.
 PMMPTE MiFindPte(_In_ ULONG_PTR Va, _Out_ PULONG Level);
+
+// The frame of a page that is mapped, also where MmProtectMdlSystemAddress has made it inaccessible.
+// FALSE: none.
+BOOLEAN MiFindMappedFrame(_In_ ULONG_PTR Va, _Out_ PFN_NUMBER *Pfn);
 
 // The frame that Va translates to; and with which protection. FALSE: none. Any IRQL.
 BOOLEAN MiTranslate(_In_ ULONG_PTR Va, _Out_ PFN_NUMBER *Pfn);
@@ -1252,10 +1258,6 @@ BOOLEAN MiAreLocksConsistent(_In_ ULONG64 CountedLocks);
 //
 // mdlprotect.c: mapped MDLs with another protection.
 //
-
-// The frame of a page that is mapped, also where MmProtectMdlSystemAddress has made it inaccessible.
-// FALSE: none.
-BOOLEAN MiFindMappedFrame(_In_ ULONG_PTR Va, _Out_ PFN_NUMBER *Pfn);
 
 // How many of the pages are inaccessible.
 PFN_NUMBER MiCountInaccessible(_In_ ULONG_PTR Va, _In_ PFN_NUMBER PageCount);

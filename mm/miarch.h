@@ -201,5 +201,7 @@ VOID MiArchFlushCacheRange(_In_ const VOID *Va, _In_ SIZE_T ByteCount);
 //   ULONG MiArchProcessor(VOID)                             the number of this processor, below
 //                                                           MI_ARCH_PROCESSORS; a thread may be on
 //                                                           another one as soon as it knows
+//   ULONG64 MiArchPin(VOID)                                 keeps it on this one, for a few stores
+//   VOID MiArchUnpin(ULONG64 Pin)                           until then; gets what MiArchPin returned
 //
 #include <miarchinline.h>

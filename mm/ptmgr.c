@@ -94,6 +94,17 @@ BOOLEAN MiTranslate(ULONG_PTR Va, PFN_NUMBER *Pfn)
     return TRUE;
 }
 
+BOOLEAN MiFindMappedFrame(ULONG_PTR Va, PFN_NUMBER *Pfn)
+{
+    ULONG Level;
+    const MMPTE Entry = MiArchLoadPte(MiFindPte(Va, &Level));
+    if (Level == 1 && MiArchIsInaccessible(Entry)) {
+        *Pfn = MiArchPtePfn(Entry, 1);
+        return TRUE;
+    }
+    return MiTranslate(Va, Pfn);
+}
+
 BOOLEAN MiTranslateWithProtection(ULONG_PTR Va, PFN_NUMBER *Pfn, PMI_PROTECTION Protection)
 {
     MMPTE Leaf;
@@ -306,17 +317,20 @@ VOID MiCommitRange(PMMPTE KnownPte, ULONG_PTR Va, PFN_NUMBER FirstPfn, PFN_NUMBE
 
 VOID MiUncommitRange(PMMPTE KnownPte, ULONG_PTR Va, PFN_NUMBER FirstPfn, PFN_NUMBER PageCount)
 {
+    MI_TLB_BATCH Batch;
+    MiInitializeTlbBatch(&Batch);
     while (PageCount > 0) {
         const MI_RUN Run = MiFirstRun(Va, FirstPfn, PageCount);
         PMMPTE Pte = MiFindRun(KnownPte, Va, Run.Level);
         if (MiTakeLeaves(Pte, Run.LeafCount)) {
-            MiFlushLeaves(Va, Run.LeafCount, MiPagesPerLeaf(Run.Level));
+            MiAddLeavesToBatch(&Batch, Va, Run.LeafCount, MiPagesPerLeaf(Run.Level));
         }
         FirstPfn += MiRunPageCount(Run);
         Va += MiRunPageCount(Run) << PAGE_SHIFT;
         PageCount -= MiRunPageCount(Run);
         KnownPte = NULL;
     }
+    MiFlushTlbBatch(&Batch);
 }
 
 PMMPTE MiFindFirstPage(ULONG_PTR Va)

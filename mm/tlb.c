@@ -14,13 +14,12 @@
 //   entry taken ─▶ stamp = epoch ──── waits ────▶ stamp < clean epoch ─▶ used again
 //                                epoch + 1 ─▶ all processors forget everything ─▶ clean epoch = epoch
 //
-// What may wait is such that a forgotten driver alone could notice: an address that waits is handed out to
-// nobody, and its frame is either device memory that is uncached, or RAM. Whoever gives a frame another
-// cache type has everything forgotten first, so no frame is remembered with two.
+// What waits can be noticed only by a driver that uses an address which it has unmapped: that address is handed
+// out to nobody, and its frame is either device memory that is uncached, or RAM. Whoever gives a frame another
+// cache type has everything forgotten first (MiForgetTypes), so no frame is remembered with two.
 //
-// A processor that halts is not told of pages that are unmapped: it forgets everything when it wakes up
-// (KiBroadcastToAwake). It is told of tables that are freed and of frames that get another cache type, because
-// what it does until it forgets, it does with the old ones at hand.
+// A processor that halts is not told of what has a stamp: it forgets everything when it wakes up
+// (KiBroadcastToAwake, MI_SLEEPERS).
 //
 // Who finds that somebody else is having everything forgotten waits for that, and may be served by it.
 //
@@ -29,9 +28,10 @@
 //
 // Invariants:
 //   T1  A batch is empty when it is initialised and when it goes out of use.
-//   T5  A translation that some processor may remember, and the tables do not say any more, has a stamp
-//       that is not smaller than MiCleanEpoch, and so has MiLastStamp; its address is in a slot that
-//       waits, or in a reservation.
+//   T5  A translation that some processor may use, and the tables do not say any more, has a stamp that is not
+//       smaller than MiCleanEpoch; its address is in a slot that waits, or in a reservation. Of what a
+//       processor that sleeps remembers besides, which it forgets before it can use it, MiLastStamp is not
+//       smaller than MiWokenEpoch.
 // Memory order: an entry is taken by an exchange, and flushed here before its stamp is loaded; no load
 // passes either. MiForgetEverything adds to the epoch before it sends. So a stamp that is smaller than the new epoch
 // was loaded before the addition, and its entry was gone before any processor began to forget. MiCleanEpoch
@@ -49,6 +49,14 @@ VOID MiAddPageToBatch(PMI_TLB_BATCH Batch, ULONG_PTR Va)
     }
     Batch->Page[Batch->PageCount] = Va;
     Batch->PageCount += 1;
+}
+
+VOID MiAddLeavesToBatch(PMI_TLB_BATCH Batch, ULONG_PTR Va, PFN_NUMBER LeafCount,
+                        PFN_NUMBER LeafPages)
+{
+    for (PFN_NUMBER Leaf = 0; Leaf < LeafCount && !Batch->FlushAll; Leaf += 1) {
+        MiAddPageToBatch(Batch, Va + (Leaf * LeafPages << PAGE_SHIFT));
+    }
 }
 
 VOID MiAddTableToBatch(PMI_TLB_BATCH Batch, PFN_NUMBER TablePfn)
@@ -126,29 +134,31 @@ static KI_LOCK MiShootdownLock = KI_LOCK_INITIALIZER(MI_RANK_SHOOTDOWN, "MiShoot
 static MM_SHOOTDOWN MiShootdowns[MM_SHOOTDOWN_COUNT];
 static ULONG64 MiShootdownNumber;
 
-// Whether a processor that halts must be told at once.
-static BOOLEAN MiMustWake(MM_SHOOTDOWN_REASON Reason)
-{
-    return Reason == MmShootdownBatch || Reason == MmShootdownCacheType;
-}
+// Whether a processor that sleeps is told now, or forgets everything when it wakes up. It may wait with addresses
+// that have a stamp; not with frames whose cache type or whose use as a table changes, because until it has
+// forgotten them, the processor might look ahead with the old ones.
+typedef enum _MI_SLEEPERS {
+    MiWakeSleepers,
+    MiLetSleepersMiss,
+} MI_SLEEPERS;
 
 // Runs the routine on the other processors. Returns on how many.
-static ULONG MiTellOthers(KI_BROADCAST_ROUTINE *Routine, PVOID Context, BOOLEAN MustWake)
+static ULONG MiTellOthers(KI_BROADCAST_ROUTINE *Routine, PVOID Context, MI_SLEEPERS Sleepers)
 {
-    if (MustWake) {
-        KiBroadcast(Routine, Context);
-        return (ULONG)KeNumberProcessors - 1;
+    if (Sleepers == MiLetSleepersMiss) {
+        return KiBroadcastToAwake(Routine, Context);
     }
-    return KiBroadcastToAwake(Routine, Context);
+    KiBroadcast(Routine, Context);
+    return (ULONG)KeNumberProcessors - 1;
 }
 
 // Runs the routine on all processors, this one included. The lock is held.
-static VOID MiBroadcastFlush(KI_BROADCAST_ROUTINE *Routine, PVOID Context,
+static VOID MiBroadcastFlush(KI_BROADCAST_ROUTINE *Routine, PVOID Context, MI_SLEEPERS Sleepers,
                              const MM_SHOOTDOWN *About)
 {
     const ULONG64 Start = KeReadCycles();
     Routine(Context);
-    const ULONG ToldCount = MiTellOthers(Routine, Context, MiMustWake(About->Reason));
+    const ULONG ToldCount = MiTellOthers(Routine, Context, Sleepers);
     MM_SHOOTDOWN *const Entry = &MiShootdowns[MiShootdownNumber % MM_SHOOTDOWN_COUNT];
     *Entry = *About;
     Entry->Cycles = KeReadCycles() - Start;
@@ -160,7 +170,7 @@ static VOID MiFlushEverywhere(KI_BROADCAST_ROUTINE *Routine, PVOID Context,
                               const MM_SHOOTDOWN *About)
 {
     const KIRQL OldIrql = KiAcquireLock(&MiShootdownLock);
-    MiBroadcastFlush(Routine, Context, About);
+    MiBroadcastFlush(Routine, Context, MiWakeSleepers, About);
     KiReleaseLock(&MiShootdownLock, OldIrql);
 }
 
@@ -200,12 +210,12 @@ static VOID MiFlushAllRoutine(PVOID Context)
 }
 
 // The lock is held.
-static VOID MiForgetNow(MM_SHOOTDOWN_REASON Reason)
+static VOID MiForgetNow(MI_SLEEPERS Sleepers, MM_SHOOTDOWN_REASON Reason)
 {
     const ULONG64 Epoch = __atomic_add_fetch(&MiTlbEpoch, 1, __ATOMIC_SEQ_CST);
-    MiBroadcastFlush(MiFlushAllRoutine, NULL, &(MM_SHOOTDOWN){.Reason = Reason});
+    MiBroadcastFlush(MiFlushAllRoutine, NULL, Sleepers, &(MM_SHOOTDOWN){.Reason = Reason});
     __atomic_store_n(&MiCleanEpoch, Epoch, __ATOMIC_RELEASE);
-    if (MiMustWake(Reason)) {
+    if (Sleepers == MiWakeSleepers) {
         __atomic_store_n(&MiWokenEpoch, Epoch, __ATOMIC_RELEASE);
     }
 }
@@ -213,7 +223,7 @@ static VOID MiForgetNow(MM_SHOOTDOWN_REASON Reason)
 VOID MiForgetEverything(MM_SHOOTDOWN_REASON Reason)
 {
     const KIRQL OldIrql = KiAcquireLock(&MiShootdownLock);
-    MiForgetNow(Reason);
+    MiForgetNow(MiWakeSleepers, Reason);
     KiReleaseLock(&MiShootdownLock, OldIrql);
 }
 
@@ -221,7 +231,7 @@ VOID MiForgetStamped(ULONG64 Stamp, MM_SHOOTDOWN_REASON Reason)
 {
     const KIRQL OldIrql = KiAcquireLock(&MiShootdownLock);
     if (!MiIsForgotten(Stamp)) { // else by whoever held the lock before
-        MiForgetNow(Reason);
+        MiForgetNow(MiLetSleepersMiss, Reason);
     }
     KiReleaseLock(&MiShootdownLock, OldIrql);
 }
@@ -248,7 +258,7 @@ VOID MiForgetFewPages(ULONG_PTR Va, PFN_NUMBER PageCount, ULONG64 Stamp)
     MI_FLUSH_RANGE Range = {Va, PageCount, 1};
     const KIRQL OldIrql = KiAcquireLock(&MiShootdownLock);
     if (!MiIsForgotten(Stamp)) {
-        MiBroadcastFlush(MiFlushRange, &Range,
+        MiBroadcastFlush(MiFlushRange, &Range, MiLetSleepersMiss,
                          &(MM_SHOOTDOWN){.Reason = MmShootdownReservation,
                                          .Va = Va,
                                          .LeafCount = PageCount,
@@ -313,10 +323,13 @@ VOID MiFlushLeaves(ULONG_PTR Va, PFN_NUMBER LeafCount, PFN_NUMBER LeafPages)
 
 ULONG64 MiFlushPagesLater(ULONG_PTR Va, PFN_NUMBER PageCount)
 {
-    MiFlushPagesHere(Va, PageCount);
     if (!MiHasOthers()) {
+        MiFlushPagesHere(Va, PageCount);
         return 0;
     }
+    const ULONG64 Flags = MiArchPin();
+    MiFlushPagesHere(Va, PageCount);
+    MiArchUnpin(Flags);
     const ULONG64 Stamp = __atomic_load_n(&MiTlbEpoch, __ATOMIC_ACQUIRE);
     MiNoteStamp(Stamp);
     return Stamp;

@@ -251,7 +251,7 @@ static VOID KiSendCommand(ULONG ApicId, ULONG Command)
         }
     } else {
         // A write of an APIC's MSR is no barrier: what the target is to see must be seen before.
-        __asm__ volatile("mfence" : : : "memory");
+        __asm__ volatile("mfence; lfence" : : : "memory");
         KeArchWriteMsr(MSR_X2APIC_FIRST + APIC_COMMAND / 16, (ULONG64)ApicId << 32 | Command);
     }
     KeArchRestoreInterrupts(WereOn);
@@ -292,7 +292,7 @@ static VOID KiStartDeadlineClock(ULONG Hz)
     KiClocks[Number].Deadline = KeArchReadCycles();
     KiWriteApic(APIC_LVT_TIMER, LVT_TIMER_TSC_DEADLINE | VECTOR_CLOCK);
     // [x64] A write to a register in memory may still be under way when WRMSR takes effect.
-    __asm__ volatile("mfence" : : : "memory");
+    __asm__ volatile("mfence; lfence" : : : "memory");
     KiRearmClock();
 }
 

@@ -10,11 +10,11 @@
 #include "kernel/inc/ke.h"
 #include "mm/miarch.h"
 
-static const KTRAP_FRAME *KiFatalFrame;
+static const KTRAP_FRAME *KiFatalFrames[KE_MAXIMUM_PROCESSORS];
 
 const KTRAP_FRAME *KiGetFatalFrame(VOID)
 {
-    return KiFatalFrame;
+    return KiFatalFrames[KeArchGetPcr()->Number];
 }
 
 // -------------------------------------------------------------------------------------------------
@@ -328,6 +328,6 @@ VOID KiDispatchTrap(PKTRAP_FRAME Frame)
         KiStopHere();
     }
     KiOfferFault(Frame);
-    KiFatalFrame = Frame;
+    KiFatalFrames[KeArchGetPcr()->Number] = Frame;
     KiReportTrap(Frame);
 }

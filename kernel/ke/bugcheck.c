@@ -28,6 +28,8 @@ static const KI_BUG_CHECK_ROW KiBugCheckTable[] = {
     BUG_CHECK(IRQL_NOT_GREATER_OR_EQUAL, "an IRQL was to be raised to a lower value"),
     BUG_CHECK(IRQL_NOT_LESS_OR_EQUAL,
               "kernel code faulted, or called something, at an IRQL that is too high for it"),
+    BUG_CHECK(MULTIPROCESSOR_CONFIGURATION_NOT_SUPPORTED,
+              "a processor lacks something that the first one has"),
     BUG_CHECK(MAXIMUM_WAIT_OBJECTS_EXCEEDED,
               "a thread was to wait for more objects than it can, or without wait blocks for them"),
     BUG_CHECK(SPIN_LOCK_ALREADY_OWNED, "a processor waits for a spin lock that it holds itself"),
@@ -193,6 +195,9 @@ static VOID KiStopOthers(VOID)
         return;
     }
     const LONG ProcessorCount = KeNumberProcessors;
+    if (Self > ProcessorCount) {
+        return; // one that has just started: its interrupt controller is not on, and its starter waits for it
+    }
     for (LONG Number = 0; Number < ProcessorCount; Number += 1) {
         if (Number + 1 != Self) {
             KeArchStopProcessor((ULONG)Number);

@@ -61,9 +61,10 @@ LONG NTAPI KeReadStateEvent(PRKEVENT Event)
     return __atomic_load_n(&Event->Header.SignalState, __ATOMIC_ACQUIRE);
 }
 
+// With the lock, so that who is setting the event finds it set until he has released those that wait.
 VOID NTAPI KeClearEvent(PRKEVENT Event)
 {
-    __atomic_store_n(&Event->Header.SignalState, 0, __ATOMIC_RELEASE);
+    (VOID) KeResetEvent(Event);
 }
 
 // -------------------------------------------------------------------------------------------------

@@ -146,15 +146,25 @@ VOID KiIpiInterrupt(VOID)
     KiAnswer();
 }
 
-// Whoever spins is about to be interrupted, perhaps: he looks for himself.
+// As if the interrupt had come here: with the handlers of the interrupted code out of sight.
+static VOID KiAnswerHere(KIRQL OldIrql)
+{
+    struct _KM_TRY_FRAME *const Handlers = KeArchGetCurrentThread()->ExceptionList;
+    KeArchWriteIrql(IPI_LEVEL);
+    KeArchGetCurrentThread()->ExceptionList = NULL;
+    KiAnswer();
+    KeArchGetCurrentThread()->ExceptionList = Handlers;
+    KeArchWriteIrql(OldIrql);
+}
+
+// Whoever spins is about to be interrupted, perhaps: he looks for himself, where that could happen.
 static VOID KiAnswerIfAsked(VOID)
 {
-    const KAFFINITY Remaining = __atomic_load_n(&KiBroadcastSlot.Remaining, __ATOMIC_RELAXED);
+    const KAFFINITY Self = (KAFFINITY)1 << KeArchGetPcr()->Number;
     const KIRQL OldIrql = KeArchReadIrql();
-    if (Remaining != 0 && OldIrql < IPI_LEVEL && KeArchAreInterruptsOn()) {
-        KeArchWriteIrql(IPI_LEVEL);
-        KiAnswer();
-        KeArchWriteIrql(OldIrql);
+    if ((__atomic_load_n(&KiBroadcastSlot.Remaining, __ATOMIC_RELAXED) & Self) != 0 &&
+        OldIrql < IPI_LEVEL && KeArchAreInterruptsOn()) {
+        KiAnswerHere(OldIrql);
     }
 }
 
@@ -303,5 +313,7 @@ VOID KiSleep(VOID)
     (VOID) KeArchDisableInterrupts();
     __atomic_exchange_n(&KeArchGetPcr()->Sleep, KiAsleep, __ATOMIC_SEQ_CST);
     KeArchIdle();
+    (VOID) KeArchDisableInterrupts();
     KiWakeUp(); // whatever else than an interrupt has ended it
+    KeArchRestoreInterrupts(TRUE);
 }

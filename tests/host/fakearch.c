@@ -379,6 +379,16 @@ ULONG MiArchProcessor(VOID)
     return FakeProcessor;
 }
 
+ULONG64 MiArchPin(VOID)
+{
+    return 1;
+}
+
+VOID MiArchUnpin(ULONG64 Pin)
+{
+    CHECK_EQUAL(Pin, 1);
+}
+
 VOID MiArchClearPages(PMMPTE Pte, ULONG Count)
 {
     for (ULONG Index = 0; Index < Count; Index += 1) {

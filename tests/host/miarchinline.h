@@ -13,5 +13,7 @@ BOOLEAN MiArchTakePages(PMMPTE Pte, ULONG Count);
 BOOLEAN MiArchWasUsed(MMPTE Pte);
 VOID MiArchFlushPage(ULONG_PTR Va);
 ULONG MiArchProcessor(VOID);
+ULONG64 MiArchPin(VOID);
+VOID MiArchUnpin(ULONG64 Pin);
 MI_PTE_KIND MiArchPteKind(MMPTE Pte, ULONG Level);
 PFN_NUMBER MiArchPtePfn(MMPTE Pte, ULONG Level);

@@ -174,7 +174,7 @@ static VOID A_type_changes_when_sleepers_have_forgotten_too(VOID)
     CHECK(Base != NULL);
     (VOID) MapReserved(Base, Mdl, MmCached);
     MmUnmapReservedMapping(Base, TAG, Mdl);
-    MiForgetEverything(MmShootdownSlots);
+    MiForgetStamped(MiLastStamp, MmShootdownSlots);
     CHECK(MiIsForgotten(MiLastStamp) && MiIsAnythingRemembered());
     MiForgetEverything(MmShootdownCacheType);
     CHECK(!MiIsAnythingRemembered());
@@ -356,7 +356,7 @@ static VOID The_last_shootdowns_are_told(VOID)
     KeNumberProcessors = 2;
     MiFlushPages(0x300000010000, 7);
     FakeSleepers = 1;
-    MiForgetEverything(MmShootdownTrim);
+    MiForgetStamped(MiTlbEpoch, MmShootdownTrim);
     FakeSleepers = 0;
     CHECK_EQUAL(MmQueryShootdowns(Last, ARRAYSIZE(Last)), 2);
     CHECK(Last[0].Number == 2 && Last[0].Reason == MmShootdownTrim && Last[0].LeafCount == 0 &&

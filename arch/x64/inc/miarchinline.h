@@ -2,6 +2,7 @@
 // header only; the rest of the format is in "arch/x64/mm/mmx64.h".
 #pragma once
 
+#include "kernel/inc/kearch.h"
 #include "mm/miarch.h"
 
 #define PTE_PRESENT (1ull << 0)
@@ -136,6 +137,16 @@ static inline VOID MiArchClearPages(PMMPTE Pte, ULONG Count)
 static inline VOID MiArchFlushPage(ULONG_PTR Va)
 {
     __asm__ volatile("invlpg %0" : : "m"(*(const CHAR *)Va) : "memory");
+}
+
+static inline ULONG64 MiArchPin(VOID)
+{
+    return KeArchHoldInterrupts();
+}
+
+static inline VOID MiArchUnpin(ULONG64 Pin)
+{
+    KeArchReleaseInterrupts(Pin);
 }
 
 static inline ULONG MiArchProcessor(VOID)

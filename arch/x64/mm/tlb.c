@@ -27,6 +27,7 @@ VOID MiArchFlushAll(VOID)
         KiInvalidateEverything();
         return;
     }
+    const ULONG64 Flags = KeArchHoldInterrupts(); // both writes on one processor
     const ULONG64 Cr4 = X64ReadCr4();
     if (Cr4 & CR4_PGE) {
         X64WriteCr4(Cr4 & ~CR4_PGE);
@@ -34,6 +35,7 @@ VOID MiArchFlushAll(VOID)
     } else {
         X64WriteCr3(X64ReadCr3());
     }
+    KeArchReleaseInterrupts(Flags);
 }
 
 VOID KeArchForgetTranslations(VOID)
