@@ -519,8 +519,8 @@ MI_CACHE_TYPE MiDecideIoCacheType(PFN_NUMBER Pfn, MI_CACHE_TYPE Requested, PVOID
     (VOID) MiLookUpFrame(Pfn, &Owner);
     if (Owner.CacheType == MiCacheUndecided) {
         const PMI_LEDGER_SLOT Slot = MiSlotOf(MiFindLeaf(Pfn), Pfn);
-        *Slot = (MI_LEDGER_SLOT){MiSlotWord(MiHoldersOf(Slot->Word), Requested, KeTickCycles),
-                                 Caller};
+        *Slot =
+            (MI_LEDGER_SLOT){MiSlotWord(MiHoldersOf(Slot->Word), Requested, KeTickCycles), Caller};
         Owner.CacheType = Requested;
     }
     MiUnlockLedger(OldIrql);

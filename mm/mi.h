@@ -1,8 +1,9 @@
 // What mm's files tell each other. Prototypes stand in the order of the steps in mm/README.md: a
 // file uses what is above its own group, never what is below.
 //
-// Locks, in the order in which they may be taken; each is a spin lock at DISPATCH_LEVEL, and no two
-// of them are held for longer than a few stores or one search:
+// Locks, in the order in which they may be taken; each is a spin lock at DISPATCH_LEVEL, held for a few
+// stores or one search, but for MiShootdownLock, which is held until all processors have forgotten, and what
+// is held around it:
 //   MiClaimLock 1 < MiLedgerLock 2 < MiMappingLock 3 < MiSystemVaLock 4 < MiPageTableLock 5 <
 //   MiPfnLock 6 < MiPoolLock 7 < MiTrackLock 8 < MiBlockLock 9 < MiImageLock 10 < MiShootdownLock 11
 // The locks of the processors' caches have rank 3, too: no two of these are held at a time. They are brief

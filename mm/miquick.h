@@ -191,7 +191,7 @@ FORCEINLINE VOID MiReleaseLargeQuickly(PMI_MAPPING Mapping)
 #define MI_LOWER_ENTRIES (1u << MI_LOWER_BITS)
 #define MI_UPPER_ENTRIES (1u << MI_UPPER_BITS)
 
-// One frame. Word says how many hold it, its MI_CACHE_TYPE, and since when (MiLedgerTime):
+// One frame. Word says how many hold it, its MI_CACHE_TYPE, and since when (KeTickCycles):
 //
 //   63 ......... 35  34 . 32  31 ........ 0
 //   time             type     holders          0: nobody holds the frame

@@ -85,8 +85,8 @@ typedef struct _MM_SHOOTDOWN {
     ULONG64 Number; // from 1 on, in their order
     MM_SHOOTDOWN_REASON Reason;
     ULONG ProcessorCount; // that forgot at once; others slept, and did so on waking
-    ULONG_PTR Va;      // of the first leaf
-    ULONG64 LeafCount; // 0: everything
+    ULONG_PTR Va;         // of the first leaf
+    ULONG64 LeafCount;    // 0: everything
     ULONG64 LeafPages;
     ULONG64 Cycles; // until all had done it
 } MM_SHOOTDOWN, *PMM_SHOOTDOWN;
@@ -166,7 +166,9 @@ typedef BOOLEAN MM_LEAF_ROUTINE(_In_ ULONG_PTR Va, _In_ const MM_PAGE_INFORMATIO
                                 _In_opt_ PVOID Context);
 VOID MmEnumerateLeaves(_In_ MM_LEAF_ROUTINE *Routine, _In_opt_ PVOID Context);
 
-// Checks every numbered invariant of mm. Prints each violation and returns how many there were.
+// Checks every numbered invariant of mm, with the other processors standing still. Prints each violation and
+// returns how many there were. No thread may be in the middle of another routine of mm: what it has in hand is in
+// no list.
 ULONG MmVerify(VOID);
 
 // Gives back what mm keeps for its next use: idle slots of system addresses with their records, the

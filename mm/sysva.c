@@ -139,7 +139,8 @@ ULONG_PTR MiReserveAlignedSystemVa(PFN_NUMBER PageCount, PFN_NUMBER LeadingGuard
     }
     // The guards fill whole units, the last one below a multiple of the size. The region begins at a
     // multiple of any size that fits.
-    const ULONG64 PagesBefore = (LeadingGuardPages + Zone->UnitPages - 1) & ~(Zone->UnitPages - 1ull);
+    const ULONG64 PagesBefore =
+        (LeadingGuardPages + Zone->UnitPages - 1) & ~(Zone->UnitPages - 1ull);
     const ULONG64 Alignment = PageCount > Zone->UnitPages ? PageCount / Zone->UnitPages : 1;
     const ULONG64 Phase = (0 - PagesBefore / Zone->UnitPages) & (Alignment - 1);
     const ULONG64 First =

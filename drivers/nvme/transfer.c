@@ -61,6 +61,33 @@ static BOOLEAN NvmeFindPlace(const SCATTER_GATHER_LIST *List, ULONG Offset, NVME
     return FALSE;
 }
 
+static ULONG NvmeSmallest(ULONG_PTR First, ULONG_PTR Second, ULONG_PTR Third)
+{
+    const ULONG_PTR Smaller = First < Second ? First : Second;
+    return (ULONG)(Smaller < Third ? Smaller : Third);
+}
+
+// Lists elements of one whole page each, as scattered memory comes, for as long as more follows. Returns the
+// place in the list behind them.
+static PULONG64 NvmeListSinglePages(NVME_PLACE *Place, PULONG64 Next, const ULONG64 *End,
+                                    PULONG ByteCount)
+{
+    const SCATTER_GATHER_ELEMENT *Element = Place->Element;
+    const ULONG Most = NvmeSmallest((ULONG_PTR)(End - Next), (*ByteCount - 1) / PAGE_SIZE,
+                                    (ULONG_PTR)(Place->End - 1 - Element));
+    const PULONG64 Last = Next + Most;
+    while (Next != Last && Element->Length == PAGE_SIZE &&
+           (ULONG)Element->Address.QuadPart % PAGE_SIZE == 0) {
+        *Next++ = (ULONG64)Element->Address.QuadPart;
+        Element += 1;
+    }
+    *ByteCount -= (ULONG)(Element - Place->Element) * PAGE_SIZE;
+    Place->Element = Element;
+    Place->Address = (ULONG64)Element->Address.QuadPart;
+    Place->ByteCount = Element->Length;
+    return Next;
+}
+
 // Fills the tracker's list with the pages from Place on. *PageCount: how many there are.
 static NTSTATUS NvmeListPages(const NVME_TRACKER *Tracker, NVME_PLACE *Place, ULONG ByteCount,
                               PULONG PageCount)
@@ -70,6 +97,9 @@ static NTSTATUS NvmeListPages(const NVME_TRACKER *Tracker, NVME_PLACE *Place, UL
     PULONG64 Next = Tracker->PrpList;
     const PULONG64 End = Next + Room;
     for (;;) {
+        if (Place->ByteCount == PAGE_SIZE && Place->Element->Length == PAGE_SIZE) {
+            Next = NvmeListSinglePages(Place, Next, End, &ByteCount);
+        }
         // Within an element pages follow each other.
         ULONG Usable = NvmeSmaller(Place->ByteCount, ByteCount);
         ULONG64 Address = Place->Address;

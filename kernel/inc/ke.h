@@ -190,12 +190,11 @@ typedef BOOLEAN KI_EXPLAIN_FAULT(ULONG64 Va, PKI_FAULT_EXPLANATION Explanation);
 VOID KiSetFaultExplainer(KI_EXPLAIN_FAULT *Routine);
 
 // -------------------------------------------------------------------------------------------------
-// Boot options: the words of the command line, "name" or "name=value".
+// What processors ask of each other (kernel/ke/multi.c).
 
-VOID KeSetBootCommandLine(PCSTR CommandLine);
-
-// Runs the routine on every other processor, at IPI_LEVEL, and returns when all have done it. It must not
-// wait for anything. IRQL < IPI_LEVEL.
+// Runs the routine on every other processor, at IPI_LEVEL, and returns when all have done it. The
+// routine takes no lock, and waits for nothing but the same routine of the others. IRQL < IPI_LEVEL, interrupts
+// on.
 typedef VOID KI_BROADCAST_ROUTINE(PVOID Context);
 VOID KiBroadcast(_In_ KI_BROADCAST_ROUTINE *Routine, _In_opt_ PVOID Context);
 
@@ -209,6 +208,11 @@ ULONG KiBroadcastToAwake(_In_ KI_BROADCAST_ROUTINE *Routine, _In_opt_ PVOID Cont
 typedef VOID KI_ALONE_ROUTINE(PVOID Context);
 _Must_inspect_result_ _IRQL_requires_max_(DISPATCH_LEVEL)
 BOOLEAN KiRunAlone(_In_ KI_ALONE_ROUTINE *Routine, _In_opt_ PVOID Context, ULONG Milliseconds);
+
+// -------------------------------------------------------------------------------------------------
+// Boot options: the words of the command line, "name" or "name=value".
+
+VOID KeSetBootCommandLine(PCSTR CommandLine);
 
 // TRUE when the word exists. Its value ("" for a plain word) is copied, cut to fit. Value may be
 // NULL.

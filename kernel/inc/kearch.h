@@ -53,10 +53,10 @@ typedef enum _KI_SLEEP {
 
 typedef struct _KPCR {
     UCHAR Reserved0[0x18];
-    struct _KPCR *Self; // 0x18
-    PVOID CurrentPrcb;  // 0x20: what NT calls the PRCB begins at MxCsr
-    ULONG HeldRanks;    // bit r: this processor holds a lock of rank r
-    volatile ULONG Sleep; // KI_SLEEP
+    struct _KPCR *Self;         // 0x18
+    PVOID CurrentPrcb;          // 0x20: what NT calls the PRCB begins at MxCsr
+    ULONG HeldRanks;            // bit r: this processor holds a lock of rank r
+    volatile ULONG Sleep;       // KI_SLEEP
     ULONG64 SpuriousInterrupts; // vectors that nothing was given
     ULONG64 InterruptCount;     // all others
     UCHAR Reserved2[0x180 - 0x40];
@@ -302,5 +302,9 @@ VOID KiDeviceInterrupt(ULONG Vector, BOOLEAN IsStuck);
 //   PKPCR KeArchGetPcr(VOID)
 //   PKTHREAD KeArchGetCurrentThread(VOID)   one load: the thread may move to another processor
 //   VOID KeArchPause(VOID)             in every loop that waits
+//   VOID KeArchWaitWhileTaken(const KSPIN_LOCK *Word)   calls KiWaitWhileTaken, and keeps every register
+//   ULONG64 KeArchHoldInterrupts(VOID) off, for a few instructions; returns what KeArchReleaseInterrupts gets
+//   VOID KeArchReleaseInterrupts(ULONG64 Flags)
+//   BOOLEAN KeArchAreInterruptsOn(VOID)
 //
 #include <kearchinline.h>

@@ -97,7 +97,7 @@ typedef struct _EPROCESS {
 PKTHREAD KiGetInitialThread(ULONG Number);
 
 // Makes the scheduler ready, and switches interrupts on. From here on threads can wait. StackBase:
-// the end of a stack for the idle thread, which has it for ever. Called once on each processor.
+// the end of a stack for the idle thread, which has it for ever. The others begin in KiRunNewProcessor.
 VOID KeInitializeDispatcher(PVOID IdleStackBase, SIZE_T IdleStackByteCount);
 
 // Starts the processor with this APIC id as the next one, between KeArchBeginStartup and KeArchEndStartup.
@@ -111,7 +111,7 @@ _Must_inspect_result_ BOOLEAN KeStartProcessor(ULONG ApicId, PVOID StackBase,
 const VOID *KeInitializeSharedData(VOID);
 
 // From here on the clock ticks: time-outs, timers, quanta. And back: for measurements whose counts
-// must repeat. Without it, time stands still for everybody who waits for it.
+// must repeat. Each processor has a clock; without the first one's, time stands still for everybody.
 VOID KeStartClock(VOID);
 VOID KeStopClock(VOID);
 

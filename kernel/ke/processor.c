@@ -20,11 +20,17 @@ typedef struct _KI_FEATURE_ROW {
 } KI_FEATURE_ROW;
 
 static const KI_FEATURE_ROW KiFeatureTable[] = {
-    {&KeFeatures.Nx, "NX"},           {&KeFeatures.WriteProtect, "WP"},
-    {&KeFeatures.Smep, "SMEP"},       {&KeFeatures.Smap, "SMAP"},
-    {&KeFeatures.Umip, "UMIP"},       {&KeFeatures.Pks, "PKS"},
-    {&KeFeatures.Pat, "PAT"},         {&KeFeatures.GlobalPages, "PGE"},
-    {&KeFeatures.Page1G, "1G-pages"}, {&KeFeatures.Invpcid, "INVPCID"}, {&KeFeatures.MachineCheck, "MCE"},
+    {&KeFeatures.Nx, "NX"},
+    {&KeFeatures.WriteProtect, "WP"},
+    {&KeFeatures.Smep, "SMEP"},
+    {&KeFeatures.Smap, "SMAP"},
+    {&KeFeatures.Umip, "UMIP"},
+    {&KeFeatures.Pks, "PKS"},
+    {&KeFeatures.Pat, "PAT"},
+    {&KeFeatures.GlobalPages, "PGE"},
+    {&KeFeatures.Page1G, "1G-pages"},
+    {&KeFeatures.Invpcid, "INVPCID"},
+    {&KeFeatures.MachineCheck, "MCE"},
 };
 
 static VOID KiPrintFeatures(PCSTR Heading, BOOLEAN Present)

@@ -6,9 +6,9 @@
 //   KPCR.ReadyLists[ 1] ──▶ thread                     quantum has ended, if it is not lower. Nobody
 //   IdleThread                                         ready: the idle thread, which is in no list.
 //
-// A switch happens in two places only. Whoever changes what is ready (KiUnlockDispatcher) switches at
-// once when its IRQL allows, else asks for the dispatch interrupt; that is the other place
-// (KiDispatchInterrupt), where DPCs run, too.
+// A thread that waits, yields or ends switches away itself. One that is to make way for another is switched away
+// from in two places: whoever changes what is ready (KiUnlockDispatcher) does so at once when its IRQL allows,
+// else asks for the dispatch interrupt; that is the other place (KiDispatchInterrupt), where DPCs run, too.
 //
 // A thread whose turn ends before its time goes to the head of its list, one whose quantum is over to
 // the tail. Boosts of priorities 1-15 go back by one with each quantum.

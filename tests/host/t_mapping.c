@@ -7,8 +7,8 @@
 
 #define MIB (1ull << 20)
 #define TAG 0x21676154u
-#define QUARANTINE 256 // how many releases later an address may be seen again
-#define AROUND 3       // guard pages of a small slot
+#define QUARANTINE 256  // how many releases later an address may be seen again
+#define AROUND 3        // guard pages of a small slot
 #define LINE_PAGES 8ull // whose entries are a cache line
 
 // The addresses of a small slot, its guards included.

@@ -11,7 +11,8 @@
 #include "kernel/inc/rtl.h"
 #include "tests/kernel/bench.h"
 
-#define ROUNDS_BETWEEN_LOOKS 64 // at the clock, which QEMU reads under a lock that all its processors share
+#define ROUNDS_BETWEEN_LOOKS                                                                       \
+    64 // at the clock, which QEMU reads under a lock that all its processors share
 #define STRIDE_BYTES (16 * KT_MIB)
 #define NAME_BYTES 32
 

@@ -35,6 +35,13 @@ PMDL KtAllocatePages(ULONG PageCount)
                                    MM_ALLOCATE_FULLY_REQUIRED);
 }
 
+PMDL KtAllocateRun(ULONG PageCount)
+{
+    return MmAllocatePagesForMdlEx(KtPhysical(0), KtPhysical(MAXULONG64), KtPhysical(0),
+                                   (SIZE_T)PageCount * PAGE_SIZE, MmCached,
+                                   MM_ALLOCATE_REQUIRE_CONTIGUOUS_CHUNKS);
+}
+
 VOID KtFreePages(PMDL Mdl)
 {
     MmFreePagesFromMdl(Mdl);
@@ -91,9 +98,7 @@ ULONG64 KtFindFreeRun(ULONG PageCount)
 
 ULONG64 KtFindFreeFrames(ULONG PageCount)
 {
-    PMDL Mdl = MmAllocatePagesForMdlEx(KtPhysical(0), KtPhysical(MAXULONG64), KtPhysical(0),
-                                       (SIZE_T)PageCount * PAGE_SIZE, MmCached,
-                                       MM_ALLOCATE_REQUIRE_CONTIGUOUS_CHUNKS);
+    const PMDL Mdl = KtAllocateRun(PageCount);
     if (Mdl == NULL) {
         return 0;
     }
@@ -232,4 +237,29 @@ ULONG KtCountLeaks(const MM_MEMORY_USE *Before)
 BOOLEAN KtHasLeaks(const MM_MEMORY_USE *Before)
 {
     return KtCompareUse(Before, KtKeepSilent) != 0;
+}
+
+ULONG64 KtNumberOption(PCSTR Name, ULONG64 Default)
+{
+    CHAR Text[24];
+    ULONG64 Value = 0;
+    if (!KeGetBootOption(Name, Text, sizeof(Text))) {
+        return Default;
+    }
+    for (PCSTR Digit = Text; *Digit >= '0' && *Digit <= '9'; Digit += 1) {
+        Value = 10 * Value + (ULONG64)(*Digit - '0');
+    }
+    return Value;
+}
+
+BOOLEAN KtAwaitProcessor(const volatile LONG *Value, LONG AtLeast)
+{
+    const ULONG64 End = KeReadCycles() + KeGetCyclesPerSecond() / 1000 * KT_LATEST_MS;
+    while (__atomic_load_n(Value, __ATOMIC_ACQUIRE) < AtLeast) {
+        if (KeReadCycles() > End) {
+            return FALSE;
+        }
+        KeArchPause();
+    }
+    return TRUE;
 }

@@ -38,7 +38,7 @@ typedef struct _KT_START {
     KEVENT Go;
 } KT_START;
 
-static VOID NTAPI GoToProcessor(PVOID Context)
+static VOID NTAPI BeginThere(PVOID Context)
 {
     KT_START *Start = Context;
     const PKSTART_ROUTINE Routine = Start->Routine;
@@ -72,7 +72,7 @@ PKTHREAD KtStartThreadOn(KAFFINITY Affinity, PKSTART_ROUTINE Routine, PVOID Cont
     *Start = (KT_START){.Routine = Routine, .Context = Context, .Affinity = Affinity};
     KeInitializeEvent(&Start->IsThere, SynchronizationEvent, FALSE);
     KeInitializeEvent(&Start->Go, SynchronizationEvent, FALSE);
-    const PKTHREAD Thread = CreateThread(GoToProcessor, Start);
+    const PKTHREAD Thread = CreateThread(BeginThere, Start);
     if (Thread == NULL) {
         ExFreePoolWithTag(Start, KT_TAG);
         return NULL;

@@ -574,19 +574,6 @@ static VOID Report(VOID)
     KT_CHECK(Sum >= LEAST_REQUESTS);
 }
 
-static ULONG64 NumberOption(PCSTR Name, ULONG64 Default)
-{
-    CHAR Text[24];
-    ULONG64 Value = 0;
-    if (!KeGetBootOption(Name, Text, sizeof(Text))) {
-        return Default;
-    }
-    for (PCSTR Digit = Text; *Digit >= '0' && *Digit <= '9'; Digit += 1) {
-        Value = 10 * Value + (ULONG64)(*Digit - '0');
-    }
-    return Value;
-}
-
 // The requests that end before the host is asked are all that count: a flush makes them last.
 static VOID RunAndCompare(VOID)
 {
@@ -594,11 +581,11 @@ static VOID RunAndCompare(VOID)
     RtlZeroMemory(&Resetter, sizeof(Resetter));
     It.HasResets = KeGetBootOption("resets", Kind, sizeof(Kind));
     Resetter.Reset.Kind = It.HasResets && Kind[0] == 'f' ? NvmeFunctionReset : NvmeControllerReset;
-    It.Random = NumberOption("seed", __builtin_ia32_rdtsc() | 1);
+    It.Random = KtNumberOption("seed", __builtin_ia32_rdtsc() | 1);
     DbgPrint("    # seed=%llu, %u disks, up to %u requests of up to %u bytes\n", It.Random,
              It.DiskCount, It.SlotCount, LONGEST_BYTES);
     StartResetter();
-    const BOOLEAN IsAlive = RunFor((ULONG)NumberOption("seconds", DEFAULT_SECONDS));
+    const BOOLEAN IsAlive = RunFor((ULONG)KtNumberOption("seconds", DEFAULT_SECONDS));
     StopResetter();
     Report();
     KT_REQUIRE(IsAlive);

@@ -20,19 +20,6 @@ static ULONG CurrentProcessor(VOID)
     return KeGetCurrentProcessorNumber();
 }
 
-// FALSE: it has not happened in time. For what another processor does.
-static BOOLEAN Await(const volatile LONG *Value, LONG AtLeast)
-{
-    const ULONG64 End = KeReadCycles() + KeGetCyclesPerSecond() / 1000 * KT_LATEST_MS;
-    while (__atomic_load_n(Value, __ATOMIC_ACQUIRE) < AtLeast) {
-        if (KeReadCycles() > End) {
-            return FALSE;
-        }
-        KeArchPause();
-    }
-    return TRUE;
-}
-
 // -------------------------------------------------------------------------------------------------
 // What a processor has.
 
@@ -157,7 +144,7 @@ static VOID NTAPI Play(PVOID Context)
     KeRaiseIrql(DISPATCH_LEVEL, &OldIrql);
     Player->Processor = CurrentProcessor();
     for (LONG Turn = (LONG)Player->Number; Turn < TURNS; Turn += (LONG)Game->PlayerCount) {
-        if (!Await(&Game->Turn, Turn)) {
+        if (!KtAwaitProcessor(&Game->Turn, Turn)) {
             __atomic_add_fetch(&Game->MissedCount, 1, __ATOMIC_RELAXED);
             break;
         }
@@ -260,7 +247,7 @@ static VOID A_ready_thread_does_not_wait_while_a_processor_idles(VOID)
     }
     const PKTHREAD Thread = KtStartThread(NoteProcessor, &Note, LOW_PRIORITY + 2);
     KeRaiseIrql(DISPATCH_LEVEL, &OldIrql); // here nobody else can run
-    KT_CHECK(Await(&Note.Count, 1));
+    KT_CHECK(KtAwaitProcessor(&Note.Count, 1));
     KeLowerIrql(OldIrql);
     KtJoin(Thread);
 }
@@ -357,7 +344,7 @@ static VOID A_targeted_DPC_runs_there(VOID)
         KeRaiseIrql(Irqls[Row % ARRAYSIZE(Irqls)], &OldIrql);
         KT_CHECK(KeInsertQueueDpc(&Dpc, NULL, NULL));
         KeLowerIrql(OldIrql);
-        KT_CHECK(Await(&Note.Count, 1));
+        KT_CHECK(KtAwaitProcessor(&Note.Count, 1));
         KT_EQUAL(Note.Processor, Target);
         KT_EQUAL(Note.Irql, DISPATCH_LEVEL);
         KeFlushQueuedDpcs(); // the DPC's record is on this stack
@@ -411,7 +398,7 @@ static VOID NTAPI HoldProcessor(PVOID Context)
     KIRQL OldIrql;
     KeRaiseIrql(DISPATCH_LEVEL, &OldIrql);
     __atomic_store_n(Step, 1, __ATOMIC_RELEASE);
-    Await(Step, 2);
+    KtAwaitProcessor(Step, 2);
     KeLowerIrql(OldIrql);
 }
 
@@ -425,7 +412,7 @@ static VOID A_DPC_of_another_processor_can_be_removed(VOID)
     }
     KeSetSystemAffinityThread(1);
     const PKTHREAD Thread = KtStartThreadOn(2, HoldProcessor, (PVOID)&Step, 0);
-    KT_CHECK(Await(&Step, 1));
+    KT_CHECK(KtAwaitProcessor(&Step, 1));
     KeInitializeDpc(&Dpc, NoteDpc, &Note);
     KeSetTargetProcessorDpc(&Dpc, 1);
     KT_CHECK(KeInsertQueueDpc(&Dpc, NULL, NULL));

@@ -31,12 +31,12 @@ static ULONG64 Milliseconds(ULONG64 Cycles)
     return Cycles / (KeGetCyclesPerSecond() / 1000);
 }
 
-// One on each processor but FirstNumber's predecessors; each goes to the processor of its number.
+// One on each processor from FirstNumber on.
 static BOOLEAN StartThreads(PKSTART_ROUTINE Routine, ULONG FirstNumber)
 {
     BOOLEAN HasAll = TRUE;
     for (ULONG Number = FirstNumber; Number < (ULONG)KeNumberProcessors; Number += 1) {
-        It.Threads[Number] = KtStartThread(Routine, (PVOID)(ULONG_PTR)Number, 0);
+        It.Threads[Number] = KtStartThreadOn((KAFFINITY)1 << Number, Routine, NULL, 0);
         HasAll = HasAll && It.Threads[Number] != NULL;
     }
     return HasAll;
@@ -51,30 +51,12 @@ static VOID JoinThreads(VOID)
     KtSettle();
 }
 
-static VOID GoToProcessor(PVOID Number)
-{
-    KeSetSystemAffinityThread((KAFFINITY)1 << (ULONG_PTR)Number);
-}
-
-// FALSE: not within the time in which everything happens.
-static BOOLEAN AwaitCount(const volatile LONG *Count, LONG Least)
-{
-    const ULONG64 Start = KeReadCycles();
-    while (__atomic_load_n(Count, __ATOMIC_ACQUIRE) < Least) {
-        if (Milliseconds(KeReadCycles() - Start) > KT_LATEST_MS) {
-            return FALSE;
-        }
-        KeArchPause();
-    }
-    return TRUE;
-}
-
 // -------------------------------------------------------------------------------------------------
 // Who spins for a lock.
 
-static VOID NTAPI SpinForLock(PVOID Number)
+static VOID NTAPI SpinForLock(PVOID Context)
 {
-    GoToProcessor(Number);
+    UNREFERENCED_PARAMETER(Context);
     while (!It.IsOver) {
         KIRQL OldIrql;
         KeRaiseIrql(DISPATCH_LEVEL, &OldIrql);
@@ -100,7 +82,7 @@ static ULONG64 ShootWithLock(ULONG64 Address)
     KIRQL OldIrql;
     KeAcquireSpinLock(&It.Lock, &OldIrql);
     const LONG OtherCount = KeNumberProcessors - 1;
-    if (KT_CHECK(Va != NULL) && KT_CHECK(AwaitCount(&It.WaitingCount, OtherCount))) {
+    if (KT_CHECK(Va != NULL) && KT_CHECK(KtAwaitProcessor(&It.WaitingCount, OtherCount))) {
         const ULONG64 Start = KeReadCycles();
         MmUnmapIoSpace(Va, RANGE_PAGES * PAGE_SIZE);
         It.CallCount = 0;
@@ -118,11 +100,9 @@ static VOID WhoSpinsAnswers(VOID)
         KT_SKIP("one processor");
     }
     RtlZeroMemory(&It, sizeof(It));
-    const PMDL Mdl = MmAllocatePagesForMdlEx(KtPhysical(0), KtPhysical(MAXULONG64), KtPhysical(0),
-                                             RANGE_PAGES * PAGE_SIZE, MmCached,
-                                             MM_ALLOCATE_REQUIRE_CONTIGUOUS_CHUNKS);
+    const PMDL Mdl = KtAllocateRun(RANGE_PAGES);
     KT_REQUIRE(Mdl != NULL);
-    GoToProcessor(0);
+    KeSetSystemAffinityThread(1);
     ULONG64 Longest = 0;
     if (KT_CHECK(StartThreads(SpinForLock, 1))) {
         for (ULONG Round = 0; Round < LOCKED_ROUNDS; Round += 1) {
@@ -146,11 +126,11 @@ static BOOLEAN HasTime(ULONG Round)
     return Round < CALL_ROUNDS && Milliseconds(KeReadCycles() - It.Start) < CALL_MS;
 }
 
-static VOID NTAPI BroadcastAll(PVOID Number)
+static VOID NTAPI BroadcastAll(PVOID Context)
 {
-    GoToProcessor(Number);
+    UNREFERENCED_PARAMETER(Context);
     __atomic_fetch_add(&It.ArrivedCount, 1, __ATOMIC_ACQ_REL);
-    if (!AwaitCount(&It.ArrivedCount, KeNumberProcessors)) {
+    if (!KtAwaitProcessor(&It.ArrivedCount, KeNumberProcessors)) {
         __atomic_fetch_add(&It.FailureCount, 1, __ATOMIC_RELAXED);
         return;
     }
@@ -179,11 +159,11 @@ static VOID SendersAnswerEachOther(VOID)
 }
 
 // Uncached, so that the direct map forgets and remembers the frames as well, beneath mm's locks.
-static VOID NTAPI MapAndUnmapAll(PVOID Number)
+static VOID NTAPI MapAndUnmapAll(PVOID Context)
 {
-    GoToProcessor(Number);
+    UNREFERENCED_PARAMETER(Context);
     __atomic_fetch_add(&It.ArrivedCount, 1, __ATOMIC_ACQ_REL);
-    BOOLEAN IsGood = AwaitCount(&It.ArrivedCount, KeNumberProcessors);
+    BOOLEAN IsGood = KtAwaitProcessor(&It.ArrivedCount, KeNumberProcessors);
     for (ULONG Round = 0; IsGood && HasTime(Round); Round += 1) {
         const PMDL Mdl = KtAllocatePages(3);
         const PVOID Va = Mdl == NULL
@@ -229,9 +209,9 @@ static struct {
 } Shared;
 
 // Reads what is mapped each time that it is told to, and sleeps in between.
-static VOID NTAPI ReadWhenTold(PVOID Number)
+static VOID NTAPI ReadWhenTold(PVOID Context)
 {
-    GoToProcessor(Number);
+    UNREFERENCED_PARAMETER(Context);
     for (;;) {
         KeWaitForSingleObject(&Shared.MayRead, Executive, KernelMode, FALSE, NULL);
         if (Shared.IsOver) {
@@ -257,7 +237,7 @@ static BOOLEAN AwaitSleep(ULONG Number)
 static BOOLEAN LetRead(ULONG Round)
 {
     KeSetEvent(&Shared.MayRead, IO_NO_INCREMENT, FALSE);
-    return AwaitCount(&Shared.ReadCount, (LONG)Round + 1);
+    return KtAwaitProcessor(&Shared.ReadCount, (LONG)Round + 1);
 }
 
 // Unmaps one page and maps the other while the reader sleeps. Returns whether it slept all the time.
@@ -302,8 +282,8 @@ static VOID WhoSleepsIsNotWoken(VOID)
     Shared.Base = MmAllocateMappingAddress(PAGE_SIZE, KT_TAG);
     PMDL Mdls[] = {KtAllocatePages(1), KtAllocatePages(1)};
     KT_REQUIRE(Shared.Base != NULL && Mdls[0] != NULL && Mdls[1] != NULL);
-    GoToProcessor(0);
-    const PKTHREAD Reader = KtStartThread(ReadWhenTold, (PVOID)(ULONG_PTR)SLEEPER, 0);
+    KeSetSystemAffinityThread(1);
+    const PKTHREAD Reader = KtStartThreadOn((KAFFINITY)1 << SLEEPER, ReadWhenTold, NULL, 0);
     if (KT_CHECK(Reader != NULL)) {
         ExchangeManyTimes(Mdls);
         Shared.IsOver = TRUE;
@@ -335,7 +315,8 @@ static VOID TouchAll(PVOID Va, ULONG PageCount)
 
 static VOID UnmapIoOnce(ULONG64 Address, ULONG PageCount)
 {
-    const PVOID Va = MmMapIoSpaceEx(KtPhysical(Address), (SIZE_T)PageCount * PAGE_SIZE, PAGE_READWRITE);
+    const PVOID Va =
+        MmMapIoSpaceEx(KtPhysical(Address), (SIZE_T)PageCount * PAGE_SIZE, PAGE_READWRITE);
     if (KT_CHECK(Va != NULL)) {
         TouchAll(Va, PageCount);
         const ULONG64 Before = ShootdownNumber();
@@ -384,9 +365,7 @@ static VOID AnUnmapAsksOnce(VOID)
     if (KeNumberProcessors == 1) {
         KT_SKIP("one processor");
     }
-    const PMDL Run = MmAllocatePagesForMdlEx(KtPhysical(0), KtPhysical(MAXULONG64), KtPhysical(0),
-                                             RANGE_PAGES * PAGE_SIZE, MmCached,
-                                             MM_ALLOCATE_REQUIRE_CONTIGUOUS_CHUNKS);
+    const PMDL Run = KtAllocateRun(RANGE_PAGES);
     KT_REQUIRE(Run != NULL);
     for (ULONG Row = 0; Row < ARRAYSIZE(PageCounts); Row += 1) {
         KtSetContext("%u pages", PageCounts[Row]);

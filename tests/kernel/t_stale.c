@@ -44,9 +44,7 @@ static VOID CheckForgotten(PVOID Va, ULONG PageCount)
 
 static PMDL AllocateContiguous(ULONG PageCount)
 {
-    return MmAllocatePagesForMdlEx(KtPhysical(0), KtPhysical(MAXULONG64), KtPhysical(0),
-                                   (SIZE_T)PageCount * PAGE_SIZE, MmCached,
-                                   MM_ALLOCATE_REQUIRE_CONTIGUOUS_CHUNKS);
+    return KtAllocateRun(PageCount);
 }
 
 static VOID UnmapIoSpaceForgets(VOID)

@@ -249,25 +249,12 @@ static BOOLEAN RunRound(const KIND *Kind, ULONG64 Round)
     return HasCome;
 }
 
-static ULONG64 NumberOption(PCSTR Name, ULONG64 Default)
-{
-    CHAR Text[24];
-    ULONG64 Value = 0;
-    if (!KeGetBootOption(Name, Text, sizeof(Text))) {
-        return Default;
-    }
-    for (PCSTR Digit = Text; *Digit >= '0' && *Digit <= '9'; Digit += 1) {
-        Value = 10 * Value + (ULONG64)(*Digit - '0');
-    }
-    return Value;
-}
-
 // How far one processor is to go. Returns the round it has come to.
 static ULONG64 RunOn(const KIND *Kind, ULONG Unmapper, ULONG64 Round, ULONG64 EndRound,
                      ULONG64 *TouchCount)
 {
-    const ULONG64 Deadline = KeReadCycles() + NumberOption("seconds", FEW_SECONDS) * SECOND_CYCLES /
-                                                  (ULONG)KeNumberProcessors;
+    const ULONG64 Deadline = KeReadCycles() + KtNumberOption("seconds", FEW_SECONDS) *
+                                                  SECOND_CYCLES / (ULONG)KeNumberProcessors;
     ULONG64 StaleCount = 0;
     KeSetSystemAffinityThread((KAFFINITY)1 << Unmapper);
     Enter(Round, PhaseChanging);
@@ -295,7 +282,7 @@ static VOID RunKind(const KIND *Kind)
     RtlZeroMemory(&It, sizeof(It));
     if (KT_CHECK(Kind->Prepare())) {
         const ULONG64 Start = KeReadCycles();
-        const ULONG64 Share = NumberOption("rounds", FEW_ROUNDS) / (ULONG)KeNumberProcessors + 1;
+        const ULONG64 Share = KtNumberOption("rounds", FEW_ROUNDS) / (ULONG)KeNumberProcessors + 1;
         ULONG64 TouchCount = 0;
         ULONG64 Round = 1;
         for (ULONG Unmapper = 0; Unmapper < (ULONG)KeNumberProcessors; Unmapper += 1) {
@@ -324,9 +311,7 @@ static VOID FreeMdls(VOID)
 
 static PMDL AllocateContiguous(ULONG PageCount)
 {
-    return MmAllocatePagesForMdlEx(KtPhysical(0), KtPhysical(MAXULONG64), KtPhysical(0),
-                                   (SIZE_T)PageCount * PAGE_SIZE, MmCached,
-                                   MM_ALLOCATE_REQUIRE_CONTIGUOUS_CHUNKS);
+    return KtAllocateRun(PageCount);
 }
 
 static BOOLEAN PrepareRuns(ULONG PageCount)

@@ -841,19 +841,6 @@ static VOID StartSending(ULONG64 Seed)
 // -------------------------------------------------------------------------------------------------
 // The course of it all.
 
-static ULONG64 NumberOption(PCSTR Name, ULONG64 Default)
-{
-    CHAR Text[24];
-    ULONG64 Value = 0;
-    if (!KeGetBootOption(Name, Text, sizeof(Text))) {
-        return Default;
-    }
-    for (PCSTR Digit = Text; *Digit >= '0' && *Digit <= '9'; Digit += 1) {
-        Value = 10 * Value + (ULONG64)(*Digit - '0');
-    }
-    return Value;
-}
-
 // Whoever sees IsFailing clear before and behind what he does has met no failure on purpose.
 static VOID Simulate(ULONG Interval)
 {
@@ -939,8 +926,8 @@ static VOID Report(ULONG Seconds, ULONG VerifyCount, ULONG64 FailedCount)
 
 static VOID EverybodyMapsAtOnce(VOID)
 {
-    const ULONG64 Seed = NumberOption("seed", KeReadCycles());
-    const ULONG Seconds = (ULONG)NumberOption("seconds", DEFAULT_SECONDS);
+    const ULONG64 Seed = KtNumberOption("seed", KeReadCycles());
+    const ULONG Seconds = (ULONG)KtNumberOption("seconds", DEFAULT_SECONDS);
     ST_THREAD Draw = {.Random = Seed | 1};
     ULONG VerifyCount = 0;
     ULONG64 FailedCount = 0;

@@ -197,6 +197,7 @@ ULONG64 KtFindDeviceMemory(VOID);
 
 // Frames of locked RAM, out by MmAllocatePagesForMdl, and their way back.
 PMDL KtAllocatePages(ULONG PageCount);
+PMDL KtAllocateRun(ULONG PageCount); // adjacent ones
 VOID KtFreePages(PMDL Mdl);
 ULONG64 KtPageAddress(PMDL Mdl, ULONG Index);
 
@@ -216,6 +217,7 @@ PMDL KtAllocateGapMdl(ULONG PageCount);
 PVOID KtDirectMap(ULONG64 PhysicalAddress);
 
 BOOLEAN KtHasOption(PCSTR Name);
+ULONG64 KtNumberOption(PCSTR Name, ULONG64 Default); // "name=123"
 
 // Commits the violation of this name, which the verifier must find (violations.c). FALSE: there is
 // none.
@@ -241,6 +243,9 @@ BOOLEAN KtRunIoViolation(PCSTR Name);
 // What takes longer than this many milliseconds never happens: nothing shorter can be told from a
 // machine that is busy with others.
 #define KT_LATEST_MS 20000
+
+// Spins until another processor has brought the value so far. FALSE: not in time.
+BOOLEAN KtAwaitProcessor(const volatile LONG *Value, LONG AtLeast);
 
 // As a time-out, from now on.
 LARGE_INTEGER KtMilliseconds(LONG Milliseconds);

@@ -2,7 +2,7 @@
 """`make bench-peer`: the same work by this kernel and by Debian's Linux, in turns, on the same emulated
 machine; one table of what each of them does in a second, and of the instructions that it takes.
 
-  rates         plain TCG, one processor; both kernels in turns, so that what else the host does falls on
+  rates         plain TCG, one processor, or two where the row says so; both kernels in turns, so that what else the host does falls on
                 both. The ratio is the median of the turns'
   instructions  -icount; what the processor is busy with, never the waiting
   boot          from the kernel's entry to its drivers' start
@@ -138,11 +138,15 @@ class Peers:
         self.linux = debian.prepare(self.folder)
         self.flood = Flood(self.folder)
 
-    def machine(self, name, arguments=(), processors=1):
-        return Machine(name, ram="2G", arguments=arguments, processors=processors, timeout=TIMEOUT)
+    def machine(self, name, arguments=(), processors=1, is_small=False):
+        return Machine(name, ram="512M" if is_small else "2G", arguments=arguments,
+                       processors=processors, timeout=TIMEOUT)
 
-    def devices(self, is_rating):
-        """One disk and two cards: on one cable, or the second one to the host."""
+    def devices(self, is_rating, is_small=False):
+        """One disk and two cards: on one cable, or the second one to the host. Where the machine is small, one
+        card."""
+        if is_small:
+            return list(bench.BOOT_DEVICES)
         if not is_rating:
             return [*bench.SLOW_DISK, *bench.TWO_CARDS]
         return [*bench.null_disk(0), *bench.TWO_CARDS[:4], "-netdev", self.flood.netdev(),
@@ -159,18 +163,20 @@ class Peers:
                      + "\n".join(outcome.lines[-10:]))
         return outcome.lines
 
-    def boot_ours(self, name, options, is_rating=False, arguments=(), processors=1):
+    def boot_ours(self, name, options, is_rating=False, arguments=(), processors=1, is_small=False):
         image = self.folder / f"{name}.cd"
         drivers = tuple(driver for driver in own_drivers(self.build / "iospace")
                         if driver.name not in bench.NOT_STARTED)
         make_cd(self.build / "iospace", image, f"mode=bench {options}".strip(), drivers)
-        machine = self.machine(name, arguments, processors)
+        machine = self.machine(name, arguments, processors, is_small)
         return self.run(name, guest.qemu_command(machine, (machine.door, image),
-                                                 self.devices(is_rating)))
+                                                 self.devices(is_rating, is_small)))
 
-    def boot_linux(self, name, options, orders=(), is_rating=False, arguments=(), processors=1):
-        machine = self.machine(name, arguments, processors)
-        command = guest.qemu_command(machine, ("efi", self.linux.kernel), self.devices(is_rating))
+    def boot_linux(self, name, options, orders=(), is_rating=False, arguments=(), processors=1,
+                   is_small=False):
+        machine = self.machine(name, arguments, processors, is_small)
+        command = guest.qemu_command(machine, ("efi", self.linux.kernel),
+                                     self.devices(is_rating, is_small))
         return self.run(name, [*command, "-initrd", str(self.linux.initramfs),
                                "-append", f"{options} peer={','.join(orders)}"])
 
@@ -261,9 +267,9 @@ def measure_boot(peers):
         output = peers.folder / f"boot-{name}.counts"
         arguments = (*counted, *counting.arguments(peers.folder, output, entry))
         if name == "ours":
-            peers.boot_ours("boot-ours", "filter=none-of-them", arguments=arguments)
+            peers.boot_ours("boot-ours", "filter=none-of-them", arguments=arguments, is_small=True)
         else:
-            peers.boot_linux("boot-linux", LINUX_BOOT, arguments=arguments)
+            peers.boot_linux("boot-linux", LINUX_BOOT, arguments=arguments, is_small=True)
         regions = counting.read(output).regions
         results.append(regions[0] if regions else None)
     return results

@@ -294,7 +294,7 @@ MACHINES = (
             status=BOCHS_SHUTDOWN, floor=DEVICE_FREE, timeout=300),
     Machine("bochs-smp2", emulator="bochs", door="iso", processors=2,
             options="mode=test nodevices filter=[25.", status=BOCHS_SHUTDOWN, floor=15, timeout=200,
-            patterns=("processors: 2 run",)),
+            patterns=("processors: 2 run", "registers in MSRs")),  # x2APIC
     # Its INVLPG forgets one page, and its global translations survive a load of CR3.
     # The older processor has no INVPCID.
     *(Machine(f"bochs-smp2-stale{name}", emulator="bochs", cpu=cpu, door="iso", processors=2,
