@@ -345,6 +345,20 @@ static VOID Each_processor_keeps_the_leaf_that_it_emptied_last(VOID)
     HostAudit();
 }
 
+// Leaves of 2 MiB, and of 4 KiB behind them.
+static VOID Several_runs_are_forgotten_by_one_broadcast(VOID)
+{
+    KeNumberProcessors = 2;
+    const PVOID Va = Map(FAKE_IO_LOW, MmNonCached); // so that the tables are there
+    const PVOID Mixed = MmMapIoSpace(Pa(FAKE_IO_LOW), PAGES(MI_PTES_PER_TABLE + 3), MmNonCached);
+    CHECK(Mixed != NULL);
+    const ULONG64 Before = FakeBroadcasts;
+    MmUnmapIoSpace(Mixed, PAGES(MI_PTES_PER_TABLE + 3));
+    CHECK_EQUAL(FakeBroadcasts, Before + 1);
+    Unmap(Va);
+    HostAudit();
+}
+
 //
 // The ring.
 //
@@ -392,6 +406,7 @@ static const HOST_TEST Tests[] = {
     HOST_ROW(Slots_go_from_processor_to_processor_in_batches, "mapping.c, M3", &FakeMachineMax),
     HOST_ROW(A_ledger_that_is_being_changed_closes_the_short_ways, "ledger.c", &FakeMachineMax),
     HOST_ROW(Each_processor_keeps_the_leaf_that_it_emptied_last, "ledger.c", &FakeMachineMax),
+    HOST_ROW(Several_runs_are_forgotten_by_one_broadcast, "contract 12.3.4", &FakeMachineMax),
     HOST_ROW(The_last_shootdowns_are_told, "mm.h, MmQueryShootdowns", &FakeMachineMax),
 };
 

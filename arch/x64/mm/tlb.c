@@ -2,8 +2,8 @@
 // address.
 //
 // [x64] A load of CR3 keeps global translations, and this kernel's are all global, so forgetting
-// everything means switching CR4.PGE off and on again, or one INVPCID where there is that. INVLPG also forgets all that the processor
-// remembers of upper tables.
+// everything means switching CR4.PGE off and on again, or one INVPCID where there is that. INVLPG also forgets all
+// that the processor remembers of upper tables.
 
 #include "arch/x64/mm/mmx64.h"
 
