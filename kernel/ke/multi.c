@@ -147,8 +147,9 @@ VOID KiIpiInterrupt(VOID)
 }
 
 // As if the interrupt had come here: with the handlers of the interrupted code out of sight.
-static VOID KiAnswerHere(KIRQL OldIrql)
+static VOID KiAnswerHere(VOID)
 {
+    const KIRQL OldIrql = KeArchReadIrql();
     struct _KM_TRY_FRAME *const Handlers = KeArchGetCurrentThread()->ExceptionList;
     KeArchWriteIrql(IPI_LEVEL);
     KeArchGetCurrentThread()->ExceptionList = NULL;
@@ -161,32 +162,43 @@ static VOID KiAnswerHere(KIRQL OldIrql)
 static VOID KiAnswerIfAsked(VOID)
 {
     const KAFFINITY Self = (KAFFINITY)1 << KeArchGetPcr()->Number;
-    const KIRQL OldIrql = KeArchReadIrql();
     if ((__atomic_load_n(&KiBroadcastSlot.Remaining, __ATOMIC_RELAXED) & Self) != 0 &&
-        OldIrql < IPI_LEVEL && KeArchAreInterruptsOn()) {
-        KiAnswerHere(OldIrql);
+        KeArchReadIrql() < IPI_LEVEL && KeArchAreInterruptsOn()) {
+        KiAnswerHere();
+    }
+}
+
+// To look costs nothing, as long as nobody writes; to pause costs a little on silicon, and a lot in an emulator.
+#define KI_LOOKS_BETWEEN_PAUSES 64
+
+static VOID KiLookThenPause(ULONG *Looks)
+{
+    *Looks += 1;
+    if (*Looks % KI_LOOKS_BETWEEN_PAUSES == 0) {
+        KeArchPause();
     }
 }
 
 // Waiting only reads: the cache line stays shared until the owner lets go.
 VOID KiWaitWhileTaken(const KSPIN_LOCK *Word)
 {
+    ULONG Looks = 0;
     while (__atomic_load_n(Word, __ATOMIC_RELAXED) != 0) {
-        KeArchPause();
+        KiLookThenPause(&Looks);
         KiAnswerIfAsked();
     }
 }
 
 // A processor that is interrupted loses a microsecond or more. So long the sender waits for those that
 // come to it by themselves: at worst that doubles what it costs.
-#define KI_PATIENCE 32 // pauses
+#define KI_PATIENCE 1000 // looks
 
 static VOID KiWaitPatiently(VOID)
 {
-    for (ULONG Turn = 0;
-         Turn < KI_PATIENCE && __atomic_load_n(&KiBroadcastSlot.Remaining, __ATOMIC_ACQUIRE) != 0;
-         Turn += 1) {
-        KeArchPause();
+    ULONG Looks = 0;
+    while (Looks < KI_PATIENCE &&
+           __atomic_load_n(&KiBroadcastSlot.Remaining, __ATOMIC_ACQUIRE) != 0) {
+        KiLookThenPause(&Looks);
     }
 }
 
