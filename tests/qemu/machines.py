@@ -277,7 +277,7 @@ MACHINES = (
       for name, processors, floor, is_wide, timeout, digits, options in (
           ("", 2, 10, False, 120, "[0-9]{3,}", "rounds=20000 seconds=3"),
           ("-verifier", 2, 10, False, 120, "[0-9]{3,}", "rounds=20000 seconds=3 verifier=1"),
-          ("-leaf4k", 2, 19, True, 120, "[0-9]{3,}", "rounds=20000 seconds=3 leaf4k"),
+          ("-leaf4k", 2, 19, False, 120, "[0-9]{3,}", "rounds=20000 seconds=3 leaf4k"),
           ("-4", 4, 10, True, 120, "[0-9]{3,}", "rounds=20000 seconds=5"),
           ("-4-verifier", 4, 10, True, 120, "[0-9]{3,}", "rounds=20000 seconds=5 verifier=1"),
           ("-million", 2, 10, True, 1600, "[0-9]{7,}", "rounds=143000 seconds=120"),
