@@ -555,7 +555,7 @@ _Must_inspect_result_ ULONG_PTR MiReserveSystemVa(_In_ MI_REGION Region, _In_ PF
 _Must_inspect_result_ ULONG_PTR MiReserveAlignedSystemVa(_In_ PFN_NUMBER PageCount,
                                                          _In_ PFN_NUMBER LeadingGuardPages);
 
-// The same at just this address. 0: it is taken, or not in the region.
+// The same at just this address, in a region whose unit is a page. 0: it is taken, or not in the region.
 _Must_inspect_result_ ULONG_PTR MiReserveSystemVaAt(_In_ MI_REGION Region, _In_ ULONG_PTR Va,
                                                     _In_ PFN_NUMBER PageCount,
                                                     _In_ PFN_NUMBER LeadingGuardPages);

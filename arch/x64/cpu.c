@@ -228,9 +228,8 @@ VOID KeArchInitializeProcessor(ULONG Number)
 
 BOOLEAN KeArchDisableInterrupts(VOID)
 {
-    const BOOLEAN WereOn = (X64ReadFlags() & RFLAGS_IF) != 0;
-    __asm__ volatile("cli" : : : "memory");
-    return WereOn;
+    C_ASSERT(KI_FLAG_INTERRUPTS == RFLAGS_IF);
+    return (KeArchHoldInterrupts() & KI_FLAG_INTERRUPTS) != 0;
 }
 
 VOID KeArchRestoreInterrupts(BOOLEAN WereOn)

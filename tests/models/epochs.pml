@@ -11,7 +11,8 @@
  *               shootdown.pml shows, and that one who sleeps need not, sleep.pml; here each does so in one
  *               step
  *   Typist(p)   a thread that gives a frame another cache type when nobody holds it any more:
- *               MiHoldQuickly, and MiForgetTypes behind it
+ *               MiHoldQuickly, and MiForgetTypes behind it. (That looks at MiWokenEpoch, which only grows
+ *               when nobody slept; here nobody sleeps, and it is CleanEpoch)
  *   Mmu         the page walk of a processor: at any time, and in one step, it marks an entry that is there
  *               as used and remembers it (SDM: no translation is remembered before the entry is marked)
  *

@@ -85,7 +85,8 @@ class Runner:
         image = images.get(row.door, row.command_line, test_drivers(images.kernel, row.drivers))
         log = self.logs / f"{name}.log"
         if row.emulator == "bochs":
-            return judge(row, guest.run_bochs(image, row.timeout, log, row.cpu, row.processors), self.crc)
+            outcome = guest.run_bochs(image, row.timeout, log, row.cpu, row.processors)
+            return judge(row, outcome, self.crc)
         if row.host is None:
             verdict = self.run_guest(row, image, log, None)
         else:
