@@ -172,6 +172,6 @@ $(ISO): $(KERNEL) $(DRIVERS) $(TEST_DRIVERS) tests/qemu/images.py tests/tools/in
 $(BUILD)/obj/%.o: % Makefile
 	@echo "  CC      $<"
 	@mkdir -p $(@D)
-	@$(CC) $(CFLAGS) $(INCLUDES) -MMD -MP -c -o $@ $<
+	@$(CC) $(CFLAGS) $(INCLUDES) -MMD -MP -MT '$$(BUILD)/obj/$<.o' -c -o $@ $<
 
 -include $(OBJECTS:.o=.d)
