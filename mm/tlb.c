@@ -19,7 +19,7 @@
 // cache type has everything forgotten first (MiForgetTypes), so no frame is remembered with two.
 //
 // A processor that halts is not told of what has a stamp: it forgets everything when it wakes up
-// (KiBroadcastToAwake, MI_SLEEPERS).
+// (KI_SLEEPERS).
 //
 // Who finds that somebody else is having everything forgotten waits for that, and may be served by it.
 //
@@ -134,35 +134,19 @@ static KI_LOCK MiShootdownLock = KI_LOCK_INITIALIZER(MI_RANK_SHOOTDOWN, "MiShoot
 static MM_SHOOTDOWN MiShootdowns[MM_SHOOTDOWN_COUNT];
 static ULONG64 MiShootdownNumber;
 
-// Whether a processor that sleeps is told now, or forgets everything when it wakes up. It may wait with addresses
-// that have a stamp; not with frames whose cache type or whose use as a table changes, because until it has
-// forgotten them, the processor might look ahead with the old ones.
-typedef enum _MI_SLEEPERS {
-    MiWakeSleepers,
-    MiLetSleepersMiss,
-} MI_SLEEPERS;
-
-// Runs the routine on the other processors. Returns on how many.
-static ULONG MiTellOthers(KI_BROADCAST_ROUTINE *Routine, PVOID Context, MI_SLEEPERS Sleepers)
-{
-    if (Sleepers == MiLetSleepersMiss) {
-        return KiBroadcastToAwake(Routine, Context);
-    }
-    KiBroadcast(Routine, Context);
-    return (ULONG)KeNumberProcessors - 1;
-}
+// A processor that sleeps may miss addresses that have a stamp (KiLetSleepersMiss), but not frames whose cache
+// type or whose use as a table changes: until it has forgotten them, it might look ahead with the old ones.
 
 // Runs the routine on all processors, this one included. The lock is held.
-static VOID MiBroadcastFlush(KI_BROADCAST_ROUTINE *Routine, PVOID Context, MI_SLEEPERS Sleepers,
+static VOID MiBroadcastFlush(KI_BROADCAST_ROUTINE *Routine, PVOID Context, KI_SLEEPERS Sleepers,
                              const MM_SHOOTDOWN *About)
 {
     const ULONG64 Start = KeReadCycles();
-    Routine(Context);
-    const ULONG ToldCount = MiTellOthers(Routine, Context, Sleepers);
+    const ULONG OtherCount = KiBroadcast(Routine, Context, Sleepers);
     MM_SHOOTDOWN *const Entry = &MiShootdowns[MiShootdownNumber % MM_SHOOTDOWN_COUNT];
     *Entry = *About;
     Entry->Cycles = KeReadCycles() - Start;
-    Entry->ProcessorCount = 1 + ToldCount;
+    Entry->ProcessorCount = 1 + OtherCount;
     Entry->Number = ++MiShootdownNumber;
 }
 
@@ -170,7 +154,7 @@ static VOID MiFlushEverywhere(KI_BROADCAST_ROUTINE *Routine, PVOID Context,
                               const MM_SHOOTDOWN *About)
 {
     const KIRQL OldIrql = KiAcquireLock(&MiShootdownLock);
-    MiBroadcastFlush(Routine, Context, MiWakeSleepers, About);
+    MiBroadcastFlush(Routine, Context, KiWakeSleepers, About);
     KiReleaseLock(&MiShootdownLock, OldIrql);
 }
 
@@ -210,12 +194,12 @@ static VOID MiFlushAllRoutine(PVOID Context)
 }
 
 // The lock is held.
-static VOID MiForgetNow(MI_SLEEPERS Sleepers, MM_SHOOTDOWN_REASON Reason)
+static VOID MiForgetNow(KI_SLEEPERS Sleepers, MM_SHOOTDOWN_REASON Reason)
 {
     const ULONG64 Epoch = __atomic_add_fetch(&MiTlbEpoch, 1, __ATOMIC_SEQ_CST);
     MiBroadcastFlush(MiFlushAllRoutine, NULL, Sleepers, &(MM_SHOOTDOWN){.Reason = Reason});
     __atomic_store_n(&MiCleanEpoch, Epoch, __ATOMIC_RELEASE);
-    if (Sleepers == MiWakeSleepers) {
+    if (Sleepers == KiWakeSleepers) {
         __atomic_store_n(&MiWokenEpoch, Epoch, __ATOMIC_RELEASE);
     }
 }
@@ -223,7 +207,7 @@ static VOID MiForgetNow(MI_SLEEPERS Sleepers, MM_SHOOTDOWN_REASON Reason)
 VOID MiForgetEverything(MM_SHOOTDOWN_REASON Reason)
 {
     const KIRQL OldIrql = KiAcquireLock(&MiShootdownLock);
-    MiForgetNow(MiWakeSleepers, Reason);
+    MiForgetNow(KiWakeSleepers, Reason);
     KiReleaseLock(&MiShootdownLock, OldIrql);
 }
 
@@ -231,7 +215,7 @@ VOID MiForgetStamped(ULONG64 Stamp, MM_SHOOTDOWN_REASON Reason)
 {
     const KIRQL OldIrql = KiAcquireLock(&MiShootdownLock);
     if (!MiIsForgotten(Stamp)) { // else by whoever held the lock before
-        MiForgetNow(MiLetSleepersMiss, Reason);
+        MiForgetNow(KiLetSleepersMiss, Reason);
     }
     KiReleaseLock(&MiShootdownLock, OldIrql);
 }
@@ -258,7 +242,7 @@ VOID MiForgetFewPages(ULONG_PTR Va, PFN_NUMBER PageCount, ULONG64 Stamp)
     MI_FLUSH_RANGE Range = {Va, PageCount, 1};
     const KIRQL OldIrql = KiAcquireLock(&MiShootdownLock);
     if (!MiIsForgotten(Stamp)) {
-        MiBroadcastFlush(MiFlushRange, &Range, MiLetSleepersMiss,
+        MiBroadcastFlush(MiFlushRange, &Range, KiLetSleepersMiss,
                          &(MM_SHOOTDOWN){.Reason = MmShootdownReservation,
                                          .Va = Va,
                                          .LeafCount = PageCount,

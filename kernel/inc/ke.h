@@ -192,15 +192,16 @@ VOID KiSetFaultExplainer(KI_EXPLAIN_FAULT *Routine);
 // -------------------------------------------------------------------------------------------------
 // What processors ask of each other (kernel/ke/multi.c).
 
-// Runs the routine on every other processor, at IPI_LEVEL, and returns when all have done it. The
-// routine takes no lock, and waits for nothing but the same routine of the others. IRQL < IPI_LEVEL, interrupts
-// on.
-typedef VOID KI_BROADCAST_ROUTINE(PVOID Context);
-VOID KiBroadcast(_In_ KI_BROADCAST_ROUTINE *Routine, _In_opt_ PVOID Context);
+// What a broadcast does about processors that halt.
+typedef enum _KI_SLEEPERS {
+    KiWakeSleepers,
+    KiLetSleepersMiss, // they forget all translations instead, when they wake up
+} KI_SLEEPERS;
 
-// The same for what is done by forgetting all translations, too: a processor that halts is not woken up, but
-// does that when it wakes. Returns how many processors ran the routine.
-ULONG KiBroadcastToAwake(_In_ KI_BROADCAST_ROUTINE *Routine, _In_opt_ PVOID Context);
+// Runs the routine on every processor, on the others at IPI_LEVEL, and returns when all have done it: on how
+// many others. The routine takes no lock, and waits for nothing. IRQL < IPI_LEVEL, interrupts on.
+typedef VOID KI_BROADCAST_ROUTINE(PVOID Context);
+ULONG KiBroadcast(_In_ KI_BROADCAST_ROUTINE *Routine, _In_opt_ PVOID Context, KI_SLEEPERS Sleepers);
 
 // Runs the routine at DISPATCH_LEVEL while every other processor stands still below it, without any spin
 // lock (kernel/ke/alone.c). FALSE: one of them did not come in time, and the routine did not run. IRQL <=

@@ -2,15 +2,15 @@
 //
 //   KeStartProcessor ──▶ arch: INIT, STARTUP ──▶ KiRunNewProcessor: counted, clock on, idle
 //
-// A broadcast is a routine that each other processor is to run, at IPI_LEVEL, while the sender waits:
+// A broadcast is a routine that each processor is to run, the others at IPI_LEVEL, while the sender waits:
 //
-//   sender    KiBroadcast: Word taken at CLOCK_LEVEL ─▶ IPIs ─▶ waits until Remaining is 0 ─▶ Word let go
-//   others                                          KiIpiInterrupt: runs it, takes its bit out of Remaining
+//   sender    KiBroadcast: Word taken at CLOCK_LEVEL ─▶ runs it ─▶ IPIs ─▶ waits until Remaining is 0 ─▶ Word let go
+//   others                                     KiIpiInterrupt, KiAnswerIfAsked: runs it, takes its bit out of Remaining
 //
 // A processor with nothing to do sleeps: it halts, and what it is asked to forget meanwhile it forgets on waking.
 //
 //   sleeper   KiSleep: KiAsleep ─▶ halts ─────────────────────────────────▶ KiWakeUp: forgets, KiAwake
-//   sender               KiBroadcastToAwake: KiAsleepAndMissed, no IPI
+//   sender               KiLetSleepersMiss: KiAsleepAndMissed, no IPI
 //
 // Invariants:
 //   MP1 Processors have the numbers 0 to KeNumberProcessors - 1; a number once counted stays.
@@ -21,10 +21,10 @@
 //   MP4 Whoever holds a lock that is taken at HIGH_LEVEL (the DPC queues') never broadcasts.
 //   MP5 A processor that is not KiAwake has its interrupts off, or halts. It uses no translation but those of
 //       the kernel's image, of its own stack and of its own tables until it is KiAwake again: these never
-//       change. So it may miss what others ask it to forget (KiBroadcastToAwake), and forget everything
+//       change. So it may miss what others ask it to forget (KiLetSleepersMiss), and forget everything
 //       when it wakes up.
 //   MP6 The routine runs once on each processor that it is for, wherever that comes to it: in KiIpiInterrupt,
-//       or where it spins for a lock. Both do so at IPI_LEVEL.
+//       or where it spins for a lock, both at IPI_LEVEL; or where it is the sender.
 // Memory order: Routine and Context are written before Remaining, with release; a processor reads Remaining
 // with acquire before them. It takes its bit out with release, and the sender reads with acquire: what
 // the routine did is seen by the sender. Sleep changes by locked instructions only, so it is ordered with what
@@ -202,13 +202,6 @@ static VOID KiWaitPatiently(VOID)
     }
 }
 
-static VOID KiSendIpis(KAFFINITY Targets)
-{
-    for (; Targets != 0; Targets &= Targets - 1) {
-        KeArchRequestIpiOn((ULONG)__builtin_ctzll(Targets));
-    }
-}
-
 // Whether the processor sleeps, and knows that it missed something.
 static BOOLEAN KiMayMiss(PKPCR Pcr)
 {
@@ -229,49 +222,58 @@ static KAFFINITY KiLeaveOutAsleep(KAFFINITY Processors)
     return Awake;
 }
 
-typedef enum _KI_ASLEEP {
-    KiWakeAsleep,
-    KiLetAsleepMiss,
-} KI_ASLEEP;
-
-// Here: what the sender does himself meanwhile, or NULL. Returns how many others ran the routine.
-static ULONG KiBroadcastAndRun(KI_BROADCAST_ROUTINE *Routine, KI_BROADCAST_ROUTINE *Here,
-                               PVOID Context, KI_ASLEEP Asleep)
+// Waits until nobody else broadcasts. Returns the IRQL to go back to.
+static KIRQL KiTakeTurn(VOID)
 {
     const KIRQL OldIrql = KeArchReadIrql();
     NT_ASSERT(OldIrql < IPI_LEVEL);
     KeArchWriteIrql(CLOCK_LEVEL); // MP2: nobody may broadcast inside of this on the same processor
     KiSpin(&KiBroadcastSlot.Word);
-    KAFFINITY Others = KeQueryActiveProcessors() & ~((KAFFINITY)1 << KeArchGetPcr()->Number);
-    if (Asleep == KiLetAsleepMiss) {
-        Others = KiLeaveOutAsleep(Others);
-    }
+    return OldIrql;
+}
+
+static KAFFINITY KiOtherProcessors(VOID)
+{
+    return KeQueryActiveProcessors() & ~((KAFFINITY)1 << KeArchGetPcr()->Number);
+}
+
+static VOID KiAskProcessors(KAFFINITY Processors, KI_BROADCAST_ROUTINE *Routine, PVOID Context)
+{
     KiBroadcastSlot.Routine = Routine;
     KiBroadcastSlot.Context = Context;
-    __atomic_store_n(&KiBroadcastSlot.Remaining, Others, __ATOMIC_RELEASE);
-    KiWaitPatiently();
-    KiSendIpis(__atomic_load_n(&KiBroadcastSlot.Remaining, __ATOMIC_ACQUIRE));
-    if (Here != NULL) {
-        KeArchWriteIrql(IPI_LEVEL);
-        Here(Context);
-        KeArchWriteIrql(CLOCK_LEVEL);
+    __atomic_store_n(&KiBroadcastSlot.Remaining, Processors, __ATOMIC_RELEASE);
+}
+
+static VOID KiInterruptRemaining(VOID)
+{
+    KAFFINITY Remaining = __atomic_load_n(&KiBroadcastSlot.Remaining, __ATOMIC_ACQUIRE);
+    for (; Remaining != 0; Remaining &= Remaining - 1) {
+        KeArchRequestIpiOn((ULONG)__builtin_ctzll(Remaining));
     }
+}
+
+static VOID KiEndTurn(KIRQL OldIrql)
+{
     while (__atomic_load_n(&KiBroadcastSlot.Remaining, __ATOMIC_ACQUIRE) != 0) {
         KeArchPause();
     }
     __atomic_store_n(&KiBroadcastSlot.Word, 0, __ATOMIC_RELEASE);
     KeArchWriteIrql(OldIrql);
+}
+
+ULONG KiBroadcast(KI_BROADCAST_ROUTINE *Routine, PVOID Context, KI_SLEEPERS Sleepers)
+{
+    const KIRQL OldIrql = KiTakeTurn();
+    KAFFINITY Others = KiOtherProcessors();
+    if (Sleepers == KiLetSleepersMiss) {
+        Others = KiLeaveOutAsleep(Others);
+    }
+    KiAskProcessors(Others, Routine, Context);
+    Routine(Context); // while those that spin do the same
+    KiWaitPatiently();
+    KiInterruptRemaining();
+    KiEndTurn(OldIrql);
     return (ULONG)__builtin_popcountll(Others);
-}
-
-VOID KiBroadcast(KI_BROADCAST_ROUTINE *Routine, PVOID Context)
-{
-    (VOID) KiBroadcastAndRun(Routine, NULL, Context, KiWakeAsleep);
-}
-
-ULONG KiBroadcastToAwake(KI_BROADCAST_ROUTINE *Routine, PVOID Context)
-{
-    return KiBroadcastAndRun(Routine, NULL, Context, KiLetAsleepMiss);
 }
 
 // All processors are inside of the routine at the same time: each waits until the last has come.
@@ -279,7 +281,6 @@ typedef struct _KI_GENERIC_CALL {
     PKIPI_BROADCAST_WORKER Worker;
     ULONG_PTR Context;
     volatile LONG Missing; // processors that have not come yet
-    ULONG_PTR Result;      // the sender's
 } KI_GENERIC_CALL;
 
 static ULONG_PTR KiMeetAndCall(KI_GENERIC_CALL *Call)
@@ -296,17 +297,18 @@ static VOID KiCallThere(PVOID Context)
     (VOID) KiMeetAndCall(Context);
 }
 
-static VOID KiCallHere(PVOID Context)
-{
-    KI_GENERIC_CALL *Call = Context;
-    Call->Result = KiMeetAndCall(Call);
-}
-
 ULONG_PTR NTAPI KeIpiGenericCall(PKIPI_BROADCAST_WORKER BroadcastFunction, ULONG_PTR Context)
 {
-    KI_GENERIC_CALL Call = {BroadcastFunction, Context, KeNumberProcessors, 0};
-    (VOID) KiBroadcastAndRun(KiCallThere, KiCallHere, &Call, KiWakeAsleep);
-    return Call.Result;
+    const KIRQL OldIrql = KiTakeTurn();
+    const KAFFINITY Others = KiOtherProcessors();
+    KI_GENERIC_CALL Call = {BroadcastFunction, Context, 1 + __builtin_popcountll(Others)};
+    KiAskProcessors(Others, KiCallThere, &Call);
+    KiInterruptRemaining();
+    KeArchWriteIrql(IPI_LEVEL);
+    const ULONG_PTR Result = KiMeetAndCall(&Call);
+    KeArchWriteIrql(CLOCK_LEVEL);
+    KiEndTurn(OldIrql);
+    return Result;
 }
 
 // -------------------------------------------------------------------------------------------------

@@ -40,7 +40,9 @@ CCHAR KeNumberProcessors = 1;
 ULONG FakeProcessor;
 ULONG64 FakeBroadcasts;
 
-VOID KiBroadcast(KI_BROADCAST_ROUTINE *Routine, PVOID Context)
+ULONG FakeSleepers;
+
+ULONG KiBroadcast(KI_BROADCAST_ROUTINE *Routine, PVOID Context, KI_SLEEPERS Sleepers)
 {
     static BOOLEAN IsBroadcasting;
     const ULONG Sender = FakeProcessor;
@@ -48,20 +50,11 @@ VOID KiBroadcast(KI_BROADCAST_ROUTINE *Routine, PVOID Context)
     FakeBroadcasts += 1;
     IsBroadcasting = TRUE;
     for (FakeProcessor = 0; FakeProcessor < (ULONG)KeNumberProcessors; FakeProcessor += 1) {
-        if (FakeProcessor != Sender) {
-            Routine(Context);
-        }
+        Routine(Context);
     }
     IsBroadcasting = FALSE;
     FakeProcessor = Sender;
-}
-
-ULONG FakeSleepers;
-
-ULONG KiBroadcastToAwake(KI_BROADCAST_ROUTINE *Routine, PVOID Context)
-{
-    KiBroadcast(Routine, Context);
-    return (ULONG)KeNumberProcessors - 1 - FakeSleepers;
+    return (ULONG)KeNumberProcessors - 1 - (Sleepers == KiLetSleepersMiss ? FakeSleepers : 0);
 }
 
 BOOLEAN FakeIsNeverAlone;

@@ -213,7 +213,7 @@ static VOID Answer(PVOID Context)
 
 static VOID Ask(PVOID Context)
 {
-    KiBroadcast(Answer, Context);
+    (VOID) KiBroadcast(Answer, Context, KiWakeSleepers);
 }
 
 VOID KtBenchMany(ULONG64 Gap)

@@ -2,15 +2,15 @@
  * The broadcast of kernel/ke/multi.c, and an unmap that relies on it (mm/tlb.c): each of the other
  * processors runs a routine at IPI_LEVEL while the sender waits.
  *
- *   Unmapper(p)  processor p in MiFlushEverywhere or MiFlushTlbBatch: the entry is cleared, forgotten
- *                here, and KiBroadcast tells the others; one of them twice. It may hold a driver's lock
+ *   Unmapper(p)  processor p in MiFlushEverywhere or MiFlushTlbBatch: the entry is cleared, and KiBroadcast
+ *                has it forgotten here and tells the others; one of them twice. It may hold a driver's lock
  *                meanwhile
  *   Spinner(p)   processor p in KeAcquireSpinLock: it spins for that lock at DISPATCH_LEVEL, and answers meanwhile
  *                without being interrupted (KiWaitWhileTaken); so does a sender who waits for his turn
  *   Ipi(p)       KiIpiInterrupt on processor p: comes whenever an IPI is pending and IRQL is below
  *                IPI_LEVEL; what it interrupts stands still until it ends
  *   Mmu          the page walks of another processor: at any time it may remember an entry that is there.
- *                (What the unmapper itself remembers it forgets by INVLPG, before it broadcasts.)
+ *                (What the unmapper itself remembers it forgets by INVLPG, before the broadcast ends.)
  *
  * What is looked for, in every interleaving:
  *   - nobody waits for ever (an end of the model in which somebody has not come to his end),
@@ -123,7 +123,7 @@ inline Acquire(Which, Self, Before, Page)
     od
 }
 
-/* KiBroadcastAndRun; Other1 and Other2 are the numbers of the others. */
+/* KiBroadcast; Other1 and Other2 are the numbers of the others. */
 inline Broadcast(Self, Old, Other1, Other2, Before, Page)
 {
     Irql[Self] = LEVEL_OF_WAIT;

@@ -78,10 +78,11 @@ MUTATIONS = (
 
     # Translations that survive on another processor.
     Mutation("the other processors are not told of an unmap, at level 1", "mm/tlb.c",
-             "    KiBroadcast(Routine, Context);\n", "",
+             "    MiBroadcastFlush(Routine, Context, KiWakeSleepers, About);\n", "    Routine(Context);\n",
              "q35-max-stale-verifier", "stale-peers"),
     Mutation("the other processors are not told of an unmap", "mm/tlb.c",
-             "        return KiBroadcastToAwake(Routine, Context);\n", "        return 0;\n",
+             "KiBroadcast(Routine, Context, Sleepers);",
+             "Sleepers == KiWakeSleepers ? KiBroadcast(Routine, Context, Sleepers) : (Routine(Context), 0u);",
              "q35-max-stale", "stale-peers"),
     Mutation("an address that waits is used again before all have forgotten it", "mm/mapping.c",
              "    if (MiIsForgotten(Mapping->Stamp)) {", "    if (Mapping->Stamp != MAXULONG64) {",
@@ -283,7 +284,8 @@ MUTATIONS = (
              HOST, "ptmgr",
              is_wide=True),
     Mutation("an unmapped page is not invalidated on the other processors", "mm/tlb.c",
-             "    KiBroadcast(Routine, Context);\n", "", HOST, "two_processors"),
+             "    MiBroadcastFlush(Routine, Context, KiWakeSleepers, About);\n", "    Routine(Context);\n",
+             HOST, "two_processors"),
     Mutation("an address is used again that another processor remembers", "mm/mapping.c",
              "        if (!MiIsForgotten(Slot->Stamp)) {", "        if (Slot->Stamp > MiTlbEpoch) {",
              HOST, "processors"),
