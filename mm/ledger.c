@@ -32,7 +32,7 @@
 //
 // Locks: MiLedgerLock, for whoever changes more than one slot, adds or frees nodes, or asks about ranges. The
 // short ways do not take it. They hold the lock of a processor's cache meanwhile, which is nobody else's
-// business, and change one slot by compare and exchange. Who takes MiLedgerLock keeps them out: he says so
+// business, and change slots by compare and exchange, one after the other. Who takes MiLedgerLock keeps them out: he says so
 // in MiIsLedgerChanging, and waits until each cache's lock was free once.
 //
 //   short way   takes Cache.Lock (exchange) ─▶ reads MiIsLedgerChanging: set? then the general way
@@ -42,7 +42,9 @@
 // other: either the short way turns back, or the general way waits for it. What the short way did is seen
 // when its lock is found free (release, acquire); what the general way did, when MiIsLedgerChanging is read
 // as clear (release, acquire). So nodes are freed only while nobody walks them. Two short ways meet in a
-// slot only, where each sees the whole word that the other has left; its Caller is written behind the word,
+// slot only, where each sees the whole word that the other has left. One that holds several frames and meets
+// another type gives back what it has: a third who asks for those frames meanwhile, with that other type,
+// is refused as if this one had come first and gone. A slot's Caller is written behind the word,
 // and may be that of a holder who came at the same time, or has just gone: it is for reports. UsedCount is
 // added to behind a slot's first hold and taken from behind its last release, so it is never below what
 // C4 says for who keeps the short ways out, and two that release the last slots of a leaf together leave it
@@ -431,9 +433,47 @@ static VOID MiHoldLeaf(MI_PFN_RANGE Part, MI_CACHE_TYPE CacheType, PVOID Caller,
     }
 }
 
+static BOOLEAN MiIsInOneLeaf(MI_PFN_RANGE Range)
+{
+    return Range.FirstPfn >> MI_LEAF_BITS == Range.LastPfn >> MI_LEAF_BITS;
+}
+
+static VOID MiDropHoldersQuickly(PMI_LEDGER_LEAF Leaf, PFN_NUMBER FirstPfn, PFN_NUMBER EndPfn)
+{
+    for (PFN_NUMBER Pfn = FirstPfn; Pfn < EndPfn; Pfn += 1) {
+        MiDropHolderQuickly(Leaf, Pfn);
+    }
+}
+
+// The short way for frames of one leaf. FALSE: this takes more than a look at their slots; nothing was done.
+static BOOLEAN MiHoldFramesQuickly(MI_PFN_RANGE Range, MI_CACHE_TYPE CacheType, PVOID Caller,
+                                   ULONG64 Time)
+{
+    if (!MiAreShortWaysOpen() || CacheType == MiCacheUndecided || !MiIsInOneLeaf(Range)) {
+        return FALSE;
+    }
+    const PMI_PROCESSOR_CACHE Cache = MiThisCache();
+    const ULONG64 Flags = KiAcquireBriefLock(&Cache->Lock);
+    const PMI_LEDGER_LEAF Leaf = MiIsLedgerOpen() ? MiFindLeafQuickly(Cache, Range.FirstPfn) : NULL;
+    PFN_NUMBER Pfn = Range.FirstPfn;
+    while (Leaf != NULL && Pfn <= Range.LastPfn &&
+           MiAddHolderQuickly(Leaf, Pfn, CacheType, Caller, Time)) {
+        Pfn += 1;
+    }
+    const BOOLEAN AreHeld = Pfn > Range.LastPfn;
+    if (!AreHeld) {
+        MiDropHoldersQuickly(Leaf, Range.FirstPfn, Pfn);
+    }
+    KiReleaseBriefLock(&Cache->Lock, Flags);
+    return AreHeld;
+}
+
 NTSTATUS MiHoldFrames(MI_PFN_RANGE Range, MI_CACHE_TYPE CacheType, PVOID Caller)
 {
     const ULONG64 Time = KeTickCycles;
+    if (MiHoldFramesQuickly(Range, CacheType, Caller, Time)) {
+        return STATUS_SUCCESS;
+    }
     const KIRQL OldIrql = MiLockLedger();
     const NTSTATUS Status = MiPrepareFrames(Range, CacheType);
     PFN_NUMBER Pfn = Range.FirstPfn;
@@ -466,10 +506,42 @@ static VOID MiReleaseLeaf(MI_PFN_RANGE Part, MI_PFN_RANGE Range)
     }
 }
 
+static BOOLEAN MiAreHeld(PMI_LEDGER_LEAF Leaf, MI_PFN_RANGE Range)
+{
+    PFN_NUMBER Pfn = Range.FirstPfn;
+    while (Pfn <= Range.LastPfn &&
+           __atomic_load_n(&MiSlotOf(Leaf, Pfn)->Word, __ATOMIC_RELAXED) != 0) {
+        Pfn += 1;
+    }
+    return Pfn > Range.LastPfn;
+}
+
+// As MiHoldFramesQuickly.
+static BOOLEAN MiReleaseFramesQuickly(MI_PFN_RANGE Range)
+{
+    if (!MiAreShortWaysOpen() || !MiIsInOneLeaf(Range)) {
+        return FALSE;
+    }
+    const PMI_PROCESSOR_CACHE Cache = MiThisCache();
+    const ULONG64 Flags = KiAcquireBriefLock(&Cache->Lock);
+    const PMI_LEDGER_LEAF Leaf = MiIsLedgerOpen() ? MiFindLeafQuickly(Cache, Range.FirstPfn) : NULL;
+    const BOOLEAN MayRelease = Leaf != NULL &&
+                               MiMayDropQuickly(Cache, Leaf, MiRangePageCount(Range)) &&
+                               MiAreHeld(Leaf, Range);
+    if (MayRelease) {
+        MiDropHoldersQuickly(Leaf, Range.FirstPfn, Range.LastPfn + 1);
+    }
+    KiReleaseBriefLock(&Cache->Lock, Flags);
+    return MayRelease;
+}
+
 VOID MiReleaseFrames(MI_PFN_RANGE Range)
 {
     if (Range.LastPfn > MiHighestPfn()) {
         MiStopUnheldFrame(Range, Range.LastPfn, FALSE);
+    }
+    if (MiReleaseFramesQuickly(Range)) {
+        return;
     }
     const KIRQL OldIrql = MiLockLedger();
     PFN_NUMBER Pfn = Range.FirstPfn;

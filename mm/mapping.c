@@ -538,8 +538,12 @@ ULONG64 MiListedSlotCount(VOID)
 
 PMI_MAPPING MiFindSlotAt(ULONG_PTR PageVa)
 {
+    PMI_MAPPING Slot = MiFindSlotQuickly(PageVa);
+    if (Slot != NULL) {
+        return Slot;
+    }
     const KIRQL OldIrql = KiAcquireLock(&MiMappingLock);
-    PMI_MAPPING Slot = *MiBucketOf(PageVa);
+    Slot = *MiBucketOf(PageVa);
     while (Slot != NULL && Slot->Va != PageVa) {
         Slot = Slot->NextInBucket;
     }

@@ -305,17 +305,11 @@ FORCEINLINE BOOLEAN MiIsLedgerOpen(VOID)
     return !__atomic_load_n(&MiIsLedgerChanging, __ATOMIC_ACQUIRE);
 }
 
-// Holds a frame with a type. FALSE: this takes more than a look at its slot; nothing was done. The lock of
-// the cache is held.
-// A type that is not uncached may be another one than that which some processor remembers the frame with:
-// the caller then calls MiForgetTypes, behind this, because only now nobody else can map the frame.
-FORCEINLINE BOOLEAN MiHoldQuickly(const MI_PROCESSOR_CACHE *Cache, PFN_NUMBER Pfn,
-                                  MI_CACHE_TYPE CacheType, PVOID Caller, ULONG64 Time)
+// Adds a holder to a slot that is free or of this type, while the ledger is open. FALSE: it is of another
+// type, or perhaps below a range of another; nothing was done.
+FORCEINLINE BOOLEAN MiAddHolderQuickly(PMI_LEDGER_LEAF Leaf, PFN_NUMBER Pfn,
+                                       MI_CACHE_TYPE CacheType, PVOID Caller, ULONG64 Time)
 {
-    const PMI_LEDGER_LEAF Leaf = MiIsLedgerOpen() ? MiFindLeafQuickly(Cache, Pfn) : NULL;
-    if (Leaf == NULL) {
-        return FALSE;
-    }
     const PMI_LEDGER_SLOT Slot = MiSlotOf(Leaf, Pfn);
     ULONG64 Old = __atomic_load_n(&Slot->Word, __ATOMIC_RELAXED);
     ULONG64 New;
@@ -333,28 +327,51 @@ FORCEINLINE BOOLEAN MiHoldQuickly(const MI_PROCESSOR_CACHE *Cache, PFN_NUMBER Pf
     return TRUE;
 }
 
-// Releases a frame that its caller holds. FALSE: its leaf may become empty, and is not the one that this
-// processor keeps, or the ledger is not open; nothing was done. The lock of the cache is held.
-FORCEINLINE BOOLEAN MiReleaseFrameQuickly(const MI_PROCESSOR_CACHE *Cache, PFN_NUMBER Pfn)
+// Takes a holder away from a slot that has one, while the ledger is open.
+FORCEINLINE VOID MiDropHolderQuickly(PMI_LEDGER_LEAF Leaf, PFN_NUMBER Pfn)
 {
-    const PMI_LEDGER_LEAF Leaf = MiIsLedgerOpen() ? MiFindLeafQuickly(Cache, Pfn) : NULL;
-    if (Leaf == NULL) {
-        return FALSE;
-    }
     const PMI_LEDGER_SLOT Slot = MiSlotOf(Leaf, Pfn);
     ULONG64 Old = __atomic_load_n(&Slot->Word, __ATOMIC_RELAXED);
     ULONG64 New;
     do {
         New = MiHoldersOf(Old) == 1 ? 0 : Old - 1;
-        if (New == 0 && Leaf != Cache->SpareLeaf && Leaf->UsedCount == 1) {
-            return FALSE;
-        }
     } while (!__atomic_compare_exchange_n(&Slot->Word, &Old, New, FALSE, __ATOMIC_ACQ_REL,
                                           __ATOMIC_RELAXED));
     if (New == 0) {
         __atomic_fetch_sub(&Leaf->UsedCount, 1, __ATOMIC_RELAXED);
     }
-    return TRUE;
+}
+
+// Whether a leaf would be left with a holder, or may be left without one, when this many slots are given
+// back: what becomes empty is kept by one processor or freed, and neither is done on a short way.
+FORCEINLINE BOOLEAN MiMayDropQuickly(const MI_PROCESSOR_CACHE *Cache, const MI_LEDGER_LEAF *Leaf,
+                                     PFN_NUMBER SlotCount)
+{
+    return Leaf == Cache->SpareLeaf ||
+           __atomic_load_n(&Leaf->UsedCount, __ATOMIC_RELAXED) > SlotCount;
+}
+
+// Holds a frame with a type. FALSE: this takes more than a look at its slot; nothing was done. The lock of
+// the cache is held.
+// A type that is not uncached may be another one than that which some processor remembers the frame with:
+// the caller then calls MiForgetTypes, behind this, because only now nobody else can map the frame.
+FORCEINLINE BOOLEAN MiHoldQuickly(const MI_PROCESSOR_CACHE *Cache, PFN_NUMBER Pfn,
+                                  MI_CACHE_TYPE CacheType, PVOID Caller, ULONG64 Time)
+{
+    const PMI_LEDGER_LEAF Leaf = MiIsLedgerOpen() ? MiFindLeafQuickly(Cache, Pfn) : NULL;
+    return Leaf != NULL && MiAddHolderQuickly(Leaf, Pfn, CacheType, Caller, Time);
+}
+
+// Releases a frame that its caller holds. FALSE: its leaf may become empty, and is not the one that this
+// processor keeps, or the ledger is not open; nothing was done. The lock of the cache is held.
+FORCEINLINE BOOLEAN MiReleaseFrameQuickly(const MI_PROCESSOR_CACHE *Cache, PFN_NUMBER Pfn)
+{
+    const PMI_LEDGER_LEAF Leaf = MiIsLedgerOpen() ? MiFindLeafQuickly(Cache, Pfn) : NULL;
+    const BOOLEAN MayDrop = Leaf != NULL && MiMayDropQuickly(Cache, Leaf, 1);
+    if (MayDrop) {
+        MiDropHolderQuickly(Leaf, Pfn);
+    }
+    return MayDrop;
 }
 
 // Releases the frame and the slot of a page of device memory. FALSE: this takes more; nothing was done.
