@@ -21,8 +21,8 @@
 //       in the page.
 //   B2  A page is in its class's list exactly when it has a free block.
 //   B3  A class has at most one page without a used block: the spare one.
-// Lock: MiPoolLock, for lists, counts and headers' states. Growing and shrinking happen outside of
-// it.
+// Lock: MiPoolLock, a brief one, for lists, counts and headers' states. Growing and shrinking happen outside
+// of it.
 #include "mm/mi.h"
 
 typedef struct _MI_POOL_HEADER {
@@ -158,12 +158,12 @@ static PUCHAR MiAllocateBlock(MI_POOL_KIND Kind, ULONG Class)
             return NULL;
         }
     }
-    const KIRQL OldIrql = KiAcquireLock(&MiPoolLock);
+    const ULONG64 Flags = KiAcquireBriefLock(&MiPoolLock);
     if (NewPfn != MI_NO_PFN) {
         MiLinkPartial(NewPfn);
     }
     PUCHAR Block = *First != MI_NO_PFN ? MiTakeBlock(*First) : NULL;
-    KiReleaseLock(&MiPoolLock, OldIrql);
+    KiReleaseBriefLock(&MiPoolLock, Flags);
     // Another processor may have emptied the list between the look and the lock.
     return Block != NULL ? Block : MiAllocateBlock(Kind, Class);
 }
@@ -196,12 +196,12 @@ static BOOLEAN MiHasOtherPartial(PFN_NUMBER Pfn)
 static VOID MiFreeSmall(PFN_NUMBER Pfn, PMI_POOL_HEADER Header)
 {
     const USHORT Offset = (USHORT)(BYTE_OFFSET(Header) - Header->BlockOffset);
-    const KIRQL OldIrql = KiAcquireLock(&MiPoolLock);
+    const ULONG64 Flags = KiAcquireBriefLock(&MiPoolLock);
     PMMPFN Page = MiPfnElement(Pfn);
     Header->State = MI_BLOCK_FREE;
     if (MiIsQuarantined(Page)) { // the block stays out, and so does its page
         MiPoolBlocks -= 1;
-        KiReleaseLock(&MiPoolLock, OldIrql);
+        KiReleaseBriefLock(&MiPoolLock, Flags);
         return;
     }
     if (Page->FirstFreeBlock == MI_NO_BLOCK) {
@@ -215,7 +215,7 @@ static VOID MiFreeSmall(PFN_NUMBER Pfn, PMI_POOL_HEADER Header)
     if (IsSurplus) {
         MiUnlinkPartial(Pfn);
     }
-    KiReleaseLock(&MiPoolLock, OldIrql);
+    KiReleaseBriefLock(&MiPoolLock, Flags);
     if (IsSurplus) {
         MiFreeFrame(Pfn);
     }
@@ -293,9 +293,9 @@ static ULONG_PTR MiTakeOnePage(MI_POOL_KIND Kind)
 
 VOID MiCountPoolBlocks(LONG64 Change)
 {
-    const KIRQL OldIrql = KiAcquireLock(&MiPoolLock);
+    const ULONG64 Flags = KiAcquireBriefLock(&MiPoolLock);
     MiPoolBlocks += (ULONG64)Change;
-    KiReleaseLock(&MiPoolLock, OldIrql);
+    KiReleaseBriefLock(&MiPoolLock, Flags);
 }
 
 static PVOID MiAllocateWholePages(MI_POOL_KIND Kind, SIZE_T ByteCount, ULONG Tag)
@@ -486,10 +486,10 @@ VOID MiFreePool(PVOID Block)
 
 BOOLEAN MiMarkQuarantined(PMMPFN Element)
 {
-    const KIRQL OldIrql = KiAcquireLock(&MiPoolLock);
+    const ULONG64 Flags = KiAcquireBriefLock(&MiPoolLock);
     const BOOLEAN IsNew = !MiIsQuarantined(Element);
     Element->UsedBlockCount |= MI_QUARANTINED;
-    KiReleaseLock(&MiPoolLock, OldIrql);
+    KiReleaseBriefLock(&MiPoolLock, Flags);
     return IsNew;
 }
 

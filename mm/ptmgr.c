@@ -440,9 +440,26 @@ static NTSTATUS MiSplitLeaf(PMMPTE Pte, ULONG Level, ULONG_PTR Va)
     return STATUS_SUCCESS;
 }
 
+// Whether all these pages have leaves of 4 KiB. Without the lock: what is split stays so.
+static BOOLEAN MiIsRangeSplit(ULONG_PTR Va, PFN_NUMBER PageCount)
+{
+    ULONG Level = 1;
+    for (PFN_NUMBER Done = 0; Level == 1 && Done < PageCount;) {
+        const ULONG_PTR At = Va + (Done << PAGE_SHIFT);
+        (VOID) MiFindPte(At, &Level);
+        Done += MiRunAt(At, 1, PageCount - Done).LeafCount;
+    }
+    return Level == 1;
+}
+
 NTSTATUS MiSplitRange(ULONG_PTR Va, PFN_NUMBER PageCount)
 {
     NTSTATUS Status = STATUS_SUCCESS;
+    if (MiIsRangeSplit(Va, PageCount)) {
+        // Whoever splits has the large leaf forgotten before he releases the lock.
+        KiAwaitFreeLock(&MiPageTableLock);
+        return STATUS_SUCCESS;
+    }
     const KIRQL OldIrql = KiAcquireLock(&MiPageTableLock);
     for (PFN_NUMBER Done = 0; NT_SUCCESS(Status) && Done < PageCount;) {
         const ULONG_PTR At = Va + (Done << PAGE_SHIFT);
