@@ -109,6 +109,7 @@ BOOLEAN MiIsLockedFrame(PFN_NUMBER Pfn, MI_REASON *Reason)
         return FALSE;
     case MiPfnNotRam:
     case MiPfnFree:
+    case MiPfnCached:
     case MiPfnQuarantine:
     case MiPfnStateCount:
         break;

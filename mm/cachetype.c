@@ -18,7 +18,7 @@ static MI_CACHE_TYPE MiCacheTypeOfFrame(PFN_NUMBER Pfn)
     MI_CACHE_OWNER Owner = {MiCacheUndecided, NULL, 0};
     if (Element != NULL) {
         const BOOLEAN IsKernels =
-            Element->State != MiPfnFree && Element->CacheType == MI_CACHE_NONE;
+            !MiIsFree((MI_PFN_STATE)Element->State) && Element->CacheType == MI_CACHE_NONE;
         return IsKernels ? MiCacheWriteBack : (MI_CACHE_TYPE)Element->CacheType;
     }
     (VOID) MiQueryFrame(Pfn, &Owner);

@@ -66,7 +66,7 @@ static BOOLEAN MiIsKernelAddress(ULONG_PTR Va)
 static BOOLEAN MiIsLockableFrame(PFN_NUMBER Pfn)
 {
     const MI_PFN_STATE State = MiPfnState(Pfn);
-    return State != MiPfnFree && State != MiPfnTable &&
+    return !MiIsFree(State) && State != MiPfnTable &&
            (State == MiPfnNotRam || MiPfnElement(Pfn)->LockCount != MAXULONG);
 }
 

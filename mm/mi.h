@@ -5,9 +5,11 @@
 // stores or one search, but for MiShootdownLock, which is held until all processors have forgotten, and what
 // is held around it:
 //   MiClaimLock 1 < MiLedgerLock 2 < MiMappingLock 3 < MiSystemVaLock 4 < MiPageTableLock 5 <
-//   MiPfnLock 6 < MiPoolLock 7 < MiTrackLock 8 < MiBlockLock 9 < MiImageLock 10 < MiShootdownLock 11
-// The locks of the processors' caches have rank 3, too: no two of these are held at a time. They are brief
-// locks (kernel/inc/ke.h): with interrupts off, and no other lock behind them.
+//   MiPfnLock 6 < MiFrameCacheLock 7 < MiPoolLock 8 < MiTrackLock 9 < MiBlockLock 10 < MiImageLock 11 <
+//   MiShootdownLock 12
+// MiCacheLock, which each processor's cache of slots has, is of rank 3, too: no two of these are held at a
+// time. MiCacheLock, MiFrameCacheLock and MiPoolLock are brief locks (kernel/inc/ke.h): with interrupts off,
+// and no other lock behind them.
 // Allocate first, lock second: the only allocator that is called under a lock is that of frames
 // (rank 6).
 #pragma once
@@ -25,11 +27,12 @@
 #define MI_RANK_SYSTEM_VA 4
 #define MI_RANK_PAGE_TABLE 5
 #define MI_RANK_PFN 6
-#define MI_RANK_POOL 7
-#define MI_RANK_TRACK 8
-#define MI_RANK_BLOCK 9
-#define MI_RANK_IMAGE 10
-#define MI_RANK_SHOOTDOWN 11
+#define MI_RANK_FRAME_CACHE 7
+#define MI_RANK_POOL 8
+#define MI_RANK_TRACK 9
+#define MI_RANK_BLOCK 10
+#define MI_RANK_IMAGE 11
+#define MI_RANK_SHOOTDOWN 12
 
 // Frames, both ends included, so that the last frame of the address space can be named. FirstPfn <=
 // LastPfn.
@@ -219,6 +222,7 @@ _Must_inspect_result_ static inline BOOLEAN MiIsIoSpace(MI_PFN_RANGE Range, MI_R
 typedef enum _MI_PFN_STATE {
     MiPfnNotRam, // a hole of the database
     MiPfnFree,
+    MiPfnCached, // free, in a processor's cache: see MiIsFree
     MiPfnKernel, // image, loader's modules, this database
     MiPfnTable,  // a page table
     MiPfnPool,
@@ -299,7 +303,15 @@ static inline MI_PFN_STATE MiPfnState(PFN_NUMBER Pfn)
     return Pfn < MiPfnDatabaseEnd ? (MI_PFN_STATE)MiPfnDatabase[Pfn].State : MiPfnNotRam;
 }
 
+static inline BOOLEAN MiIsFree(MI_PFN_STATE State)
+{
+    return State == MiPfnFree || State == MiPfnCached;
+}
+
+// How many frames are in a state, and how many are free. They are added processor by processor: while
+// others allocate and free, a few may be missing, or counted twice.
 ULONG64 MiPfnStateCountOf(_In_ MI_PFN_STATE State);
+ULONG64 MiFreePageCount(VOID);
 PFN_NUMBER MiHighestRamPfn(VOID);
 
 // The frame in the direct map. Its owner may use it unless its alias is hidden.
@@ -313,6 +325,9 @@ static inline PFN_NUMBER MiVaToFrame(const VOID *Va)
 {
     return ((ULONG_PTR)Va - MiArchLayout[MiRegionDirectMap].BaseVa) >> PAGE_SHIFT;
 }
+
+#define MI_CACHED_FRAMES 32 // in a processor's cache, at most
+#define MI_FRAME_BATCH 16   // that go between a cache and the list at a time
 
 // A free frame, which becomes State; contents undefined. MI_NO_PFN: none left. IRQL <=
 // DISPATCH_LEVEL.
@@ -350,8 +365,13 @@ static inline PFN_NUMBER MiNextInChain(PFN_NUMBER Pfn)
     return MiPfnElement(Pfn)->Flink;
 }
 
-// The first frame of the free list, or MI_NO_PFN; its entry's Flink is the next. For MmVerify.
+// The first frame of the free list, or of a processor's cache, or MI_NO_PFN; its entry's Flink is the next.
+// For MmVerify.
 PFN_NUMBER MiFirstFreePfn(VOID);
+PFN_NUMBER MiFirstCachedPfn(_In_ ULONG Processor);
+
+// Puts what the processors keep of free frames back into the list.
+VOID MiTrimFrames(VOID);
 
 // From now on RAM above 4 GiB is handed out first: the kernel's own tables are loaded.
 VOID MiReleaseHighMemory(VOID);

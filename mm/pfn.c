@@ -6,24 +6,29 @@
 //          +--------+--------+--------+--------+--------
 //
 // Free frames are a circular list through their entries. Frame 0 is never RAM, so its entry is the
-// list's head.
+// list's head. A processor keeps a few for itself, its cache, and meets no other while it has one to take,
+// or room for one that is freed; frames go from the list to a cache and back in batches.
 //
-// Who asks for any frame gets the first of the list, and what few devices reach comes last: RAM above 4 GiB
-// first, then the rest, and below 16 MiB when there is nothing else. Within such a zone the lowest frames
-// come first, so that neighbours stay together. Until the kernel's own tables are loaded, RAM above 4 GiB
-// cannot be used, and comes second. A frame that is freed is the next to be handed out, unless it lies
-// below 16 MiB. Whoever asks for runs, or for addresses, finds them without the list.
+// Who asks for any frame gets the first of its cache, or else of the list, and what few devices reach comes
+// last: RAM above 4 GiB first, then the rest, and below 16 MiB when there is nothing else, in no cache either.
+// Within such a zone the lowest frames come first, so that neighbours stay together. Until the kernel's own
+// tables are loaded, RAM above 4 GiB cannot be used, and comes second. A frame that is freed is the next to
+// be handed out, unless it lies below 16 MiB. Whoever asks for runs, or for addresses, has the caches emptied
+// and finds them without the list.
 //
 // The database lies in RAM that it describes, in the direct map. Frames that firmware's holes
 // separate have entries too (state NotRam), so that an entry is found by its index alone.
 //
 // Invariants (checked by MmVerify):
 //   F1  A frame's state is NotRam exactly when the physical map does not call it RAM.
-//   F2  The free list holds the frames in state Free, each once, and nothing else; the counts per
-//       state are right.
-//   F3  A frame that is free has no cache type, no mapping, and its alias in the direct map.
-// Lock: MiPfnLock, for the list, the states and the counts. A frame's other fields belong to its
-// owner.
+//   F2  The free list holds the frames in state Free, each once, and nothing else; the caches those in
+//       state Cached; the counts per state are right.
+//   F3  A frame that is free or cached has no cache type, no mapping, and its alias in the direct map.
+// Locks: MiPfnLock, for the list, and for who enters state Free or leaves it; a cache's own, for its frames,
+// taken last. Each guards counts of its own, which are added when somebody asks. A frame's other fields
+// belong to its owner.
+// Memory order: a search for a run reads the state of frames that caches hand out meanwhile. It looks for one
+// value, Free, which nobody else can store or replace while it holds MiPfnLock.
 #include "kernel/inc/loader.h"
 #include "mm/mi.h"
 
@@ -45,7 +50,23 @@
 static KI_LOCK MiPfnLock = KI_LOCK_INITIALIZER(MI_RANK_PFN, "MiPfnLock");
 PMMPFN MiPfnDatabase;
 PFN_NUMBER MiPfnDatabaseEnd;
-static ULONG64 MiPfnCounts[MiPfnStateCount];
+
+// How many frames are in each state, as far as the changes under one lock tell: only sums mean something.
+typedef ULONG64 MI_PFN_COUNTS[MiPfnStateCount];
+
+static MI_PFN_COUNTS MiPfnCounts;
+
+typedef struct __attribute__((aligned(256))) _MI_FRAME_CACHE {
+    KI_LOCK Lock;
+    PFN_NUMBER First; // linked through Flink, or MI_NO_PFN
+    ULONG Count;
+    MI_PFN_COUNTS Counts;
+} MI_FRAME_CACHE, *PMI_FRAME_CACHE;
+
+static MI_FRAME_CACHE MiFrameCaches[MI_ARCH_PROCESSORS] = {
+    [0 ... MI_ARCH_PROCESSORS -
+     1] = {.Lock = KI_LOCK_INITIALIZER(MI_RANK_FRAME_CACHE, "MiFrameCacheLock")},
+};
 
 PFN_NUMBER MiHighestRamPfn(VOID)
 {
@@ -54,7 +75,16 @@ PFN_NUMBER MiHighestRamPfn(VOID)
 
 ULONG64 MiPfnStateCountOf(MI_PFN_STATE State)
 {
-    return MiPfnCounts[State];
+    ULONG64 Count = MiPfnCounts[State];
+    for (ULONG Number = 0; Number < MI_ARCH_PROCESSORS; Number += 1) {
+        Count += MiFrameCaches[Number].Counts[State];
+    }
+    return Count;
+}
+
+ULONG64 MiFreePageCount(VOID)
+{
+    return MiPfnStateCountOf(MiPfnFree) + MiPfnStateCountOf(MiPfnCached);
 }
 
 PFN_NUMBER MiFirstFreePfn(VOID)
@@ -62,23 +92,32 @@ PFN_NUMBER MiFirstFreePfn(VOID)
     return MiPfnDatabase[MI_FREE_LIST_HEAD].Flink;
 }
 
+PFN_NUMBER MiFirstCachedPfn(ULONG Processor)
+{
+    return MiFrameCaches[Processor].First;
+}
+
 // The cache type of a frame that came into a state. MI_CACHE_NONE: nobody may map it.
 static const UCHAR MiCacheTypeOfState[] = {
-    [MiPfnNotRam] = MI_CACHE_NONE,     [MiPfnFree] = MI_CACHE_NONE,
-    [MiPfnKernel] = MI_CACHE_NONE,     [MiPfnTable] = MI_CACHE_NONE,
-    [MiPfnPool] = MiCacheWriteBack,    [MiPfnMdl] = MiCacheUndecided,
-    [MiPfnLedger] = MI_CACHE_NONE,     [MiPfnRecord] = MI_CACHE_NONE,
-    [MiPfnDriver] = MiCacheUndecided,  [MiPfnImage] = MiCacheWriteBack,
-    [MiPfnQuarantine] = MI_CACHE_NONE,
+    [MiPfnNotRam] = MI_CACHE_NONE,   [MiPfnFree] = MI_CACHE_NONE,
+    [MiPfnCached] = MI_CACHE_NONE,   [MiPfnKernel] = MI_CACHE_NONE,
+    [MiPfnTable] = MI_CACHE_NONE,    [MiPfnPool] = MiCacheWriteBack,
+    [MiPfnMdl] = MiCacheUndecided,   [MiPfnLedger] = MI_CACHE_NONE,
+    [MiPfnRecord] = MI_CACHE_NONE,   [MiPfnDriver] = MiCacheUndecided,
+    [MiPfnImage] = MiCacheWriteBack, [MiPfnQuarantine] = MI_CACHE_NONE,
 };
 C_ASSERT(ARRAYSIZE(MiCacheTypeOfState) == MiPfnStateCount);
 
-static VOID MiSetPfnState(PMMPFN Element, MI_PFN_STATE State)
+static VOID MiSetPfnState(MI_PFN_COUNTS Counts, PMMPFN Element, MI_PFN_STATE State)
 {
-    MiPfnCounts[Element->State] -= 1;
-    MiPfnCounts[State] += 1;
+    Counts[Element->State] -= 1;
+    Counts[State] += 1;
     *Element = (MMPFN){.State = (UCHAR)State, .CacheType = MiCacheTypeOfState[State]};
 }
+
+//
+// The list.
+//
 
 // Links a frame in front of another, or of the head: at the end.
 static VOID MiLinkFreeFrame(PFN_NUMBER Pfn, PFN_NUMBER NextPfn)
@@ -93,7 +132,7 @@ static VOID MiLinkFreeFrame(PFN_NUMBER Pfn, PFN_NUMBER NextPfn)
 
 static VOID MiPushFreeFrame(PFN_NUMBER Pfn)
 {
-    MiSetPfnState(&MiPfnDatabase[Pfn], MiPfnFree);
+    MiSetPfnState(MiPfnCounts, &MiPfnDatabase[Pfn], MiPfnFree);
     MiLinkFreeFrame(Pfn, Pfn < MI_PAGES_OF_24_BITS ? MI_FREE_LIST_HEAD : MiFirstFreePfn());
 }
 
@@ -103,7 +142,125 @@ static VOID MiTakeFreeFrame(PFN_NUMBER Pfn, MI_PFN_STATE State)
     NT_ASSERT_INVARIANT("F2", Element->State == MiPfnFree);
     MiPfnDatabase[Element->Blink].Flink = Element->Flink;
     MiPfnDatabase[Element->Flink].Blink = Element->Blink;
-    MiSetPfnState(Element, State);
+    MiSetPfnState(MiPfnCounts, Element, State);
+}
+
+//
+// The caches. A frame below 16 MiB is in none: what takes it must have looked for another everywhere.
+//
+
+static inline PMI_FRAME_CACHE MiThisFrameCache(VOID)
+{
+    return &MiFrameCaches[MiArchProcessor()];
+}
+
+static VOID MiPushCachedFrame(PMI_FRAME_CACHE Cache, PFN_NUMBER Pfn)
+{
+    MiPfnDatabase[Pfn].Flink = (ULONG)Cache->First;
+    Cache->First = Pfn;
+    Cache->Count += 1;
+}
+
+// MI_NO_PFN: there is none.
+static PFN_NUMBER MiPopCachedFrame(PMI_FRAME_CACHE Cache)
+{
+    const PFN_NUMBER Pfn = Cache->First;
+    if (Pfn != MI_NO_PFN) {
+        Cache->First = MiPfnDatabase[Pfn].Flink;
+        Cache->Count -= 1;
+    }
+    return Pfn;
+}
+
+static PFN_NUMBER MiTakeCachedFrame(MI_PFN_STATE State)
+{
+    const PMI_FRAME_CACHE Cache = MiThisFrameCache();
+    const ULONG64 Flags = KiAcquireBriefLock(&Cache->Lock);
+    const PFN_NUMBER Pfn = MiPopCachedFrame(Cache);
+    if (Pfn != MI_NO_PFN) {
+        MiSetPfnState(Cache->Counts, &MiPfnDatabase[Pfn], State);
+    }
+    KiReleaseBriefLock(&Cache->Lock, Flags);
+    return Pfn;
+}
+
+// FALSE: no room, or the frame must not be in a cache. Nothing was done.
+static BOOLEAN MiCacheFrame(PFN_NUMBER Pfn)
+{
+    const PMI_FRAME_CACHE Cache = MiThisFrameCache();
+    if (Pfn < MI_PAGES_OF_24_BITS) {
+        return FALSE;
+    }
+    const ULONG64 Flags = KiAcquireBriefLock(&Cache->Lock);
+    const BOOLEAN HasRoom = Cache->Count < MI_CACHED_FRAMES;
+    if (HasRoom) {
+        MiSetPfnState(Cache->Counts, &MiPfnDatabase[Pfn], MiPfnCached);
+        MiPushCachedFrame(Cache, Pfn);
+    }
+    KiReleaseBriefLock(&Cache->Lock, Flags);
+    return HasRoom;
+}
+
+// A batch from the list. MiPfnLock is held. The first of the list shall be the first of the cache.
+static VOID MiFillFrameCache(PMI_FRAME_CACHE Cache)
+{
+    PFN_NUMBER Pfns[MI_FRAME_BATCH];
+    ULONG Count = 0;
+    while (Count < MI_FRAME_BATCH && MiFirstFreePfn() >= MI_PAGES_OF_24_BITS) {
+        Pfns[Count] = MiFirstFreePfn();
+        MiTakeFreeFrame(Pfns[Count], MiPfnCached);
+        Count += 1;
+    }
+    const ULONG64 Flags = KiAcquireBriefLock(&Cache->Lock);
+    while (Count > 0) {
+        Count -= 1;
+        MiPushCachedFrame(Cache, Pfns[Count]);
+    }
+    KiReleaseBriefLock(&Cache->Lock, Flags);
+}
+
+// Moves frames to the list, until Count are left. MiPfnLock is held.
+static VOID MiShrinkFrameCache(PMI_FRAME_CACHE Cache, ULONG Count)
+{
+    const ULONG64 Flags = KiAcquireBriefLock(&Cache->Lock);
+    while (Cache->Count > Count) {
+        MiPushFreeFrame(MiPopCachedFrame(Cache));
+    }
+    KiReleaseBriefLock(&Cache->Lock, Flags);
+}
+
+static VOID MiEmptyFrameCaches(VOID)
+{
+    for (ULONG Number = 0; Number < (ULONG)KeNumberProcessors; Number += 1) {
+        MiShrinkFrameCache(&MiFrameCaches[Number], 0);
+    }
+}
+
+VOID MiTrimFrames(VOID)
+{
+    const KIRQL OldIrql = KiAcquireLock(&MiPfnLock);
+    MiEmptyFrameCaches();
+    KiReleaseLock(&MiPfnLock, OldIrql);
+}
+
+//
+// One frame.
+//
+
+// From the list, with a batch for this processor.
+static PFN_NUMBER MiTakeListedFrame(MI_PFN_STATE State)
+{
+    const KIRQL OldIrql = KiAcquireLock(&MiPfnLock);
+    if (MiFirstFreePfn() < MI_PAGES_OF_24_BITS) {
+        MiEmptyFrameCaches();
+    }
+    const PFN_NUMBER Pfn = MiFirstFreePfn();
+    if (Pfn != MI_FREE_LIST_HEAD) {
+        MiTakeFreeFrame(Pfn, State);
+        MiFillFrameCache(MiThisFrameCache());
+    }
+    KiReleaseLock(&MiPfnLock, OldIrql);
+    return Pfn;
 }
 
 PFN_NUMBER MiAllocateFrame(MI_PFN_STATE State)
@@ -111,14 +268,47 @@ PFN_NUMBER MiAllocateFrame(MI_PFN_STATE State)
     if (MiMustFail(MM_FAIL_FRAMES)) {
         return MI_NO_PFN;
     }
+    const PFN_NUMBER Pfn = MiTakeCachedFrame(State);
+    return Pfn != MI_NO_PFN ? Pfn : MiTakeListedFrame(State);
+}
+
+VOID MiCheckFrameUnmapped(PFN_NUMBER Pfn)
+{
+    const PMMPFN Element = MiPfnElement(Pfn);
+    const ULONG64 UseCount = (ULONG64)Element->MapCount + Element->LockCount;
+    if (UseCount != 0) {
+        MiBugCheck(
+            PFN_LIST_CORRUPT, 0x9A, Pfn, Element->State, UseCount,
+            "frame 0x%llx is freed, but %u mappings of it are left, and %u locked MDLs list it",
+            Pfn, Element->MapCount, Element->LockCount);
+    }
+}
+
+// To the list, or to where nobody takes it from; with what makes room in this processor's cache.
+static VOID MiListFrame(PFN_NUMBER Pfn)
+{
     const KIRQL OldIrql = KiAcquireLock(&MiPfnLock);
-    const PFN_NUMBER Pfn = MiPfnDatabase[MI_FREE_LIST_HEAD].Flink;
-    if (Pfn != MI_FREE_LIST_HEAD) {
-        MiTakeFreeFrame(Pfn, State);
+    MiShrinkFrameCache(MiThisFrameCache(), MI_CACHED_FRAMES - MI_FRAME_BATCH);
+    if (MiIsQuarantined(MiPfnElement(Pfn))) {
+        MiSetPfnState(MiPfnCounts, MiPfnElement(Pfn), MiPfnQuarantine);
+    } else {
+        MiPushFreeFrame(Pfn);
     }
     KiReleaseLock(&MiPfnLock, OldIrql);
-    return Pfn;
 }
+
+VOID MiFreeFrame(PFN_NUMBER Pfn)
+{
+    NT_ASSERT_INVARIANT("F2", MiPfnElement(Pfn) != NULL && !MiIsFree(MiPfnState(Pfn)));
+    MiCheckFrameUnmapped(Pfn);
+    if (MiIsQuarantined(MiPfnElement(Pfn)) || !MiCacheFrame(Pfn)) {
+        MiListFrame(Pfn);
+    }
+}
+
+//
+// Runs.
+//
 
 static PFN_NUMBER MiAlignPfn(PFN_NUMBER Pfn, PFN_NUMBER AlignmentPages)
 {
@@ -171,23 +361,28 @@ static VOID MiTakeFreeRun(PFN_NUMBER FirstPfn, PFN_NUMBER PageCount, MI_PFN_STAT
     }
 }
 
+// The same as MiFindFreeRun; above what devices of 24 address bits need, if it can be.
+static PFN_NUMBER MiFindHighRun(PFN_NUMBER PageCount, PFN_NUMBER BoundaryPages, MI_PFN_RANGE Window)
+{
+    PFN_NUMBER FirstPfn = MI_NO_PFN;
+    if (Window.FirstPfn < MI_PAGES_OF_24_BITS && Window.LastPfn >= MI_PAGES_OF_24_BITS) {
+        const MI_PFN_RANGE Above = {MI_PAGES_OF_24_BITS, Window.LastPfn};
+        FirstPfn = MiFindFreeRun(PageCount, 1, BoundaryPages, Above);
+    }
+    return FirstPfn != MI_NO_PFN ? FirstPfn : MiFindFreeRun(PageCount, 1, BoundaryPages, Window);
+}
+
 PFN_NUMBER MiAllocateBoundedFrameRun(PFN_NUMBER PageCount, PFN_NUMBER BoundaryPages,
                                      MI_PFN_RANGE Window, MI_PFN_STATE State)
 {
-    PFN_NUMBER FirstPfn = MI_NO_PFN;
     NT_ASSERT(PageCount > 0 && (BoundaryPages & (BoundaryPages - 1)) == 0 &&
               (BoundaryPages == 0 || BoundaryPages >= PageCount));
     if (MiMustFail(MM_FAIL_FRAMES)) {
         return MI_NO_PFN;
     }
     const KIRQL OldIrql = KiAcquireLock(&MiPfnLock);
-    if (Window.FirstPfn < MI_PAGES_OF_24_BITS && Window.LastPfn >= MI_PAGES_OF_24_BITS) {
-        const MI_PFN_RANGE Above = {MI_PAGES_OF_24_BITS, Window.LastPfn};
-        FirstPfn = MiFindFreeRun(PageCount, 1, BoundaryPages, Above);
-    }
-    if (FirstPfn == MI_NO_PFN) {
-        FirstPfn = MiFindFreeRun(PageCount, 1, BoundaryPages, Window);
-    }
+    MiEmptyFrameCaches();
+    const PFN_NUMBER FirstPfn = MiFindHighRun(PageCount, BoundaryPages, Window);
     MiTakeFreeRun(FirstPfn, PageCount, State);
     KiReleaseLock(&MiPfnLock, OldIrql);
     return FirstPfn;
@@ -201,41 +396,21 @@ PFN_NUMBER MiAllocateFrameRun(PFN_NUMBER PageCount, PFN_NUMBER AlignmentPages, M
         return MI_NO_PFN;
     }
     const KIRQL OldIrql = KiAcquireLock(&MiPfnLock);
+    MiEmptyFrameCaches();
     const PFN_NUMBER FirstPfn = MiFindFreeRun(PageCount, AlignmentPages, 0, Window);
     MiTakeFreeRun(FirstPfn, PageCount, State);
     KiReleaseLock(&MiPfnLock, OldIrql);
     return FirstPfn;
 }
 
-VOID MiCheckFrameUnmapped(PFN_NUMBER Pfn)
-{
-    const PMMPFN Element = MiPfnElement(Pfn);
-    const ULONG64 UseCount = (ULONG64)Element->MapCount + Element->LockCount;
-    if (UseCount != 0) {
-        MiBugCheck(
-            PFN_LIST_CORRUPT, 0x9A, Pfn, Element->State, UseCount,
-            "frame 0x%llx is freed, but %u mappings of it are left, and %u locked MDLs list it",
-            Pfn, Element->MapCount, Element->LockCount);
-    }
-}
-
-VOID MiFreeFrame(PFN_NUMBER Pfn)
-{
-    NT_ASSERT_INVARIANT("F2", MiPfnElement(Pfn) != NULL && MiPfnState(Pfn) != MiPfnFree);
-    MiCheckFrameUnmapped(Pfn);
-    const KIRQL OldIrql = KiAcquireLock(&MiPfnLock);
-    if (MiIsQuarantined(MiPfnElement(Pfn))) {
-        MiSetPfnState(MiPfnElement(Pfn), MiPfnQuarantine);
-    } else {
-        MiPushFreeFrame(Pfn);
-    }
-    KiReleaseLock(&MiPfnLock, OldIrql);
-}
+//
+// Chains.
+//
 
 PFN_NUMBER MiAllocateFrameChain(MI_PFN_STATE State, PFN_NUMBER PageCount)
 {
     // Not to take all of memory for a request that cannot be met.
-    if (PageCount > MiPfnStateCountOf(MiPfnFree)) {
+    if (PageCount > MiFreePageCount()) {
         return MI_NO_PFN;
     }
     PFN_NUMBER FirstPfn = MI_NO_PFN;
@@ -365,7 +540,7 @@ static VOID MiFreeAllRam(VOID)
         const MI_PHYSICAL_REGION *Region = &Regions[Index];
         for (PFN_NUMBER Pfn = Region->Range.FirstPfn;
              Region->Kind == MiPhysicalRam && Pfn <= Region->Range.LastPfn; Pfn += 1) {
-            MiSetPfnState(&MiPfnDatabase[Pfn], MiPfnFree);
+            MiSetPfnState(MiPfnCounts, &MiPfnDatabase[Pfn], MiPfnFree);
         }
     }
     MiOrderFreeFrames(MiBootZones);
@@ -374,6 +549,7 @@ static VOID MiFreeAllRam(VOID)
 VOID MiReleaseHighMemory(VOID)
 {
     const KIRQL OldIrql = KiAcquireLock(&MiPfnLock);
+    MiEmptyFrameCaches();
     MiOrderFreeFrames(MiZones);
     KiReleaseLock(&MiPfnLock, OldIrql);
 }

@@ -15,7 +15,8 @@ ULONG64 MmQuarantineFrames(const PFN_NUMBER *Pfns, ULONG64 PageCount)
     ULONG64 NewCount = 0;
     for (ULONG64 Page = 0; Page < PageCount; Page += 1) {
         const PMMPFN Element = MiPfnElement(Pfns[Page]);
-        if (Element != NULL && Element->State != MiPfnFree && Element->State != MiPfnQuarantine) {
+        const MI_PFN_STATE State = MiPfnState(Pfns[Page]);
+        if (Element != NULL && !MiIsFree(State) && State != MiPfnQuarantine) {
             NewCount += MiMarkQuarantined(Element) ? 1 : 0;
         }
     }

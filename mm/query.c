@@ -46,7 +46,7 @@ PVOID NTAPI MmGetVirtualForPhysical(PHYSICAL_ADDRESS PhysicalAddress)
 {
     const PFN_NUMBER Pfn = (ULONG64)PhysicalAddress.QuadPart >> PAGE_SHIFT;
     const MI_PFN_STATE State = MiPfnState(Pfn);
-    if (State == MiPfnNotRam || State == MiPfnFree || State == MiPfnTable) {
+    if (State == MiPfnNotRam || MiIsFree(State) || State == MiPfnTable) {
         return NULL;
     }
     const PVOID Page = MiKernelVaOfFrame(Pfn);
@@ -180,7 +180,7 @@ VOID MmQueryMemoryUse(PMM_MEMORY_USE Use)
     MmTrim();
     const ULONG64 SparePages = MiSparePoolPageCount();
     *Use = (MM_MEMORY_USE){
-        .FreePages = MiPfnStateCountOf(MiPfnFree) + SparePages,
+        .FreePages = MiFreePageCount() + SparePages,
         .TablePages = MiPfnStateCountOf(MiPfnTable) + MiPfnStateCountOf(MiPfnRecord) +
                       MiPfnStateCountOf(MiPfnLedger),
         .PoolPages = MiPfnStateCountOf(MiPfnPool) - SparePages,

@@ -5,4 +5,5 @@ VOID MmTrim(VOID)
 {
     (VOID) MiTrimMappings();
     MiTrimLedger();
+    MiTrimFrames();
 }

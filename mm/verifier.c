@@ -170,7 +170,7 @@ static VOID MiVerifyRamIsLocked(PHYSICAL_ADDRESS PhysicalAddress, SIZE_T ByteCou
     for (PFN_NUMBER Pfn = Range.FirstPfn; Pfn <= Range.LastPfn && Pfn < MiPfnDatabaseEnd;
          Pfn += 1) {
         // Page tables and the kernel itself are refused, at every level.
-        if (MiPfnState(Pfn) == MiPfnFree) {
+        if (MiIsFree(MiPfnState(Pfn))) {
             MiStop(0x83, (ULONG_PTR)PhysicalAddress.QuadPart, ByteCount, Pfn, Caller,
                    "MmMapIoSpace is to map %llu bytes from 0x%llx, but frame 0x%llx is RAM that "
                    "nobody has locked",
@@ -350,7 +350,7 @@ static VOID MiVerifyFrames(PMDL Mdl, PCSTR Routine, PVOID Caller)
                    "is not marked as I/O space",
                    Routine, Page, Mdl, Pfns[Page]);
         }
-        if (IsRam && MiPfnState(Pfns[Page]) == MiPfnFree) {
+        if (IsRam && MiIsFree(MiPfnState(Pfns[Page]))) {
             MiStop(0x85, (ULONG_PTR)Mdl, PageCount, Pfns[Page], Caller,
                    "%s: page %llu of the MDL at 0x%p is frame 0x%llx, which nobody has locked",
                    Routine, Page, Mdl, Pfns[Page]);
@@ -484,7 +484,7 @@ static BOOLEAN MiIsStable(ULONG_PTR Va, ULONG *Rule)
     }
     const MI_PFN_STATE State = MiPfnState(Pfn);
     *Rule = MiIsPagedPoolFrame(Pfn) ? 0x7F : 0x140;
-    return *Rule != 0x7F && State != MiPfnFree && State != MiPfnTable && !KiIsStackAddress(Va);
+    return *Rule != 0x7F && !MiIsFree(State) && State != MiPfnTable && !KiIsStackAddress(Va);
 }
 
 VOID MiVerifyBuildMdlForNonPagedPool(PMDL Mdl, PVOID Caller)

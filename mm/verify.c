@@ -66,7 +66,7 @@ static VOID MiVerifyFrame(PFN_NUMBER Pfn, const MMPFN *Element)
         Element->State == MiPfnImage ||
         (MiHasChosenCacheType((MI_PFN_STATE)Element->State) &&
          Element->CacheType != MiCacheUndecided && Element->CacheType != MiCacheWriteBack);
-    if (Element->State == MiPfnFree) {
+    if (MiIsFree((MI_PFN_STATE)Element->State)) {
         MiExpect(FALSE, "F3", "a free frame has a cache type or a mapping", Pfn);
         return;
     }
@@ -81,22 +81,31 @@ static VOID MiVerifyFrame(PFN_NUMBER Pfn, const MMPFN *Element)
     MiAliasesExpected += Element->State != MiPfnKernel || !MiIsAliasMissing(Pfn);
 }
 
-// Most frames are free, and all free ones look alike from MapCount on: one comparison each.
+// All free frames look alike from MapCount on, and all cached ones.
+static inline BOOLEAN MiLooksLike(const MMPFN *Element, const MMPFN *Other)
+{
+    const SIZE_T Skipped = FIELD_OFFSET(MMPFN, MapCount);
+    return RtlEqualMemory((const UCHAR *)Element + Skipped, (const UCHAR *)Other + Skipped,
+                          sizeof(MMPFN) - FIELD_OFFSET(MMPFN, MapCount));
+}
+
+// Most frames are free: one comparison each.
 static VOID MiVerifyFrames(MI_PFN_RANGE Range, BOOLEAN IsRam, ULONG64 *Counts)
 {
     static const MMPFN Free = {.State = MiPfnFree, .CacheType = MI_CACHE_NONE};
-    const SIZE_T Skipped = FIELD_OFFSET(MMPFN, MapCount);
+    static const MMPFN Cached = {.State = MiPfnCached, .CacheType = MI_CACHE_NONE};
     const MMPFN *const Database = MiPfnDatabase;
     ULONG64 FreeCount = 0;
     for (PFN_NUMBER Pfn = Range.FirstPfn; Pfn <= Range.LastPfn; Pfn += 1) {
         const MMPFN *Element = &Database[Pfn];
-        if (IsRam &&
-            RtlEqualMemory((const UCHAR *)Element + Skipped, (const UCHAR *)&Free + Skipped,
-                           sizeof(MMPFN) - FIELD_OFFSET(MMPFN, MapCount))) {
+        if (IsRam && MiLooksLike(Element, &Free)) {
             FreeCount += 1;
             continue;
         }
         Counts[Element->State] += 1;
+        if (IsRam && MiLooksLike(Element, &Cached)) {
+            continue;
+        }
         MiExpect((Element->State != MiPfnNotRam) == IsRam, "F1",
                  "the database and the physical map disagree about RAM", Pfn);
         MiVerifyFrame(Pfn, Element);
@@ -104,19 +113,30 @@ static VOID MiVerifyFrames(MI_PFN_RANGE Range, BOOLEAN IsRam, ULONG64 *Counts)
     Counts[MiPfnFree] += FreeCount;
 }
 
-static VOID MiVerifyFreeList(VOID)
+// Follows a list of frames in one state to its end. How many there are of the Most that can be.
+static ULONG64 MiCountListed(PFN_NUMBER Pfn, MI_PFN_STATE State, ULONG64 Most)
 {
-    const ULONG64 Expected = MiPfnStateCountOf(MiPfnFree);
     const MMPFN *const Database = MiPfnDatabase;
     ULONG64 Count = 0;
-    PFN_NUMBER Pfn = MiFirstFreePfn();
-    while (Pfn != MI_NO_PFN && Pfn < MiPfnDatabaseEnd && Count <= Expected &&
-           Database[Pfn].State == MiPfnFree) {
+    while (Pfn != MI_NO_PFN && Pfn < MiPfnDatabaseEnd && Count < Most &&
+           Database[Pfn].State == State) {
         Count += 1;
         Pfn = Database[Pfn].Flink;
     }
-    MiExpect(Pfn == MI_NO_PFN && Count == Expected, "F2",
-             "the free list is not the set of free frames", Pfn);
+    MiExpect(Pfn == MI_NO_PFN, "F2", "a list of free frames leads elsewhere, or in a circle", Pfn);
+    return Count;
+}
+
+static VOID MiVerifyFreeLists(VOID)
+{
+    const ULONG64 FreeCount = MiPfnStateCountOf(MiPfnFree);
+    MiExpect(MiCountListed(MiFirstFreePfn(), MiPfnFree, FreeCount) == FreeCount, "F2",
+             "a free frame is not in the list, or twice", MiFirstFreePfn());
+    ULONG64 Rest = MiPfnStateCountOf(MiPfnCached);
+    for (ULONG Processor = 0; Processor < MI_ARCH_PROCESSORS; Processor += 1) {
+        Rest -= MiCountListed(MiFirstCachedPfn(Processor), MiPfnCached, Rest);
+    }
+    MiExpect(Rest == 0, "F2", "a cached frame is in no cache", Rest);
 }
 
 static VOID MiVerifyPfnDatabase(VOID)
@@ -130,12 +150,12 @@ static VOID MiVerifyPfnDatabase(VOID)
         LastPfn = LastPfn < MiHighestRamPfn() ? LastPfn : MiHighestRamPfn();
         MiVerifyFrames((MI_PFN_RANGE){Pfn, LastPfn}, IsRam, Counts);
     }
-    MiAliasesExpected += Counts[MiPfnFree];
+    MiAliasesExpected += Counts[MiPfnFree] + Counts[MiPfnCached];
     for (ULONG State = 0; State < MiPfnStateCount; State += 1) {
         MiExpect(Counts[State] == MiPfnStateCountOf((MI_PFN_STATE)State), "F2",
                  "the count of a state is wrong", State);
     }
-    MiVerifyFreeList();
+    MiVerifyFreeLists();
 }
 
 //

@@ -43,7 +43,7 @@ VOID ModelOwnFrame(PFN_NUMBER Pfn, MI_PFN_STATE State, MI_CACHE_TYPE CacheType)
 VOID ModelDisownFrame(PFN_NUMBER Pfn)
 {
     CHECK(ModelFrames[Pfn].State != 0 && ModelFrames[Pfn].MapCount == 0);
-    CHECK_EQUAL(MiPfnState(Pfn), MiPfnFree);
+    CHECK(MiIsFree(MiPfnState(Pfn)));
     ModelFrames[Pfn] = (MODEL_FRAME){0, MiCacheUndecided, 0, 0};
 }
 

@@ -183,10 +183,15 @@ static VOID A_pool_address_that_leads_elsewhere_is_seen(VOID)
 
 static VOID Damage_to_the_list_of_free_frames_is_seen(VOID)
 {
-    const PFN_NUMBER Pfn = MiFirstFreePfn();
-    const PMMPFN Element = MiPfnElement(Pfn);
-    CHECK_DAMAGE(Element->Flink, Pfn, "F2"); // a circle
-    CHECK_DAMAGE(Element->Flink, MiPfnDatabaseEnd, "F2");
+    MiFreeFrame(MiAllocateFrame(MiPfnMdl)); // so that some are cached
+    const PFN_NUMBER Pfns[] = {MiFirstFreePfn(), MiFirstCachedPfn(0)};
+    for (ULONG Index = 0; Index < ARRAYSIZE(Pfns); Index += 1) {
+        const PMMPFN Element = MiPfnElement(Pfns[Index]);
+        CHECK_DAMAGE(Element->Flink, Pfns[Index], "F2"); // a circle
+        CHECK_DAMAGE(Element->Flink, MiPfnDatabaseEnd, "F2");
+        CHECK_DAMAGE(Element->Flink, 0, "F2"); // and the rest is lost
+        CHECK_DAMAGE(Element->MapCount, 1, "F3");
+    }
 }
 
 static VOID A_lock_that_no_MDL_has_taken_is_seen(VOID)

@@ -177,7 +177,7 @@ static VOID What_is_not_there_raises_an_access_violation(VOID)
 static VOID The_direct_map_gives_away_no_free_frame_and_no_page_table(VOID)
 {
     PFN_NUMBER Free = MiHighestRamPfn(); // the last that anybody would get
-    while (MiPfnState(Free) != MiPfnFree) {
+    while (!MiIsFree(MiPfnState(Free))) {
         Free -= 1;
     }
     CheckViolation(MiFrameToVa(Free), 1, IoReadAccess);

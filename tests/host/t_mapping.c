@@ -247,9 +247,9 @@ static VOID Memory_that_is_kept_does_not_count_as_used_up(VOID)
     MmQueryMemoryUse(&Use);
     Fill(Vas, ARRAYSIZE(Vas), 1);
     MmUnmapIoSpace(MmMapIoSpace(Pa(FAKE_IO_LOW), PAGE_SIZE, MmNonCached), PAGE_SIZE);
-    const ULONG64 Free = MiPfnStateCountOf(MiPfnFree);
+    const ULONG64 Free = MiFreePageCount();
     MmTrim();
-    CHECK(MiPfnStateCountOf(MiPfnFree) > Free); // nodes of the ledger
+    CHECK(MiFreePageCount() > Free); // nodes of the ledger
 }
 
 //

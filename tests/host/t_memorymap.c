@@ -111,7 +111,7 @@ static VOID RAM_above_4_GiB_is_used(VOID)
 {
     ULONG Count = 0;
     PMDL Mdls[4];
-    CHECK(MiPfnStateCountOf(MiPfnFree) > (5 * GIB - 128 * MIB) >> PAGE_SHIFT);
+    CHECK(MiFreePageCount() > (5 * GIB - 128 * MIB) >> PAGE_SHIFT);
     for (; Count < ARRAYSIZE(Mdls); Count += 1) {
         Mdls[Count] = MmAllocatePagesForMdlEx(Pa(4 * GIB), Pa(MAXULONG64), Pa(0), 512 * MIB,
                                               MmCached, MM_DONT_ZERO_ALLOCATION);
@@ -160,7 +160,7 @@ static VOID RAM_too_high_for_the_database_is_too_little(VOID)
 static VOID RAM_beyond_the_direct_map_is_left_alone(VOID)
 {
     START({MIB, 2 * GIB - MIB, LoaderMemoryUsable}, {1ull << 44, GIB, LoaderMemoryUsable});
-    CHECK(MiPfnStateCountOf(MiPfnFree) < 2 * GIB >> PAGE_SHIFT);
+    CHECK(MiFreePageCount() < 2 * GIB >> PAGE_SHIFT);
     CheckAlive();
 }
 

@@ -106,14 +106,14 @@ static VOID An_MDL_of_device_memory_whose_frame_became_nonsense_stops(VOID)
 
 static VOID A_reservation_that_cannot_be_had_keeps_no_tables(VOID)
 {
-    const ULONG64 FreeCount = MiPfnStateCountOf(MiPfnFree);
+    const ULONG64 FreeCount = MiFreePageCount();
     const PMDL Rest = MmAllocatePagesForMdlEx(Pa(0), Pa(MAXULONG64), Pa(0), PAGES(FreeCount - 300),
                                               MmCached, MM_DONT_ZERO_ALLOCATION);
-    const ULONG64 Before = MiPfnStateCountOf(MiPfnFree);
+    const ULONG64 Before = MiFreePageCount();
     CHECK(Rest != NULL && Before < 400);
     CHECK(MmAllocateMappingAddress(900ull << 20, TAG) == NULL);
     MmTrim();
-    CHECK(MiPfnStateCountOf(MiPfnFree) + 4 >= Before);
+    CHECK(MiFreePageCount() + 4 >= Before);
     HostFreePagesMdl(Rest);
 }
 

@@ -674,7 +674,7 @@ static VOID Many_small_windows_are_one_search(VOID)
                                              MmCached, MM_DONT_ZERO_ALLOCATION);
     CHECK(Mdl != NULL);
     CHECK(MiMdlPageCount(Mdl) < 0x8000); // there is no more
-    CHECK_EQUAL(MiPfnStateCountOf(MiPfnFree), 0);
+    CHECK_EQUAL(MiFreePageCount(), 0);
     MmFreePagesFromMdl(Mdl);
     ExFreePool(Mdl);
 }

@@ -399,11 +399,11 @@ static VOID A_request_that_cannot_be_met_makes_no_tables(VOID)
         HostCheckRefusal("no pool, frames");
         CHECK_EQUAL(MiPfnStateCountOf(MiPfnTable), Tables);
     }
-    const SIZE_T Free = MiPfnStateCountOf(MiPfnFree) << PAGE_SHIFT;
+    const SIZE_T Free = MiFreePageCount() << PAGE_SHIFT;
     const ULONG64 Tables = MiPfnStateCountOf(MiPfnTable);
     CHECK(ExAllocatePool2(NON_PAGED, Free, TAG) == NULL); // nothing is left for the tables
     CHECK_EQUAL(MiPfnStateCountOf(MiPfnTable), Tables);
-    CHECK_EQUAL(MiPfnStateCountOf(MiPfnFree) << PAGE_SHIFT, Free);
+    CHECK_EQUAL(MiFreePageCount() << PAGE_SHIFT, Free);
 }
 
 static VOID Flags_without_a_kind_are_refused_at_level_1_too(VOID)

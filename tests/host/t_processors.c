@@ -5,6 +5,7 @@
 
 #define TAG 0x21676154u
 #define LEAF_BYTES PAGES(MI_LEAF_SLOTS)
+#define PAGES_OF_24_BITS 0x1000u
 
 static PVOID Map(ULONG64 Address, MEMORY_CACHING_TYPE CacheType)
 {
@@ -295,6 +296,90 @@ static VOID Slots_go_from_processor_to_processor_in_batches(VOID)
     CHECK_EQUAL(MiListedSlotCount(), 0);
 }
 
+static PFN_NUMBER Frame(VOID)
+{
+    return MiAllocateFrame(MiPfnMdl);
+}
+
+static VOID A_processor_keeps_the_frames_that_it_frees(VOID)
+{
+    KeNumberProcessors = 2;
+    MiTrimFrames();
+    CHECK_EQUAL(MiPfnStateCountOf(MiPfnCached), 0);
+    const PFN_NUMBER First = MiFirstFreePfn();
+    const PFN_NUMBER Second = MiPfnElement(First)->Flink;
+    CHECK_EQUAL(Frame(), First);
+    CHECK_EQUAL(MiPfnStateCountOf(MiPfnCached), MI_FRAME_BATCH);
+    CHECK(MiFirstCachedPfn(0) == Second && MiFirstCachedPfn(1) == MI_NO_PFN);
+    const PFN_NUMBER Listed = MiFirstFreePfn();
+    FakeProcessor = 1;
+    CHECK_EQUAL(Frame(), Listed); // what the other keeps is the other's
+    MiFreeFrame(First);           // who had it does not matter
+    CHECK_EQUAL(MiFirstCachedPfn(1), First);
+    FakeProcessor = 0;
+    CHECK_EQUAL(Frame(), Second);
+    FakeProcessor = 1;
+    CHECK_EQUAL(Frame(), First);
+    MiFreeFrame(First);
+    MiFreeFrame(Second);
+    MiFreeFrame(Listed);
+    HostAudit();
+}
+
+static VOID What_a_cache_has_no_room_for_goes_to_the_list(VOID)
+{
+    PFN_NUMBER Pfns[3 * MI_CACHED_FRAMES];
+    const ULONG64 FreeCount = MiFreePageCount();
+    for (ULONG Index = 0; Index < ARRAYSIZE(Pfns); Index += 1) {
+        Pfns[Index] = Frame();
+    }
+    for (ULONG Index = 0; Index < ARRAYSIZE(Pfns); Index += 1) {
+        MiFreeFrame(Pfns[Index]);
+        CHECK(MiPfnStateCountOf(MiPfnCached) <= MI_CACHED_FRAMES);
+    }
+    CHECK(MiPfnStateCountOf(MiPfnCached) >= MI_FRAME_BATCH);
+    CHECK_EQUAL(MiFreePageCount(), FreeCount);
+    HostAudit();
+}
+
+// All of RAM but what is below 16 MiB, though another processor keeps some of it.
+static VOID What_others_keep_is_taken_before_what_few_devices_reach(VOID)
+{
+    KeNumberProcessors = 2;
+    FakeProcessor = 1;
+    const PFN_NUMBER Others = Frame();
+    MiFreeFrame(Others);
+    FakeProcessor = 0;
+    PFN_NUMBER Chain = MI_NO_PFN;
+    PFN_NUMBER Pfn = Frame();
+    for (; Pfn >= PAGES_OF_24_BITS; Pfn = Frame()) {
+        MiPfnElement(Pfn)->Flink = (ULONG)Chain;
+        Chain = Pfn;
+    }
+    CHECK_EQUAL(MiPfnState(Others), MiPfnMdl);
+    MiFreeFrame(Pfn);
+    CHECK_EQUAL(MiPfnStateCountOf(MiPfnCached), 0); // one below 16 MiB is in no cache
+    MiFreeFrameChain(Chain);
+    HostAudit();
+}
+
+static VOID A_run_is_found_though_processors_keep_parts_of_it(VOID)
+{
+    KeNumberProcessors = 2;
+    MiTrimFrames();
+    const PFN_NUMBER First = MiAllocateFrameRun(8, 8, (MI_PFN_RANGE){0x2000, 0x3000}, MiPfnMdl);
+    for (PFN_NUMBER Page = 0; Page < 8; Page += 1) {
+        FakeProcessor = Page % 2;
+        MiFreeFrame(First + Page);
+        CHECK_EQUAL(MiPfnState(First + Page), MiPfnCached);
+    }
+    CHECK_EQUAL(MiAllocateFrameRun(8, 8, (MI_PFN_RANGE){First, First + 7}, MiPfnMdl), First);
+    for (PFN_NUMBER Page = 0; Page < 8; Page += 1) {
+        MiFreeFrame(First + Page);
+    }
+    HostAudit();
+}
+
 // The general way, while another processor changes the ledger.
 static VOID A_ledger_that_is_being_changed_closes_the_short_ways(VOID)
 {
@@ -404,6 +489,10 @@ static const HOST_TEST Tests[] = {
     HOST_ROW(A_frame_gets_another_type_when_nobody_remembers_the_old_one, "C2", &FakeMachineMax),
     HOST_ROW(RAM_gets_another_type_when_nobody_remembers_the_old_one, "C2, A1", &FakeMachineMax),
     HOST_ROW(Slots_go_from_processor_to_processor_in_batches, "mapping.c, M3", &FakeMachineMax),
+    HOST_ROW(A_processor_keeps_the_frames_that_it_frees, "pfn.c, F2", &FakeMachineMax),
+    HOST_ROW(What_a_cache_has_no_room_for_goes_to_the_list, "pfn.c, F2", &FakeMachineMax),
+    HOST_ROW(What_others_keep_is_taken_before_what_few_devices_reach, "pfn.c", &FakeMachineMax),
+    HOST_ROW(A_run_is_found_though_processors_keep_parts_of_it, "pfn.c", &FakeMachineMax),
     HOST_ROW(A_ledger_that_is_being_changed_closes_the_short_ways, "ledger.c", &FakeMachineMax),
     HOST_ROW(Each_processor_keeps_the_leaf_that_it_emptied_last, "ledger.c", &FakeMachineMax),
     HOST_ROW(Several_runs_are_forgotten_by_one_broadcast, "contract 12.3.4", &FakeMachineMax),

@@ -13,12 +13,12 @@
 
 static VOID A_frame_changes_its_state_and_comes_back(VOID)
 {
-    const ULONG64 Free = MiPfnStateCountOf(MiPfnFree);
+    const ULONG64 Free = MiFreePageCount();
     const PFN_NUMBER Pfn = MiAllocateFrame(MiPfnPool);
     CHECK(Pfn != MI_NO_PFN && MiPfnState(Pfn) == MiPfnPool);
-    CHECK_EQUAL(MiPfnStateCountOf(MiPfnFree), Free - 1);
+    CHECK_EQUAL(MiFreePageCount(), Free - 1);
     MiFreeFrame(Pfn);
-    CHECK(MiPfnState(Pfn) == MiPfnFree && MiPfnStateCountOf(MiPfnFree) == Free);
+    CHECK(MiIsFree(MiPfnState(Pfn)) && MiFreePageCount() == Free);
 }
 
 static VOID Frames_that_are_not_RAM_have_no_element(VOID)
@@ -53,7 +53,7 @@ static VOID A_run_is_aligned_and_within_its_window(VOID)
 // keep away from it, too, unless they must lie there.
 static VOID Frames_that_few_devices_reach_are_handed_out_last(VOID)
 {
-    PFN_NUMBER FreeCount = MiPfnStateCountOf(MiPfnFree);
+    PFN_NUMBER FreeCount = MiFreePageCount();
     CHECK(MiFirstFreePfn() >= 0x100000);
     const MI_PFN_RANGE Low = {1, PAGES_OF_24_BITS - 1};
     const MI_PFN_RANGE All = {1, MiHighestPfn()};
@@ -220,7 +220,7 @@ static VOID Tables_of_a_batch_are_free_after_the_flush(VOID)
     MiAddTableToBatch(&Batch, Second);
     CHECK(MiPfnState(First) == MiPfnTable && MiPfnState(Second) == MiPfnTable);
     MiFlushTlbBatch(&Batch);
-    CHECK(MiPfnState(First) == MiPfnFree && MiPfnState(Second) == MiPfnFree);
+    CHECK(MiIsFree(MiPfnState(First)) && MiIsFree(MiPfnState(Second)));
 }
 
 //

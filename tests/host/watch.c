@@ -324,7 +324,7 @@ static VOID CheckOtherLeaf(ULONG_PTR Va, ULONG Level, PFN_NUMBER Pfn)
 {
     for (ULONG64 Index = 0; Index < PagesOf(Level) && FakeIsRam(Pfn + Index); Index += 1) {
         const MI_PFN_STATE State = MiPfnState(Pfn + Index);
-        if (State == MiPfnTable || State == MiPfnFree) {
+        if (State == MiPfnTable || MiIsFree(State)) {
             FAIL("W3: %s maps frame 0x%llx at 0x%llx, which is %s", Watch.Routine, Pfn + Index,
                  (ULONG64)Va, State == MiPfnTable ? "a page table" : "free");
         }

@@ -9,6 +9,7 @@
 #include "kernel/inc/ke.h"
 #include "kernel/inc/kearch.h"
 #include "kernel/inc/rtl.h"
+#include "mm/mi.h"
 #include "tests/kernel/bench.h"
 
 #define ROUNDS_BETWEEN_LOOKS                                                                       \
@@ -67,6 +68,15 @@ static VOID MapAndUnmapIo(PVOID Context)
     }
 }
 
+static VOID MapAndUnmapIo16(PVOID Context)
+{
+    const MANY_WORK *const Work = Context;
+    const PVOID Va = MmMapIoSpaceEx(Work->Address, 16 * PAGE_SIZE, PAGE_READWRITE | PAGE_NOCACHE);
+    if (Va != NULL) {
+        MmUnmapIoSpace(Va, 16 * PAGE_SIZE);
+    }
+}
+
 static VOID MapAndUnmapReserved(PVOID Context)
 {
     const MANY_WORK *const Work = Context;
@@ -98,15 +108,86 @@ static VOID MapAndUnmapMdl(PVOID Context)
     }
 }
 
+// A page and the MDL that describes it, from nothing and back.
+static VOID AllocateAndFreePages(PVOID Context)
+{
+    const MANY_WORK *const Work = Context;
+    const PHYSICAL_ADDRESS Any = KtPhysical(MAXULONG64);
+    const PMDL Mdl =
+        MmAllocatePagesForMdlEx(KtPhysical(0), Any, KtPhysical(0), MmGetMdlByteCount(Work->Mdl),
+                                MmCached, MM_DONT_ZERO_ALLOCATION);
+    if (Mdl != NULL) {
+        MmFreePagesFromMdl(Mdl);
+        ExFreePool(Mdl);
+    }
+}
+
+static VOID AllocateAndFreePool(PVOID Context)
+{
+    UNREFERENCED_PARAMETER(Context);
+    const PVOID Block = ExAllocatePool2(POOL_FLAG_NON_PAGED | POOL_FLAG_UNINITIALIZED, 100, KT_TAG);
+    if (Block != NULL) {
+        ExFreePool(Block);
+    }
+}
+
+//
+// Where the border lies between forgetting some pages one by one, and forgetting everything
+// (MI_TLB_BATCH_PAGES): each round uses the pages, forgets them, and uses what anybody uses besides.
+//
+
+#define BESIDES 64 // pages
+
+static VOID Use(PVOID Context)
+{
+    const MANY_WORK *const Work = Context;
+    const PFN_NUMBER *Pfns = MmGetMdlPfnArray(Work->Mdl);
+    for (ULONG Page = 0; Page < Work->Mdl->ByteCount >> PAGE_SHIFT; Page += 1) {
+        *(volatile ULONG *)MiFrameToVa(Pfns[Page]) = Page;
+    }
+    for (ULONG Page = 0; Page < BESIDES; Page += 1) {
+        (VOID) * (volatile ULONG *)MiFrameToVa(Page + 1);
+    }
+}
+
+static VOID UseAndForgetPages(PVOID Context)
+{
+    const MANY_WORK *const Work = Context;
+    const PFN_NUMBER *Pfns = MmGetMdlPfnArray(Work->Mdl);
+    Use(Context);
+    for (ULONG Page = 0; Page < Work->Mdl->ByteCount >> PAGE_SHIFT; Page += 1) {
+        MiArchFlushPage((ULONG_PTR)MiFrameToVa(Pfns[Page]));
+    }
+}
+
+static VOID UseAndForgetAll(PVOID Context)
+{
+    Use(Context);
+    MiArchFlushAll();
+}
+
 static const MANY_ROW Rows[] = {
     {"compute", 1, Compute},
     {"irql", 1, RaiseAndLower},
     {"map-4K", 1, MapAndUnmapIo},
+    {"map-64K", 1, MapAndUnmapIo16},
     {"reserved-1", 1, MapAndUnmapReserved},
     {"reserved-16", 16, MapAndUnmapReserved},
     {"reserved-1-used", 1, MapUseAndUnmapReserved},
     {"reserved-16-used", 16, MapUseAndUnmapReserved},
     {"mdl-1", 1, MapAndUnmapMdl},
+    {"mdl-16", 16, MapAndUnmapMdl},
+    {"pages-1", 1, AllocateAndFreePages},
+    {"pages-16", 16, AllocateAndFreePages},
+    {"pool-100", 1, AllocateAndFreePool},
+    {"forget-4", 4, UseAndForgetPages},
+    {"forget-4-all", 4, UseAndForgetAll},
+    {"forget-15", 15, UseAndForgetPages},
+    {"forget-15-all", 15, UseAndForgetAll},
+    {"forget-32", 32, UseAndForgetPages},
+    {"forget-32-all", 32, UseAndForgetAll},
+    {"forget-64", 64, UseAndForgetPages},
+    {"forget-64-all", 64, UseAndForgetAll},
 };
 
 static BOOLEAN Prepare(const MANY_ROW *Row, PMANY_THREAD Thread, ULONG64 Address)

@@ -145,10 +145,17 @@ BOOT_ROWS = tuple(Row(f"boot-smp{processors}",
 
 # Pairs of a map and an unmap in a second; the same name with -by-1 and -by-2 in the guest.
 RATE_ROWS = (("compute", "nothing of mm: what the host gives"), ("irql", "IRQL raised and lowered"),
-             ("map-4K", "4 KiB, uncached"), ("reserved-1", "1 page, reserved"),
+             ("map-4K", "4 KiB, uncached"), ("map-64K", "64 KiB, uncached"), ("reserved-1", "1 page, reserved"),
              ("reserved-16", "16 pages, reserved"),
              ("reserved-1-used", "1 page, reserved, written to"),
-             ("reserved-16-used", "16 pages, reserved, all written to"), ("mdl-1", "MDL of 1 page"))
+             ("reserved-16-used", "16 pages, reserved, all written to"), ("mdl-1", "MDL of 1 page"),
+             ("mdl-16", "MDL of 16 pages"),
+             ("pages-1", "page allocated with its MDL, freed"),
+             ("pages-16", "16 pages allocated with their MDL, freed"),
+             ("pool-100", "100 bytes of pool, freed"),
+             *((f"forget-{pages}{name}", f"{pages} pages used, and {what} forgotten")
+               for pages in (4, 15, 32, 64)
+               for name, what in (("", "each"), ("-all", "everything"))))
 RATE_MACHINE = Machine("bench-rates", ram="2G", processors=2, devices=(), timeout=300,
                        arguments=("-accel", "tcg,thread=multi"))
 
