@@ -539,15 +539,11 @@ ULONG64 MiListedSlotCount(VOID)
 PMI_MAPPING MiFindSlotAt(ULONG_PTR PageVa)
 {
     PMI_MAPPING Slot = MiFindSlotQuickly(PageVa);
-    if (Slot != NULL) {
-        return Slot;
+    if (Slot == NULL) {
+        const KIRQL OldIrql = KiAcquireLock(&MiMappingLock);
+        Slot = MiFindSlotQuickly(PageVa);
+        KiReleaseLock(&MiMappingLock, OldIrql);
     }
-    const KIRQL OldIrql = KiAcquireLock(&MiMappingLock);
-    Slot = *MiBucketOf(PageVa);
-    while (Slot != NULL && Slot->Va != PageVa) {
-        Slot = Slot->NextInBucket;
-    }
-    KiReleaseLock(&MiMappingLock, OldIrql);
     return Slot;
 }
 

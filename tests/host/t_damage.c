@@ -75,6 +75,14 @@ static VOID A_release_of_what_nobody_holds_stops_the_machine(VOID)
     CHECK_BUG_CHECK(MEMORY_MANAGEMENT, 0x61948, Pfn + 0x10000, 1, Pfn + 0x10000);
     MiLedgerLock.Word = 0;
     MiIsLedgerChanging = FALSE;
+    // Where the leaf has others that are held, so that the short way looks at each.
+    const PVOID Others = MmMapIoSpace(Pa(FAKE_IO_LOW + PAGES(8)), PAGES(8), MmNonCached);
+    EXPECT_BUG_CHECK(MiReleaseFrames((MI_PFN_RANGE){Pfn, Pfn + 1}));
+    CHECK_BUG_CHECK(MEMORY_MANAGEMENT, 0x6194A, Pfn, Pfn + 1, Pfn + 1);
+    MiLedgerLock.Word = 0;
+    MiIsLedgerChanging = FALSE;
+    CHECK_EQUAL(MiHoldFrames((MI_PFN_RANGE){Pfn, Pfn}, MiCacheUncached, NULL), STATUS_SUCCESS);
+    MmUnmapIoSpace(Others, PAGES(8));
     MmUnmapIoSpace(Va, PAGE_SIZE);
 }
 

@@ -383,7 +383,13 @@ static VOID Many_pages_are_held_all_or_not_at_all(VOID)
     HoldFrame(Many.LastPfn, MiCacheWriteCombined);
     CHECK_EQUAL(MiHoldFrames(Many, MiCacheUncached, SOMEBODY), STATUS_CONFLICTING_ADDRESSES);
     CHECK_EQUAL(MiLedgerUsedCount(), 1);
+    const MI_PFN_RANGE InOneLeaf = Frames(Many.LastPfn - 5, 6); // by the short way
+    CHECK_EQUAL(MiHoldFrames(InOneLeaf, MiCacheUncached, SOMEBODY), STATUS_CONFLICTING_ADDRESSES);
+    CHECK_EQUAL(MiLedgerUsedCount(), 1);
     ReleaseFrame(Many.LastPfn);
+    CHECK_EQUAL(MiHoldFrames(InOneLeaf, MiCacheUncached, SOMEBODY), STATUS_SUCCESS);
+    CHECK_EQUAL(MiLedgerUsedCount(), 6);
+    MiReleaseFrames(InOneLeaf);
     MmTrim();
     CHECK_EQUAL(NodeCount(), 0);
 }

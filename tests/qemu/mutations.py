@@ -78,7 +78,8 @@ MUTATIONS = (
 
     # Translations that survive on another processor.
     Mutation("the other processors are not told of an unmap, at level 1", "mm/tlb.c",
-             "    MiBroadcastFlush(Routine, Context, KiWakeSleepers, About);\n", "    Routine(Context);\n",
+             "    MiBroadcastFlush(Routine, Context, KiWakeSleepers, About);\n",
+             "    if (About != NULL) {\n        Routine(Context);\n    }\n",
              "q35-max-stale-verifier", "stale-peers"),
     Mutation("the other processors are not told of an unmap", "mm/tlb.c",
              "KiBroadcast(Routine, Context, Sleepers);",
@@ -174,6 +175,15 @@ MUTATIONS = (
              "const ULONG64 UseCount = (ULONG64)Element->MapCount + Element->LockCount;",
              "const ULONG64 UseCount = Element->LockCount;", HOST, "misuse"),
 
+    Mutation("a run is searched while processors keep parts of it", "mm/pfn.c",
+             "    MiEmptyFrameCaches();\n    const PFN_NUMBER FirstPfn = MiFindFreeRun",
+             "    const PFN_NUMBER FirstPfn = MiFindFreeRun", HOST, "processors",
+             is_wide=True),
+    Mutation("a frame below 16 MiB is cached", "mm/pfn.c",
+             "    if (Pfn < MI_PAGES_OF_24_BITS) {\n        return FALSE;", "    if (Pfn == MI_NO_PFN) {\n        return FALSE;",
+             HOST, "processors",
+             is_wide=True),
+
     # Cache types.
     Mutation("two cache types are swapped for mm", "mm/protect.c",
              "[PAGE_NOCACHE >> MI_CACHE_MODIFIER_SHIFT] = MiCacheUncached",
@@ -197,6 +207,10 @@ MUTATIONS = (
     Mutation("the short way joins holders of another type", "mm/miquick.h",
              "if (Old == 0 ? MiOpposingRangeCount[CacheType] != 0 : MiTypeOf(Old) != CacheType) {",
              "if (Old == 0 && MiOpposingRangeCount[CacheType] != 0) {", HOST, "iospace"),
+    Mutation("the short way keeps what it held before it met another type", "mm/ledger.c",
+             "        MiDropHoldersQuickly(Leaf, Range.FirstPfn, Pfn);\n", "        (VOID) Pfn;\n",
+             HOST, "ledger",
+             is_wide=True),
     Mutation("the short way does not look at ranges", "mm/miquick.h",
              "if (Old == 0 ? MiOpposingRangeCount[CacheType] != 0 : MiTypeOf(Old)",
              "if (Old == 0 ? FALSE : MiTypeOf(Old)", HOST, "large_range",
@@ -284,7 +298,8 @@ MUTATIONS = (
              HOST, "ptmgr",
              is_wide=True),
     Mutation("an unmapped page is not invalidated on the other processors", "mm/tlb.c",
-             "    MiBroadcastFlush(Routine, Context, KiWakeSleepers, About);\n", "    Routine(Context);\n",
+             "    MiBroadcastFlush(Routine, Context, KiWakeSleepers, About);\n",
+             "    if (About != NULL) {\n        Routine(Context);\n    }\n",
              HOST, "two_processors"),
     Mutation("an address is used again that another processor remembers", "mm/mapping.c",
              "        if (!MiIsForgotten(Slot->Stamp)) {", "        if (Slot->Stamp > MiTlbEpoch) {",
