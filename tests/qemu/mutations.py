@@ -53,8 +53,9 @@ MUTATIONS = (
              "        MiFlushPagesHere(Va, PageCount);\n        return 0;",
              "        return Va == PageCount;", "q35-max-leaf4k", "stale",
              is_wide=True),
-    Mutation("pages that were used are not invalidated", "mm/mi.h",
-             "    return WasUsed || MmVerifierLevel != 0;", "    return (WasUsed && !WasUsed) || MmVerifierLevel != 0;", HOST, "iospace"),
+    Mutation("pages that were used are not invalidated", "mm/ptmgr.c",
+             ": MiTakeLeaves(FirstPte, (ULONG)PageCount);",
+             ": MiTakeLeaves(FirstPte, (ULONG)PageCount) && MmVerifierLevel != 0;", HOST, "iospace"),
     Mutation("one page of eight is not invalidated (host)", "mm/tlb.c",
              "        MiArchFlushPage(Va + 7ull * PAGE_SIZE);\n", "", HOST, "mdlmap",
              is_wide=True),
@@ -74,7 +75,8 @@ MUTATIONS = (
              is_wide=True),
     Mutation("a full batch is flushed by half", "mm/tlb.c",
              "        Batch->FlushAll = TRUE;\n        return;\n", "        return;\n",
-             HOST, "ptmgr"),
+             HOST, "ptmgr",
+             is_wide=True),
 
     # Translations that survive on another processor.
     Mutation("the other processors are not told of an unmap, at level 1", "mm/tlb.c",
@@ -391,7 +393,8 @@ MUTATIONS = (
              is_wide=True),
     Mutation("a wrong sum of an IPv4 header is believed", "drivers/inet/ipv4.c",
              "    if (InetChecksum(Header, HeaderBytes) != 0) {",
-             "    if (InetChecksum(Header, HeaderBytes) != 0 && HeaderBytes == 0) {", HOST, "inet"),
+             "    if (InetChecksum(Header, HeaderBytes) != 0 && HeaderBytes == 0) {", HOST, "inet",
+             is_wide=True),
 )
 
 

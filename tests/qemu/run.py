@@ -19,9 +19,9 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
+from typing import Callable, NamedTuple
 
 import guest
 import mutations
@@ -57,7 +57,6 @@ class Runner:
         self.images = ImageStore(self.build / "iospace", self.build / "images")
         self.free_images = None
         self.free_lock = threading.Lock()
-        self.mutant_lock = {}
         self.mutant_tree = {}
 
     def forget_logs(self):
@@ -162,13 +161,11 @@ class Runner:
         return verdict
 
     def run_mutation(self, mutation):
-        """Mutations of one kind share a tree, so they wait for each other."""
-        kind = "host" if mutation.suite == mutations.HOST else "guest"
-        with self.mutant_lock.setdefault(kind, threading.Lock()):
-            if kind not in self.mutant_tree:
-                self.mutant_tree[kind] = mutations.MutantTree(
-                    self.build / "mutants" / kind, self.build if kind == "guest" else None)
-            complaint = mutations.try_mutation(self.mutant_tree[kind], mutation, self.suite_fails)
+        kind = kind_of_mutant(mutation)
+        if kind not in self.mutant_tree:
+            self.mutant_tree[kind] = mutations.MutantTree(
+                self.build / "mutants" / kind, self.build if kind == "guest" else None)
+        complaint = mutations.try_mutation(self.mutant_tree[kind], mutation, self.suite_fails)
         verdict = Verdict()
         verdict.check(complaint is None, complaint)
         return verdict
@@ -188,7 +185,17 @@ class Runner:
         return bool(self.run_machine(row, images, f"mutant-{name}").failures)
 
 
+def kind_of_mutant(mutation):
+    return "host" if mutation.suite == mutations.HOST else "guest"
+
+
 ALL_ROWS = ALL_MACHINES + SCENARIOS
+
+
+class Task(NamedTuple):
+    name: str
+    function: Callable[[], Verdict]
+    lane: str = ""  # tasks of one lane share something, and run one after the other
 
 # The random workloads of disks, and mappings that go while others read them: a million of them each.
 SOAKED = ("integrity-", "q35-max-stale-million")
@@ -206,18 +213,17 @@ SCRIPTS = (
 
 
 def all_tasks(runner, is_wide):
-    """(name, function) of everything there is, the longest first. Only calling needs a runner."""
-    tasks = []
-    if (mutations.ROOT / "tests" / "host" / "Makefile").exists():
-        tasks.append(("host tests", lambda: runner.run_host_tests()))
+    """Everything there is, the longest first: what has a lane is as long as that. Only calling needs a
+    runner."""
+    tasks = [Task("host tests", lambda: runner.run_host_tests())]
+    tasks += [Task(f"mutation: {each.name}", lambda each=each: runner.run_mutation(each),
+                   f"{kind_of_mutant(each)} mutants")
+              for each in mutations.MUTATIONS if is_wide or not each.is_wide]
     rows = [row for row in ALL_ROWS if is_wide or not row.is_wide]
-    slow_first = sorted(rows, key=lambda row: row.firmware != "ovmf")
-    tasks += [(row.name, lambda row=row: runner.run_machine(row)) for row in slow_first]
-    for name, *command in SCRIPTS:
-        tasks.append((name, lambda command=command: runner.run_script(*command)))
-    for mutation in (each for each in mutations.MUTATIONS if is_wide or not each.is_wide):
-        tasks.append((f"mutation: {mutation.name}",
-                      lambda mutation=mutation: runner.run_mutation(mutation)))
+    slow_first = sorted(rows, key=lambda row: row.firmware != "ovmf" and not row.is_free)
+    tasks += [Task(row.name, lambda row=row: runner.run_machine(row)) for row in slow_first]
+    tasks += [Task(name, lambda command=command: runner.run_script(*command))
+              for name, *command in SCRIPTS]
     return tasks
 
 
@@ -236,7 +242,7 @@ def soak_tasks(runner, seconds):
             if row.name.startswith("stress-")]
     rows += [lasting(row, seconds) for row in ALL_ROWS
              if row.name.startswith(SOAKED) and not row.complaints]
-    return [(row.name, lambda row=row: runner.run_machine(row)) for row in rows]
+    return [Task(row.name, lambda row=row: runner.run_machine(row)) for row in rows]
 
 
 def timed(function):
@@ -273,23 +279,64 @@ def is_crowded(name):
 
 
 def run_all(tasks):
-    crowded = [task for task in tasks if is_crowded(task[0])]
-    others = [task for task in tasks if not is_crowded(task[0])]
+    crowded = [task for task in tasks if is_crowded(task.name)]
+    others = [task for task in tasks if not is_crowded(task.name)]
     passed, failed = run_at_once(others, WORKERS)
     crowded_passed, crowded_failed = run_at_once(crowded, 1)
     return passed + crowded_passed, failed + crowded_failed
 
 
+class Queue:
+    """Tasks that several workers take, each the first whose lane is free."""
+
+    def __init__(self, tasks):
+        self.waiting = list(tasks)
+        self.busy = set()
+        self.changed = threading.Condition()
+
+    def first_free(self):
+        return next((task for task in self.waiting if task.lane not in self.busy), None)
+
+    def take(self):
+        """None: there is nothing left."""
+        with self.changed:
+            self.changed.wait_for(lambda: not self.waiting or self.first_free())
+            task = self.first_free()
+            if task:
+                self.waiting.remove(task)
+                self.busy |= {task.lane} - {""}
+            return task
+
+    def end(self, task):
+        with self.changed:
+            self.busy -= {task.lane}
+            self.changed.notify_all()
+
+
+class Results:
+    def __init__(self):
+        self.passed = self.failed = 0
+        self.changed = threading.Lock()
+
+
+def work(queue, results):
+    while task := queue.take():
+        verdict, seconds = timed(task.function)
+        queue.end(task)
+        with results.changed:
+            print_result(task.name, verdict, seconds)
+            results.passed += verdict.passed
+            results.failed += len(verdict.failures)
+
+
 def run_at_once(tasks, worker_count):
-    passed = failed = 0
-    with ThreadPoolExecutor(worker_count) as pool:
-        names = {pool.submit(timed, function): name for name, function in tasks}
-        for future in as_completed(names):
-            verdict, seconds = future.result()
-            print_result(names[future], verdict, seconds)
-            passed += verdict.passed
-            failed += len(verdict.failures)
-    return passed, failed
+    queue, results = Queue(tasks), Results()
+    workers = [threading.Thread(target=work, args=(queue, results)) for _ in range(worker_count)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return results.passed, results.failed
 
 
 def main():
@@ -301,7 +348,7 @@ def main():
     parser.add_argument("--list", action="store_true", help="print the names and end")
     arguments = parser.parse_args()
     if arguments.list:
-        print("\n".join(name for name, _ in all_tasks(None, True)))
+        print("\n".join(task.name for task in all_tasks(None, True)))
         return
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     started = time.monotonic()
@@ -309,7 +356,7 @@ def main():
     everything = not arguments.only and not arguments.soak
     tasks = soak_tasks(runner, arguments.soak) if arguments.soak else all_tasks(
         runner, bool(arguments.wide or arguments.only))
-    tasks = [task for task in tasks if re.search(arguments.only, task[0])]
+    tasks = [task for task in tasks if re.search(arguments.only, task.name)]
     if everything:
         runner.forget_logs()
     passed, failed = run_all(tasks)
