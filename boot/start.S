@@ -47,6 +47,7 @@
 
 #define CR0_PG (1 << 31)
 #define CR4_PAE (1 << 5)
+#define CR4_OSFXSR (1 << 9) // whatever stops shows its registers, and so saves them all
 #define MSR_EFER 0xC0000080
 #define EFER_LME (1 << 8)
 #define EFER_NXE (1 << 11)
@@ -211,7 +212,7 @@ NextDirectory:
 // Paging goes on; the processor runs in compatibility mode until the far jump.
 EnableLongMode:
     movl %cr4, %eax
-    orl $CR4_PAE, %eax
+    orl $(CR4_PAE | CR4_OSFXSR), %eax
     movl %eax, %cr4
     movl $PHYSICAL(BootPml4), %eax
     movl %eax, %cr3

@@ -1,7 +1,8 @@
 // The other processors: which ones there are, and their start.
 //
-// Firmware's table MADT names each processor by its APIC id, and says whether it can be used. Boot option
-// `processors`: how many at most.
+// Firmware's table MADT names each processor by its APIC id, and says whether it can be used. Boot options:
+// `processors`: how many at most; `ghost`: an APIC id that the table shall name besides, to see what becomes of
+// a processor that does not answer.
 #include "kernel/inc/ps.h"
 #include "kernel/io/iop.h"
 
@@ -65,16 +66,23 @@ VOID IopReadMadtProcessor(const VOID *Entry)
     }
 }
 
-static ULONG IopProcessorLimit(VOID)
+// A number among the boot options, or MAXULONG.
+static ULONG IopNumberOption(PCSTR Name)
 {
     CHAR Text[8];
-    ULONG Limit = 0;
-    if (!KeGetBootOption("processors", Text, sizeof(Text))) {
-        return KE_MAXIMUM_PROCESSORS;
+    ULONG Number = 0;
+    if (!KeGetBootOption(Name, Text, sizeof(Text))) {
+        return MAXULONG;
     }
     for (PCSTR Digit = Text; *Digit >= '0' && *Digit <= '9'; Digit += 1) {
-        Limit = Limit * 10 + (ULONG)(*Digit - '0');
+        Number = Number * 10 + (ULONG)(*Digit - '0');
     }
+    return Number;
+}
+
+static ULONG IopProcessorLimit(VOID)
+{
+    const ULONG Limit = IopNumberOption("processors");
     return Limit >= 1 && Limit < KE_MAXIMUM_PROCESSORS ? Limit : KE_MAXIMUM_PROCESSORS;
 }
 
@@ -95,6 +103,10 @@ static BOOLEAN IopStartProcessor(ULONG ApicId)
 VOID IopStartProcessors(VOID)
 {
     const ULONG Limit = IopProcessorLimit();
+    const ULONG Ghost = IopNumberOption("ghost");
+    if (Ghost != MAXULONG) {
+        IopNoteProcessor(Ghost, LOCAL_APIC_ENABLED);
+    }
     if (IopApicIdCount == 0 || Limit == 1) {
         return;
     }

@@ -114,6 +114,12 @@ class Machine:
         return any("{shared}" in argument for argument in self.devices)
 
 
+# More of QEMU's command line: room for 240 processors, and the second one in a place of its own.
+def second_processor(place):
+    return ("-smp", "1,sockets=240,maxcpus=240", "-device",
+            f"max-x86_64-cpu,core-id=0,thread-id=0,{place}")
+
+
 # Lines of the demonstration.
 CHECKSUM = "disk: crc32 of the first 64 MiB: {crc}"
 LEASE = r"net: DHCP lease: 10\.0\.2\.15"
@@ -262,6 +268,17 @@ MACHINES = (
             options="mode=test filter=[25.", allowed=OVMF_TPM_PROBES,
             patterns=("processors: 2 run", NO_LEAKS)),
 
+    # Processors as few machines have them: the second one's APIC id lies far from the first one's, among
+    # hundreds that nobody has plugged in; is not like the first one; does not answer.
+    Machine("q35-max-far-apic", arguments=second_processor("socket-id=200"), timeout=300, devices=(),
+            floor=15, options="mode=test filter=[25.", patterns=("processors: 2 run", NO_LEAKS)),
+    Machine("q35-max-unlike-processors", arguments=second_processor("socket-id=1,smap=off"),
+            timeout=300, devices=(), floor=0, status=BUG_CHECK,
+            stop=Stop(0x3E, (1, 0, 0, 0)), patterns=("is not like the first one",)),
+    Machine("q35-max-silent-processor", processors=2, devices=(), timeout=300, floor=15,
+            options="mode=test filter=[25. ghost=77",
+            patterns=("the one with APIC id 77 does not answer", "processors: 2 run", NO_LEAKS)),
+
     # Everybody maps at once, at random: a minute in all. `make soak` has the same for an hour.
     *(Machine(f"stress-smp{processors}{'-verifier' * level}", processors=processors,
               devices=DISK + NETWORK, timeout=300, patterns=(STRESS, NO_LEAKS),
@@ -387,6 +404,8 @@ MACHINES = (
             stop=Stop(0x7D, (ANY, 0x1000, ANY, 0)),
             patterns=("this machine has [0-9]+ KiB of usable RAM; IoSpace needs 16384 KiB",)),
     Machine("q35-max-17M", ram="17M", devices=(), options="mode=test filter=pool", floor=10),
+    Machine("q35-no-nx", cpu="max,nx=off", devices=(), status=BUG_CHECK, floor=0,
+            stop=Stop(0x5D, (0, 0, 0, 0)), patterns=("cannot forbid execution of a page",)),
     Machine("pc-qemu32", machine="pc", cpu="qemu32", devices=(), status=FAILED, floor=0,
             patterns=("this processor has no 64-bit mode",)),
 )

@@ -93,6 +93,12 @@ MUTATIONS = (
     Mutation("a processor that slept remembers what it missed", "kernel/ke/multi.c",
              "        KeArchForgetTranslations();\n", "        KeArchPause();\n",
              "q35-max-smp2-ovmf", "stale-shootdown"),
+    Mutation("the second processor's time-stamp counter is far ahead", "kernel/ke/multi.c",
+             "    const ULONG64 Now = KeArchReadCycles();\n    const ULONG64 Last",
+             "    const ULONG64 Now = KeArchReadCycles() + ((ULONG64)KeArchGetPcr()->Number << 40);\n"
+             "    const ULONG64 Last",
+             "q35-max-smp2-ovmf", "processors",
+             is_wide=True),
     Mutation("a flush of everything keeps the global translations", "arch/x64/mm/tlb.c",
              "    if (Cr4 & CR4_PGE) {", "    if ((Cr4 & CR4_PGE) != 0 && Cr4 == CR4_PGE) {",
              "bochs-smp2-stale-old",
