@@ -43,12 +43,11 @@
 // when its lock is found free (release, acquire); what the general way did, when MiIsLedgerChanging is read
 // as clear (release, acquire). So nodes are freed only while nobody walks them. Two short ways meet in a
 // slot only, where each sees the whole word that the other has left. One that holds several frames and meets
-// another type gives back what it has: a third who asks for those frames meanwhile, with that other type,
-// is refused as if this one had come first and gone. A slot's Caller is written behind the word,
-// and may be that of a holder who came at the same time, or has just gone: it is for reports. UsedCount is
-// added to behind a slot's first hold and taken from behind its last release, so it is never below what
-// C4 says for who keeps the short ways out, and two that release the last slots of a leaf together leave it
-// empty and there, which MiTrimLedger ends.
+// another type gives back what it has: a third who asks for those frames meanwhile, with that other type, is
+// refused as if this one had come first and gone. A slot's Caller is written behind the word, and may be that
+// of a holder who came at the same time, or has just gone: it is for reports. UsedCount is changed behind the
+// word, so C4 is true for who keeps the short ways out; two that release the last slots of a leaf together
+// leave it empty and there, which MiTrimLedger ends. A model: tests/models/ledger.pml.
 // A leaf that became empty is freed, except for one that its processor keeps for its next hold.
 #include "mm/miquick.h"
 

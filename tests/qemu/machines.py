@@ -262,6 +262,9 @@ MACHINES = (
     *(Machine(f"q35-max-smp{count}", processors=count, timeout=300 * count // 8, devices=(),
               options=MANY[count], floor=DEVICE_FREE, patterns=(f"processors: {count} run", NO_LEAKS))
       for count in (8, 16)),
+    *(Machine(f"q35-max-smp{count}-all", is_wide=True, processors=count, timeout=200 * count,
+              options="mode=test", floor=SELF_TESTS, patterns=(f"processors: {count} run", NO_LEAKS))
+      for count in (8, 16)),
     Machine("q35-max-smp4-free", is_wide=True, processors=4, timeout=300, devices=(), is_free=True, floor=15,
             options="mode=test filter=[25.", patterns=("processors: 4 run", NO_LEAKS)),
     Machine("q35-max-smp2-ovmf", processors=2, timeout=300, firmware="ovmf", door="iso", floor=15,
