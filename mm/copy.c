@@ -3,7 +3,8 @@
 // The source is looked up page by page and read through an address of ours, never through the
 // caller's, so that it does not matter when his goes away in between. RAM is mostly in the direct
 // map, or in the kernel's image; a frame that is mapped uncached or write-combined is in neither,
-// and gets an address for as long as its bytes are copied, with the cache type that it has.
+// and gets an address for as long as its bytes are copied, with the cache type that it has. A frame may
+// come out of the direct map while it is copied: that is a fault of ours, which we see to.
 //
 // Device memory is not read at all: a read there may do something.
 #include "mm/mi.h"
@@ -48,10 +49,10 @@ static NTSTATUS MiCopyHidden(PVOID Target, PFN_NUMBER Pfn, ULONG Offset, SIZE_T 
 static NTSTATUS MiCopyFromFrame(PVOID Target, PFN_NUMBER Pfn, ULONG Offset, SIZE_T ByteCount)
 {
     const UCHAR *Page = MiKernelVaOfFrame(Pfn);
-    if (Page == NULL) {
+    // On another processor the frame may lose this address just then.
+    if (Page == NULL || KeProbeCopy(Target, Page + Offset, ByteCount).Faulted) {
         return MiCopyHidden(Target, Pfn, Offset, ByteCount);
     }
-    RtlCopyMemory(Target, Page + Offset, ByteCount);
     return STATUS_SUCCESS;
 }
 

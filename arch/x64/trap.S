@@ -147,6 +147,18 @@ KiProbeLanding:
     ret
     .size KeProbeWrite, . - KeProbeWrite
 
+    .globl KeProbeCopy
+    .type KeProbeCopy, @function
+KeProbeCopy: // RDI = target, RSI = Va, RDX = bytes
+    movq %rdx, %rcx
+    .globl KiProbeCopyAccess
+KiProbeCopyAccess:
+    rep movsb
+    xorl %eax, %eax
+    xorl %edx, %edx
+    ret
+    .size KeProbeCopy, . - KeProbeCopy
+
     .globl KeProbeExecute
     .type KeProbeExecute, @function
 KeProbeExecute: // RDI = Va

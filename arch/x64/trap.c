@@ -62,6 +62,7 @@ const KI_EXCEPTION_ROW *KiFindException(ULONG64 Vector)
 // Labels in trap.S.
 extern const UCHAR KiProbeReadAccess[];
 extern const UCHAR KiProbeWriteAccess[];
+extern const UCHAR KiProbeCopyAccess[];
 extern const UCHAR KiProbeLanding[];
 extern const UCHAR KiProbeExecuteCall[];
 extern const UCHAR KiProbeExecuteReturn[];
@@ -75,6 +76,7 @@ typedef struct _KI_PROBE_ROW {
 static const KI_PROBE_ROW KiProbeTable[] = {
     {KiProbeReadAccess, KiProbeLanding},
     {KiProbeWriteAccess, KiProbeLanding},
+    {KiProbeCopyAccess, KiProbeLanding},
     {KiProbeExecuteCall,
      KiProbeExecuteLanding}, // the call refuses an address that is not canonical
 };

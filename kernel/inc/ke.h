@@ -248,5 +248,7 @@ typedef struct _KE_PROBE_RESULT {
 KE_PROBE_RESULT KeProbeRead(const VOID *Va, PULONG64 Value);
 // Writes one byte.
 KE_PROBE_RESULT KeProbeWrite(PVOID Va, UCHAR Value);
+// Reads bytes, in ascending order.
+KE_PROBE_RESULT KeProbeCopy(PVOID Target, const VOID *Va, SIZE_T ByteCount);
 // Calls Va. The bytes there must be a return instruction.
 KE_PROBE_RESULT KeProbeExecute(const VOID *Va);

@@ -57,6 +57,17 @@ ULONG KiBroadcast(KI_BROADCAST_ROUTINE *Routine, PVOID Context, KI_SLEEPERS Slee
     return (ULONG)KeNumberProcessors - 1 - (Sleepers == KiLetSleepersMiss ? FakeSleepers : 0);
 }
 
+BOOLEAN FakeCopyFaults;
+
+KE_PROBE_RESULT KeProbeCopy(PVOID Target, const VOID *Va, SIZE_T ByteCount)
+{
+    const KE_PROBE_RESULT Result = {.Faulted = FakeCopyFaults, .FaultAddress = (ULONG64)Va};
+    const SIZE_T Bytes = FakeCopyFaults ? ByteCount / 2 : ByteCount;
+    FakeCopyFaults = FALSE;
+    RtlCopyMemory(Target, Va, Bytes);
+    return Result;
+}
+
 BOOLEAN FakeIsNeverAlone;
 
 BOOLEAN KiRunAlone(KI_ALONE_ROUTINE *Routine, PVOID Context, ULONG Milliseconds)

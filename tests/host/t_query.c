@@ -224,6 +224,24 @@ static VOID The_one_partition_has_all_RAM(VOID)
     FakeIrql = PASSIVE_LEVEL;
 }
 
+// As if another processor had mapped the frame uncached in the middle of it.
+static VOID A_copy_goes_on_when_the_frame_loses_its_address(VOID)
+{
+    const PUCHAR Page = ExAllocatePool2(POOL_FLAG_NON_PAGED, PAGE_SIZE, 0x79706f43);
+    UCHAR Copy[64];
+    SIZE_T Copied;
+    for (ULONG Index = 0; Index < sizeof(Copy); Index += 1) {
+        Page[100 + Index] = (UCHAR)(Index ^ 0x5A);
+    }
+    FakeCopyFaults = TRUE;
+    const MM_COPY_ADDRESS Source = {.VirtualAddress = Page + 100};
+    CHECK_EQUAL(MmCopyMemory(Copy, Source, sizeof(Copy), MM_COPY_MEMORY_VIRTUAL, &Copied),
+                STATUS_SUCCESS);
+    CHECK(!FakeCopyFaults && Copied == sizeof(Copy) && memcmp(Copy, Page + 100, Copied) == 0);
+    ExFreePool(Page);
+    HostAudit();
+}
+
 static const HOST_TEST Tests[] = {
     HOST_ROW(The_physical_address_includes_the_offset_in_leaves_of_every_size, "contract 4.5.1",
              &FakeMachineMax),
@@ -243,6 +261,7 @@ static const HOST_TEST Tests[] = {
     HOST_ROW(Memory_use_and_layout_print, "mm.h, reports", &FakeMachineMax),
     HOST_ROW(The_last_refusal_is_told_and_before_it_nothing, "mm.h, MmDescribeLastRefusal",
              &FakeMachineMax),
+    HOST_ROW(A_copy_goes_on_when_the_frame_loses_its_address, "contract 4.13.5", &FakeMachineMax),
 };
 
 HOST_DEFINE_SUITE(query);

@@ -137,6 +137,59 @@ static VOID TheOnePartitionHasAllRam(VOID)
     KT_EQUAL(MmGetPhysicalMemoryRangesEx2(Target, 0), NULL);
 }
 
+//
+// A frame that comes out of the direct map and goes back, on another processor, while it is copied.
+//
+
+#define CHANGE_MS 300
+
+static struct {
+    ULONG64 Address; // of the frame
+    volatile BOOLEAN IsOver;
+    volatile LONG ChangeCount;
+} Changing;
+
+// The frame that is freed last is allocated next, by the same processor.
+static VOID NTAPI ChangeType(PVOID Context)
+{
+    UNREFERENCED_PARAMETER(Context);
+    while (!Changing.IsOver) {
+        const PMDL Mdl = KtAllocatePages(1);
+        if (Mdl == NULL) {
+            continue;
+        }
+        __atomic_store_n(&Changing.Address, KtPageAddress(Mdl, 0), __ATOMIC_RELEASE);
+        const PVOID Va = MmMapLockedPagesSpecifyCache(Mdl, KernelMode, MmNonCached, NULL, FALSE,
+                                                      NormalPagePriority | MdlMappingNoExecute);
+        Changing.ChangeCount += Va != NULL;
+        KtFreePages(Mdl);
+    }
+}
+
+static VOID AFrameMayChangeMeanwhile(VOID)
+{
+    if (KeNumberProcessors == 1) {
+        KT_SKIP("one processor");
+    }
+    RtlZeroMemory(&Changing, sizeof(Changing));
+    ULONG FailureCount = 0;
+    ULONG CopyCount = 0;
+    KeSetSystemAffinityThread(1);
+    const PKTHREAD Thread = KtStartThreadOn(2, ChangeType, NULL, 0);
+    KT_CHECK(Thread != NULL && KtAwaitProcessor(&Changing.ChangeCount, 1));
+    const ULONG64 Start = KeReadCycles();
+    while (KeReadCycles() - Start < KeGetCyclesPerSecond() / 1000 * CHANGE_MS) {
+        const ULONG64 Address = __atomic_load_n(&Changing.Address, __ATOMIC_ACQUIRE);
+        FailureCount += NT_SUCCESS(CopyPhysical(Address, PAGE_SIZE)) ? 0 : 1;
+        CopyCount += 1;
+    }
+    Changing.IsOver = TRUE;
+    KtJoin(Thread);
+    KeRevertToUserAffinityThread();
+    KT_EQUAL(FailureCount, 0);
+    DbgPrint("    # %u copies, %u changes\n", CopyCount, (ULONG)Changing.ChangeCount);
+}
+
 static const KT_TEST Tests[] = {
     {"MmCopyMemory copies RAM of every cache type, by either address [4.13.1, 4.13.2]",
      EveryCacheTypeIsCopied},
@@ -146,6 +199,8 @@ static const KT_TEST Tests[] = {
      TheCopyStopsWhereNothingIs},
     {"MmCopyMemory does not read devices [4.13.3]", DevicesAreNotRead},
     {"MmCopyMemory needs exactly one flag [4.13.4]", OneFlagIsNeeded},
+    {"MmCopyMemory copies a frame whose cache type another processor changes [4.13.5]",
+     AFrameMayChangeMeanwhile},
     {"MmGetVirtualForPhysical finds pool and image, and nothing else [4.8.1, 4.8.2]",
      FramesHaveKernelAddresses},
     {"MmGetPhysicalMemoryRangesEx and Ex2 know one partition [4.6.4, 4.6.5]",
