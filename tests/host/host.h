@@ -138,9 +138,8 @@ extern ULONG FakeProcessor; // which one runs
 // Idle slots of a size class: those of all processors, and the common ones.
 ULONG HostIdleCount(ULONG Class);
 extern ULONG64 FakeBroadcasts;
-extern ULONG FakeSleepers;
-extern BOOLEAN
-    FakeCopyFaults; // the next KeProbeCopy, in the middle       // of the others; they do what they are asked all the same
+extern ULONG FakeSleepers;       // of the others; they do what they are asked all the same
+extern BOOLEAN FakeCopyFaults;   // the next KeProbeCopy, in the middle
 extern BOOLEAN FakeIsNeverAlone; // KiRunAlone fails
 // Runs before a lock is taken while none is held: what another processor does meanwhile.
 extern VOID (*FakeBeforeLock)(const KI_LOCK *Lock);
