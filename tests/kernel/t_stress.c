@@ -193,12 +193,26 @@ static BOOLEAN MapDevice(PST_THREAD Thread, PST_SLOT Slot)
     return Slot->Va != NULL;
 }
 
+// Once more, by another name.
+static VOID LookAtDisplay(PST_SLOT Slot)
+{
+    const ULONG Region = (ULONG)((Slot->Address - St.Gap) / REGION_BYTES);
+    const PVOID Va = MmMapVideoDisplay(KtPhysical(Slot->Address), 1, RegionTypes[Region % 3]);
+    if (Va != NULL) {
+        Expect(Slot, "where a display leads", KtPhysicalOf(Va), Slot->Address);
+        MmUnmapVideoDisplay(Va, 1);
+    }
+}
+
 static VOID LookAtDevice(PST_THREAD Thread, PST_SLOT Slot)
 {
     const ULONG64 Offset = (ULONG64)Random(Thread, Slot->PageCount) * PAGE_SIZE;
     const ULONG64 Within = Offset < Slot->ByteCount ? Offset : 0;
     Expect(Slot, "where it leads", KtPhysicalOf(KtAdd(Slot->Va, Within)), Slot->Address + Within);
     Expect(Slot, "whether it is mapped", MmIsIoSpaceActive(KtPhysical(Slot->Address), 1) != 0, 1);
+    if (Once(Thread, 4)) {
+        LookAtDisplay(Slot);
+    }
 }
 
 static VOID UnmapDevice(PST_THREAD Thread, PST_SLOT Slot)
@@ -328,6 +342,20 @@ static VOID LookByCopy(PST_THREAD Thread, PST_SLOT Slot)
     }
 }
 
+static VOID NTAPI CheckShown(PVOID Slot, PVOID Va)
+{
+    Check(Slot, Va);
+}
+
+// Where they are mapped, or else for as long as the look lasts.
+static VOID LookByCall(PST_SLOT Slot)
+{
+    const NTSTATUS Status = MmMapMdl(Slot->Mdl, PAGE_READONLY, CheckShown, Slot);
+    if (!NT_SUCCESS(Status)) {
+        Expect(Slot, "why it is not shown", (ULONG)Status, (ULONG)STATUS_INSUFFICIENT_RESOURCES);
+    }
+}
+
 // A part of it by a partial MDL, which is mapped on its own where the whole is not.
 static VOID LookAtPart(PST_THREAD Thread, PST_SLOT Slot)
 {
@@ -374,7 +402,7 @@ static VOID UsePages(PST_THREAD Thread, PST_SLOT Slot)
             UnmapMdl(Thread, Slot);
         }
     }
-    switch (Random(Thread, 6)) {
+    switch (Random(Thread, 7)) {
     case 0:
         LookAsDevice(Thread, Slot);
         break;
@@ -383,6 +411,9 @@ static VOID UsePages(PST_THREAD Thread, PST_SLOT Slot)
         break;
     case 2:
         LookAtPart(Thread, Slot);
+        break;
+    case 3:
+        LookByCall(Slot);
         break;
     }
 }
@@ -465,12 +496,21 @@ static BOOLEAN AllocatePool(PST_THREAD Thread, PST_SLOT Slot)
     return TRUE;
 }
 
-static BOOLEAN Lock(PMDL Mdl)
+// The pages of the MDL's buffer, or the same ones by a list of them.
+static BOOLEAN Lock(PMDL Mdl, BOOLEAN IsByList)
 {
     const BOOLEAN MayFail = St.IsFailing;
     volatile BOOLEAN IsLocked = TRUE;
+    FILE_SEGMENT_ELEMENT Elements[PAGE_LIMIT] = {0};
+    for (ULONG Page = 0; Page < MmGetMdlByteCount(Mdl) / PAGE_SIZE; Page += 1) {
+        Elements[Page].Buffer = KtAdd(MmGetMdlVirtualAddress(Mdl), (ULONG64)Page * PAGE_SIZE);
+    }
     KmTry {
-        MmProbeAndLockPages(Mdl, KernelMode, IoWriteAccess);
+        if (IsByList) {
+            MmProbeAndLockSelectedPages(Mdl, Elements, KernelMode, IoWriteAccess);
+        } else {
+            MmProbeAndLockPages(Mdl, KernelMode, IoWriteAccess);
+        }
     }
     KmCatch (Status) {
         IsLocked = FALSE;
@@ -481,6 +521,24 @@ static BOOLEAN Lock(PMDL Mdl)
     return IsLocked;
 }
 
+// The old routine stops the machine when it fails, unless the MDL says that it may.
+static PVOID MapSomehow(PST_THREAD Thread, PMDL Mdl)
+{
+    if (!Once(Thread, 3)) {
+        return MapMdl(Thread, Mdl, MmCached);
+    }
+    Mdl->MdlFlags |= MDL_MAPPING_CAN_FAIL;
+    return MmMapLockedPages(Mdl, KernelMode);
+}
+
+// All pages but the last are unlocked at once.
+static VOID GiveUpBeginning(PST_SLOT Slot, PMDL Mdl)
+{
+    const ULONG ByteCount = (Slot->PageCount - 1) * PAGE_SIZE;
+    Expect(Slot, "whether it advances", (ULONG)MmAdvanceMdl(Mdl, ByteCount), STATUS_SUCCESS);
+    Expect(Slot, "what is left of it", MmGetMdlByteCount(Mdl), PAGE_SIZE);
+}
+
 static VOID LockAndMapPool(PST_THREAD Thread, PST_SLOT Slot)
 {
     Check(Slot, Slot->Base);
@@ -488,8 +546,8 @@ static VOID LockAndMapPool(PST_THREAD Thread, PST_SLOT Slot)
     if (Mdl == NULL) {
         return;
     }
-    if (Lock(Mdl)) {
-        const PVOID Va = MapMdl(Thread, Mdl, MmCached);
+    if (Lock(Mdl, Once(Thread, 2))) {
+        const PVOID Va = MapSomehow(Thread, Mdl);
         if (Va != NULL) {
             Check(Slot, Va);
             Slot->Tag += 2 * PAGE_LIMIT;
@@ -497,6 +555,7 @@ static VOID LockAndMapPool(PST_THREAD Thread, PST_SLOT Slot)
             Check(Slot, Slot->Base);
             if (Once(Thread, 2)) {
                 MmUnmapLockedPages(Va, Mdl);
+                GiveUpBeginning(Slot, Mdl);
             }
         }
         MmUnlockPages(Mdl);
