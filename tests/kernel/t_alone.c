@@ -233,12 +233,73 @@ static VOID TheWaitIsBounded(VOID)
     KeRevertToUserAffinityThreadEx(Before);
 }
 
+//
+// MmVerify, while all processors map: at DISPATCH_LEVEL, below which each of them stands still.
+//
+
+#define VERIFY_COUNT 20
+#define RANGE_BYTES (8 * PAGE_SIZE)
+#define REGION_BYTES (1 * KT_MIB)
+
+static ULONG64 Gap;
+
+static VOID MapOnce(ULONG64 Address, PMDL Mdl)
+{
+    const PVOID Page =
+        MmMapIoSpaceEx(KtPhysical(Address), PAGE_SIZE, PAGE_READWRITE | PAGE_NOCACHE);
+    const PVOID Range =
+        MmMapIoSpaceEx(KtPhysical(Address), RANGE_BYTES, PAGE_READWRITE | PAGE_NOCACHE);
+    volatile ULONG *const Words = MmMapLockedPagesSpecifyCache(
+        Mdl, KernelMode, MmCached, NULL, FALSE, NormalPagePriority | MdlMappingNoExecute);
+    if (Words != NULL) {
+        *Words += 1;
+        MmUnmapLockedPages((PVOID)(ULONG_PTR)Words, Mdl);
+    }
+    if (Range != NULL) {
+        MmUnmapIoSpace(Range, RANGE_BYTES);
+    }
+    if (Page != NULL) {
+        MmUnmapIoSpace(Page, PAGE_SIZE);
+    }
+}
+
+static VOID NTAPI MapAtDispatchLevel(PVOID Context)
+{
+    WORKER *const Worker = Context;
+    const PMDL Mdl = KtAllocatePages(1);
+    BeginWork(Worker);
+    while (!IsOver && Mdl != NULL) {
+        KIRQL OldIrql;
+        KeRaiseIrql(DISPATCH_LEVEL, &OldIrql);
+        MapOnce(Gap + Worker->Number * REGION_BYTES, Mdl);
+        KeLowerIrql(OldIrql);
+        Worker->Count += 1;
+    }
+    if (Mdl != NULL) {
+        KtFreePages(Mdl);
+    }
+}
+
+static VOID InvariantsHoldWhileOthersMap(VOID)
+{
+    Gap = KtFindGap(KE_MAXIMUM_PROCESSORS * REGION_BYTES, REGION_BYTES);
+    KT_REQUIRE(Gap != 0);
+    StartWorkers(MapAtDispatchLevel);
+    for (ULONG Round = 0; Round < VERIFY_COUNT; Round += 1) {
+        KtSleep(1);
+        KT_EQUAL(MmVerify(), 0);
+    }
+    EndWorkers();
+    KT_CHECK(SumOfCounts() >= VERIFY_COUNT);
+}
+
 static const KT_TEST Tests[] = {
     {"while one processor is alone, the others do nothing and hold no spin lock", NobodyElseWorks},
     {"processors that all want to be alone take turns", AllTakeTurns},
     {"a processor that stands still answers broadcasts", WhoStandsAnswers},
     {"a routine that is alone may ask for it again", RoutinesNest},
     {"the wait for a processor that never comes is bounded", TheWaitIsBounded},
+    {"the invariants hold while all processors map", InvariantsHoldWhileOthersMap},
 };
 
 const KT_SUITE KtAloneSuite = {"alone", KtNeedsNothing, Tests, ARRAYSIZE(Tests)};
