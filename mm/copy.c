@@ -28,7 +28,10 @@ static BOOLEAN MiFindVirtualSource(ULONG64 Source, PPFN_NUMBER Pfn)
 // Copies bytes of one page of a frame that has no address.
 static NTSTATUS MiCopyHidden(PVOID Target, PFN_NUMBER Pfn, ULONG Offset, SIZE_T ByteCount)
 {
-    const MI_PROTECTION Protection = {MiAccessRead, MiRamCacheType(MiPfnElement(Pfn))};
+    // Of a frame that has just been freed the type is open, or none: then nobody else maps it.
+    const UCHAR Type = *(const volatile UCHAR *)&MiPfnElement(Pfn)->CacheType;
+    const MI_PROTECTION Protection = {MiAccessRead, Type < MiCacheTypeCount ? (MI_CACHE_TYPE)Type
+                                                                            : MiCacheWriteBack};
     const ULONG_PTR Va = MiReserveSystemVa(MiRegionPool, 1, 0, 0);
     NTSTATUS Status = Va == 0 ? STATUS_INSUFFICIENT_RESOURCES : MiPreparePages(Va, 1);
     if (NT_SUCCESS(Status)) {
@@ -49,10 +52,18 @@ static NTSTATUS MiCopyHidden(PVOID Target, PFN_NUMBER Pfn, ULONG Offset, SIZE_T 
 static NTSTATUS MiCopyFromFrame(PVOID Target, PFN_NUMBER Pfn, ULONG Offset, SIZE_T ByteCount)
 {
     const UCHAR *Page = MiKernelVaOfFrame(Pfn);
-    // On another processor the frame may lose this address just then.
-    if (Page == NULL || KeProbeCopy(Target, Page + Offset, ByteCount).Faulted) {
+    if (Page == NULL) {
         return MiCopyHidden(Target, Pfn, Offset, ByteCount);
     }
+    const KE_PROBE_RESULT Result = KeProbeCopy(Target, Page + Offset, ByteCount);
+    if (!Result.Faulted) {
+        return STATUS_SUCCESS;
+    }
+    if (Result.FaultAddress - (ULONG64)Page <
+        PAGE_SIZE) { // another processor took it away just then
+        return MiCopyHidden(Target, Pfn, Offset, ByteCount);
+    }
+    RtlCopyMemory(Target, Page + Offset, ByteCount); // the target is bad: the fault is the caller's
     return STATUS_SUCCESS;
 }
 

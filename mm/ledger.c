@@ -43,11 +43,11 @@
 // when its lock is found free (release, acquire); what the general way did, when MiIsLedgerChanging is read
 // as clear (release, acquire). So nodes are freed only while nobody walks them. Two short ways meet in a
 // slot only, where each sees the whole word that the other has left. One that holds several frames and meets
-// another type gives back what it has: a third who asks for those frames meanwhile, with that other type, is
-// refused as if this one had come first and gone. A slot's Caller is written behind the word, and may be that
-// of a holder who came at the same time, or has just gone: it is for reports. UsedCount is changed behind the
-// word, so C4 is true for who keeps the short ways out; two that release the last slots of a leaf together
-// leave it empty and there, which MiTrimLedger ends. A model: tests/models/ledger.pml.
+// another type gives back what it has: a third who is in the way of that meanwhile goes the general way, which
+// finds it undone. A slot's Caller is written behind the word, and may be that of a holder who came at the
+// same time, or has just gone: it is for reports. UsedCount is changed behind the word, so C4 is true for who
+// keeps the short ways out; short ways that meet at the last slots of a leaf may leave it empty and there,
+// which MiTrimLedger ends. A model: tests/models/ledger.pml.
 // A leaf that became empty is freed, except for one that its processor keeps for its next hold.
 #include "mm/miquick.h"
 
@@ -432,9 +432,13 @@ static VOID MiHoldLeaf(MI_PFN_RANGE Part, MI_CACHE_TYPE CacheType, PVOID Caller,
     }
 }
 
-static BOOLEAN MiIsInOneLeaf(MI_PFN_RANGE Range)
+// So many that interrupts may be off meanwhile.
+#define MI_QUICK_FRAMES 32
+
+static BOOLEAN MiAreFewInOneLeaf(MI_PFN_RANGE Range)
 {
-    return Range.FirstPfn >> MI_LEAF_BITS == Range.LastPfn >> MI_LEAF_BITS;
+    return MiRangePageCount(Range) <= MI_QUICK_FRAMES &&
+           Range.FirstPfn >> MI_LEAF_BITS == Range.LastPfn >> MI_LEAF_BITS;
 }
 
 static VOID MiDropHoldersQuickly(PMI_LEDGER_LEAF Leaf, PFN_NUMBER FirstPfn, PFN_NUMBER EndPfn)
@@ -444,11 +448,11 @@ static VOID MiDropHoldersQuickly(PMI_LEDGER_LEAF Leaf, PFN_NUMBER FirstPfn, PFN_
     }
 }
 
-// The short way for frames of one leaf. FALSE: this takes more than a look at their slots; nothing was done.
+// The short way for few frames of one leaf. FALSE: this takes more than a look at their slots; nothing was done.
 static BOOLEAN MiHoldFramesQuickly(MI_PFN_RANGE Range, MI_CACHE_TYPE CacheType, PVOID Caller,
                                    ULONG64 Time)
 {
-    if (!MiAreShortWaysOpen() || CacheType == MiCacheUndecided || !MiIsInOneLeaf(Range)) {
+    if (!MiAreShortWaysOpen() || CacheType == MiCacheUndecided || !MiAreFewInOneLeaf(Range)) {
         return FALSE;
     }
     const PMI_PROCESSOR_CACHE Cache = MiThisCache();
@@ -518,7 +522,7 @@ static BOOLEAN MiAreHeld(PMI_LEDGER_LEAF Leaf, MI_PFN_RANGE Range)
 // As MiHoldFramesQuickly.
 static BOOLEAN MiReleaseFramesQuickly(MI_PFN_RANGE Range)
 {
-    if (!MiAreShortWaysOpen() || !MiIsInOneLeaf(Range)) {
+    if (!MiAreShortWaysOpen() || !MiAreFewInOneLeaf(Range)) {
         return FALSE;
     }
     const PMI_PROCESSOR_CACHE Cache = MiThisCache();
@@ -691,6 +695,7 @@ VOID MiTrimLedger(VOID)
     const KIRQL OldIrql = MiLockLedger();
     for (ULONG Number = 0; Number < MI_ARCH_PROCESSORS; Number += 1) {
         MiCaches[Number].SpareLeaf = NULL;
+        MiCaches[Number].SpareNumber = MAXULONG64;
     }
     MiVisitLeaves(MiFreeLeafIfEmpty, NULL);
     for (PFN_NUMBER Root = 0; Root < MiLedgerRootEntries; Root += 1) {

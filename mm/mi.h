@@ -11,7 +11,7 @@
 // time. MiCacheLock, MiFrameCacheLock and MiPoolLock are brief locks (kernel/inc/ke.h): with interrupts off,
 // and no other lock behind them.
 // Allocate first, lock second: the only allocator that is called under a lock is that of frames
-// (rank 6).
+// (ranks 6 and 7).
 #pragma once
 
 #include <wdm.h>
@@ -326,7 +326,7 @@ static inline PFN_NUMBER MiVaToFrame(const VOID *Va)
     return ((ULONG_PTR)Va - MiArchLayout[MiRegionDirectMap].BaseVa) >> PAGE_SHIFT;
 }
 
-#define MI_CACHED_FRAMES 32 // in a processor's cache, at most
+#define MI_CACHED_FRAMES 32 // in a processor's cache: then it is full
 #define MI_FRAME_BATCH 16   // that go between a cache and the list at a time
 
 // A free frame, which becomes State; contents undefined. MI_NO_PFN: none left. IRQL <=

@@ -11,9 +11,9 @@
 //
 // Who asks for any frame gets the first of its cache, or else of the list, and what few devices reach comes
 // last: RAM above 4 GiB first, then the rest, and below 16 MiB when there is nothing else, in no cache either.
-// Within such a zone the lowest frames come first, so that neighbours stay together. Until the kernel's own
-// tables are loaded, RAM above 4 GiB cannot be used, and comes second. A frame that is freed is the next to
-// be handed out, unless it lies below 16 MiB. Whoever asks for runs, or for addresses, has the caches emptied
+// At first the lowest frames of such a zone come first, so that neighbours stay together. Until the kernel's
+// own tables are loaded, RAM above 4 GiB cannot be used, and comes second. A frame that is freed is handed out
+// again soon, unless it lies below 16 MiB. Whoever asks for runs, or for addresses, has the caches emptied
 // and finds them without the list.
 //
 // The database lies in RAM that it describes, in the direct map. Frames that firmware's holes
@@ -79,12 +79,17 @@ ULONG64 MiPfnStateCountOf(MI_PFN_STATE State)
     for (ULONG Number = 0; Number < MI_ARCH_PROCESSORS; Number += 1) {
         Count += MiFrameCaches[Number].Counts[State];
     }
-    return Count;
+    // What was allocated here and freed there, between the looks at both, is less than nothing.
+    return (LONG64)Count > 0 ? Count : 0;
 }
 
+// With the lock nothing goes from caches to the list, or back, in between.
 ULONG64 MiFreePageCount(VOID)
 {
-    return MiPfnStateCountOf(MiPfnFree) + MiPfnStateCountOf(MiPfnCached);
+    const KIRQL OldIrql = KiAcquireLock(&MiPfnLock);
+    const ULONG64 Count = MiPfnStateCountOf(MiPfnFree) + MiPfnStateCountOf(MiPfnCached);
+    KiReleaseLock(&MiPfnLock, OldIrql);
+    return Count;
 }
 
 PFN_NUMBER MiFirstFreePfn(VOID)
@@ -201,12 +206,14 @@ static BOOLEAN MiCacheFrame(PFN_NUMBER Pfn)
     return HasRoom;
 }
 
-// A batch from the list. MiPfnLock is held. The first of the list shall be the first of the cache.
+// A batch from the list, if the cache is empty. MiPfnLock is held. The first of the list shall be the first
+// of the cache.
 static VOID MiFillFrameCache(PMI_FRAME_CACHE Cache)
 {
     PFN_NUMBER Pfns[MI_FRAME_BATCH];
     ULONG Count = 0;
-    while (Count < MI_FRAME_BATCH && MiFirstFreePfn() >= MI_PAGES_OF_24_BITS) {
+    while (Cache->First == MI_NO_PFN && Count < MI_FRAME_BATCH &&
+           MiFirstFreePfn() >= MI_PAGES_OF_24_BITS) {
         Pfns[Count] = MiFirstFreePfn();
         MiTakeFreeFrame(Pfns[Count], MiPfnCached);
         Count += 1;
@@ -219,12 +226,15 @@ static VOID MiFillFrameCache(PMI_FRAME_CACHE Cache)
     KiReleaseBriefLock(&Cache->Lock, Flags);
 }
 
-// Moves frames to the list, until Count are left. MiPfnLock is held.
+// Moves frames to the beginning of the list, in their order, until Count are left. MiPfnLock is held.
 static VOID MiShrinkFrameCache(PMI_FRAME_CACHE Cache, ULONG Count)
 {
+    const PFN_NUMBER NextPfn = MiFirstFreePfn();
     const ULONG64 Flags = KiAcquireBriefLock(&Cache->Lock);
     while (Cache->Count > Count) {
-        MiPushFreeFrame(MiPopCachedFrame(Cache));
+        const PFN_NUMBER Pfn = MiPopCachedFrame(Cache);
+        MiSetPfnState(MiPfnCounts, &MiPfnDatabase[Pfn], MiPfnFree);
+        MiLinkFreeFrame(Pfn, NextPfn);
     }
     KiReleaseBriefLock(&Cache->Lock, Flags);
 }
@@ -232,7 +242,9 @@ static VOID MiShrinkFrameCache(PMI_FRAME_CACHE Cache, ULONG Count)
 static VOID MiEmptyFrameCaches(VOID)
 {
     for (ULONG Number = 0; Number < (ULONG)KeNumberProcessors; Number += 1) {
-        MiShrinkFrameCache(&MiFrameCaches[Number], 0);
+        if (MiFrameCaches[Number].First != MI_NO_PFN) {
+            MiShrinkFrameCache(&MiFrameCaches[Number], 0);
+        }
     }
 }
 
@@ -284,11 +296,13 @@ VOID MiCheckFrameUnmapped(PFN_NUMBER Pfn)
     }
 }
 
-// To the list, or to where nobody takes it from; with what makes room in this processor's cache.
+// To the list, or to where nobody takes it from; with what makes room in this processor's cache, if that is full.
 static VOID MiListFrame(PFN_NUMBER Pfn)
 {
     const KIRQL OldIrql = KiAcquireLock(&MiPfnLock);
-    MiShrinkFrameCache(MiThisFrameCache(), MI_CACHED_FRAMES - MI_FRAME_BATCH);
+    if (MiThisFrameCache()->Count >= MI_CACHED_FRAMES) {
+        MiShrinkFrameCache(MiThisFrameCache(), MI_CACHED_FRAMES - MI_FRAME_BATCH);
+    }
     if (MiIsQuarantined(MiPfnElement(Pfn))) {
         MiSetPfnState(MiPfnCounts, MiPfnElement(Pfn), MiPfnQuarantine);
     } else {

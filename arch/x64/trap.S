@@ -1,4 +1,4 @@
-// Trap entries: one stub per vector, one common path, and the three probes whose faults are
+// Trap entries: one stub per vector, one common path, and the probes, whose faults are
 // expected.
 //
 // A stub makes the stack look the same for all vectors (a zero where the processor pushes no error
@@ -151,8 +151,14 @@ KiProbeLanding:
     .type KeProbeCopy, @function
 KeProbeCopy: // RDI = target, RSI = Va, RDX = bytes
     movq %rdx, %rcx
-    .globl KiProbeCopyAccess
-KiProbeCopyAccess:
+    shrq $3, %rcx
+    .globl KiProbeCopyWords
+KiProbeCopyWords:
+    rep movsq
+    movl %edx, %ecx
+    andl $7, %ecx
+    .globl KiProbeCopyBytes
+KiProbeCopyBytes:
     rep movsb
     xorl %eax, %eax
     xorl %edx, %edx

@@ -62,7 +62,8 @@ const KI_EXCEPTION_ROW *KiFindException(ULONG64 Vector)
 // Labels in trap.S.
 extern const UCHAR KiProbeReadAccess[];
 extern const UCHAR KiProbeWriteAccess[];
-extern const UCHAR KiProbeCopyAccess[];
+extern const UCHAR KiProbeCopyWords[];
+extern const UCHAR KiProbeCopyBytes[];
 extern const UCHAR KiProbeLanding[];
 extern const UCHAR KiProbeExecuteCall[];
 extern const UCHAR KiProbeExecuteReturn[];
@@ -74,11 +75,9 @@ typedef struct _KI_PROBE_ROW {
 } KI_PROBE_ROW;
 
 static const KI_PROBE_ROW KiProbeTable[] = {
-    {KiProbeReadAccess, KiProbeLanding},
-    {KiProbeWriteAccess, KiProbeLanding},
-    {KiProbeCopyAccess, KiProbeLanding},
-    {KiProbeExecuteCall,
-     KiProbeExecuteLanding}, // the call refuses an address that is not canonical
+    {KiProbeReadAccess, KiProbeLanding},         {KiProbeWriteAccess, KiProbeLanding},
+    {KiProbeCopyWords, KiProbeLanding},          {KiProbeCopyBytes, KiProbeLanding},
+    {KiProbeExecuteCall, KiProbeExecuteLanding}, // the call refuses an address that is not canonical
 };
 
 // The call of KeProbeExecute went through, and the fetch at its target faulted: RIP is the address

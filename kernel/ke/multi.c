@@ -122,7 +122,8 @@ DECLSPEC_NORETURN VOID KiRunNewProcessor(VOID)
     }
     KeArchInitializeInterrupts();
     KiInitializeReadyLists();
-    __atomic_store_n(&KeNumberProcessors, (CCHAR)(KeArchGetPcr()->Number + 1), __ATOMIC_RELEASE);
+    __atomic_store_n(&KeNumberProcessors, (CCHAR)(KeArchGetPcr()->Number + 1), __ATOMIC_SEQ_CST);
+    KeArchForgetTranslations(); // nobody has told it anything until now
     KeArchRestoreInterrupts(TRUE);
     KeStartClock();
     KiIdle(NULL);
@@ -223,7 +224,7 @@ static KAFFINITY KiLeaveOutAsleep(KAFFINITY Processors)
 }
 
 // Waits until nobody else broadcasts. Returns the IRQL to go back to.
-static KIRQL KiTakeTurn(VOID)
+static KIRQL KiBeginBroadcast(VOID)
 {
     const KIRQL OldIrql = KeArchReadIrql();
     NT_ASSERT(OldIrql < IPI_LEVEL);
@@ -252,7 +253,7 @@ static VOID KiInterruptRemaining(VOID)
     }
 }
 
-static VOID KiEndTurn(KIRQL OldIrql)
+static VOID KiEndBroadcast(KIRQL OldIrql)
 {
     while (__atomic_load_n(&KiBroadcastSlot.Remaining, __ATOMIC_ACQUIRE) != 0) {
         KeArchPause();
@@ -263,7 +264,7 @@ static VOID KiEndTurn(KIRQL OldIrql)
 
 ULONG KiBroadcast(KI_BROADCAST_ROUTINE *Routine, PVOID Context, KI_SLEEPERS Sleepers)
 {
-    const KIRQL OldIrql = KiTakeTurn();
+    const KIRQL OldIrql = KiBeginBroadcast();
     KAFFINITY Others = KiOtherProcessors();
     if (Sleepers == KiLetSleepersMiss) {
         Others = KiLeaveOutAsleep(Others);
@@ -272,7 +273,7 @@ ULONG KiBroadcast(KI_BROADCAST_ROUTINE *Routine, PVOID Context, KI_SLEEPERS Slee
     Routine(Context); // while those that spin do the same
     KiWaitPatiently();
     KiInterruptRemaining();
-    KiEndTurn(OldIrql);
+    KiEndBroadcast(OldIrql);
     return (ULONG)__builtin_popcountll(Others);
 }
 
@@ -299,7 +300,7 @@ static VOID KiCallThere(PVOID Context)
 
 ULONG_PTR NTAPI KeIpiGenericCall(PKIPI_BROADCAST_WORKER BroadcastFunction, ULONG_PTR Context)
 {
-    const KIRQL OldIrql = KiTakeTurn();
+    const KIRQL OldIrql = KiBeginBroadcast();
     const KAFFINITY Others = KiOtherProcessors();
     KI_GENERIC_CALL Call = {BroadcastFunction, Context, 1 + __builtin_popcountll(Others)};
     KiAskProcessors(Others, KiCallThere, &Call);
@@ -307,7 +308,7 @@ ULONG_PTR NTAPI KeIpiGenericCall(PKIPI_BROADCAST_WORKER BroadcastFunction, ULONG
     KeArchWriteIrql(IPI_LEVEL);
     const ULONG_PTR Result = KiMeetAndCall(&Call);
     KeArchWriteIrql(CLOCK_LEVEL);
-    KiEndTurn(OldIrql);
+    KiEndBroadcast(OldIrql);
     return Result;
 }
 

@@ -57,14 +57,14 @@ ULONG KiBroadcast(KI_BROADCAST_ROUTINE *Routine, PVOID Context, KI_SLEEPERS Slee
     return (ULONG)KeNumberProcessors - 1 - (Sleepers == KiLetSleepersMiss ? FakeSleepers : 0);
 }
 
-BOOLEAN FakeCopyFaults;
+const VOID *FakeCopyFaultVa;
 
 KE_PROBE_RESULT KeProbeCopy(PVOID Target, const VOID *Va, SIZE_T ByteCount)
 {
-    const KE_PROBE_RESULT Result = {.Faulted = FakeCopyFaults, .FaultAddress = (ULONG64)Va};
-    const SIZE_T Bytes = FakeCopyFaults ? ByteCount / 2 : ByteCount;
-    FakeCopyFaults = FALSE;
-    RtlCopyMemory(Target, Va, Bytes);
+    const BOOLEAN Faulted = FakeCopyFaultVa != NULL;
+    const KE_PROBE_RESULT Result = {.Faulted = Faulted, .FaultAddress = (ULONG64)FakeCopyFaultVa};
+    FakeCopyFaultVa = NULL;
+    RtlCopyMemory(Target, Va, Faulted ? ByteCount / 2 : ByteCount);
     return Result;
 }
 

@@ -138,8 +138,9 @@ extern ULONG FakeProcessor; // which one runs
 // Idle slots of a size class: those of all processors, and the common ones.
 ULONG HostIdleCount(ULONG Class);
 extern ULONG64 FakeBroadcasts;
-extern ULONG FakeSleepers;       // of the others; they do what they are asked all the same
-extern BOOLEAN FakeCopyFaults;   // the next KeProbeCopy, in the middle
+extern ULONG FakeSleepers; // of the others; they do what they are asked all the same
+extern const VOID
+    *FakeCopyFaultVa;            // where the next KeProbeCopy faults, in the middle; NULL: nowhere
 extern BOOLEAN FakeIsNeverAlone; // KiRunAlone fails
 // Runs before a lock is taken while none is held: what another processor does meanwhile.
 extern VOID (*FakeBeforeLock)(const KI_LOCK *Lock);

@@ -233,11 +233,16 @@ static VOID A_copy_goes_on_when_the_frame_loses_its_address(VOID)
     for (ULONG Index = 0; Index < sizeof(Copy); Index += 1) {
         Page[100 + Index] = (UCHAR)(Index ^ 0x5A);
     }
-    FakeCopyFaults = TRUE;
     const MM_COPY_ADDRESS Source = {.VirtualAddress = Page + 100};
-    CHECK_EQUAL(MmCopyMemory(Copy, Source, sizeof(Copy), MM_COPY_MEMORY_VIRTUAL, &Copied),
-                STATUS_SUCCESS);
-    CHECK(!FakeCopyFaults && Copied == sizeof(Copy) && memcmp(Copy, Page + 100, Copied) == 0);
+    const VOID *FaultVas[] = {Page + 120, Copy + 20}; // the source's, and the target's
+    for (ULONG Index = 0; Index < ARRAYSIZE(FaultVas); Index += 1) {
+        memset(Copy, 0, sizeof(Copy));
+        FakeCopyFaultVa = FaultVas[Index];
+        CHECK_EQUAL(MmCopyMemory(Copy, Source, sizeof(Copy), MM_COPY_MEMORY_VIRTUAL, &Copied),
+                    STATUS_SUCCESS);
+        CHECK(FakeCopyFaultVa == NULL && Copied == sizeof(Copy));
+        CHECK(memcmp(Copy, Page + 100, Copied) == 0);
+    }
     ExFreePool(Page);
     HostAudit();
 }
