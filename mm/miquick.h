@@ -367,11 +367,11 @@ FORCEINLINE BOOLEAN MiHoldQuickly(const MI_PROCESSOR_CACHE *Cache, PFN_NUMBER Pf
 FORCEINLINE BOOLEAN MiReleaseFrameQuickly(const MI_PROCESSOR_CACHE *Cache, PFN_NUMBER Pfn)
 {
     const PMI_LEDGER_LEAF Leaf = MiIsLedgerOpen() ? MiFindLeafQuickly(Cache, Pfn) : NULL;
-    const BOOLEAN MayDrop = Leaf != NULL && MiMayDropQuickly(Cache, Leaf, 1);
-    if (MayDrop) {
-        MiDropHolderQuickly(Leaf, Pfn);
+    if (Leaf == NULL || !MiMayDropQuickly(Cache, Leaf, 1)) {
+        return FALSE;
     }
-    return MayDrop;
+    MiDropHolderQuickly(Leaf, Pfn);
+    return TRUE;
 }
 
 // Releases the frame and the slot of a page of device memory. FALSE: this takes more; nothing was done.

@@ -326,6 +326,30 @@ static VOID A_processor_keeps_the_frames_that_it_frees(VOID)
     HostAudit();
 }
 
+static PFN_NUMBER FrameOfAnother;
+
+// The thread has found its cache empty, and is interrupted by one that frees a frame.
+static VOID FreeFirst(const KI_LOCK *Lock)
+{
+    if (strcmp(Lock->Name, "MiPfnLock") == 0) {
+        FakeBeforeLock = NULL;
+        MiFreeFrame(FrameOfAnother);
+    }
+}
+
+static VOID A_cache_that_is_not_empty_any_more_is_not_filled(VOID)
+{
+    FrameOfAnother = Frame();
+    MiTrimFrames();
+    FakeBeforeLock = FreeFirst;
+    const PFN_NUMBER Pfn = Frame();
+    CHECK_EQUAL(FakeBeforeLock, NULL);
+    CHECK(Pfn != FrameOfAnother && MiFirstCachedPfn(0) == FrameOfAnother);
+    CHECK_EQUAL(MiPfnStateCountOf(MiPfnCached), 1);
+    MiFreeFrame(Pfn);
+    HostAudit();
+}
+
 static VOID What_a_cache_has_no_room_for_goes_to_the_list(VOID)
 {
     PFN_NUMBER Pfns[3 * MI_CACHED_FRAMES];
@@ -380,17 +404,40 @@ static VOID A_run_is_found_though_processors_keep_parts_of_it(VOID)
     HostAudit();
 }
 
-// The general way, while another processor changes the ledger.
+// Another processor begins to change the ledger when this one is about to look at it.
+static VOID CloseLedger(const KI_LOCK *Lock)
+{
+    if (strcmp(Lock->Name, "MiCacheLock") == 0) {
+        FakeBeforeLock = NULL;
+        MiIsLedgerChanging = TRUE;
+    }
+}
+
+// The general way has been there, and ended it.
+static VOID CheckOpenAgain(VOID)
+{
+    CHECK_EQUAL(FakeBeforeLock, NULL);
+    CHECK_EQUAL(MiIsLedgerChanging, FALSE);
+}
+
 static VOID A_ledger_that_is_being_changed_closes_the_short_ways(VOID)
 {
+    WatchReads = WatchReadsNone;
     Unmap(Map(FAKE_IO_LOW, MmNonCached));
     Unmap(Map(FAKE_IO_LOW, MmNonCached));
-    MiIsLedgerChanging = TRUE;
+    FakeBeforeLock = CloseLedger;
     const PVOID Va = Map(FAKE_IO_LOW, MmNonCached);
-    CHECK_EQUAL(MiIsLedgerChanging, FALSE); // the general way has been there, and is gone
-    MiIsLedgerChanging = TRUE;
+    CheckOpenAgain();
+    FakeBeforeLock = CloseLedger;
     Unmap(Va);
-    CHECK_EQUAL(MiIsLedgerChanging, FALSE);
+    CheckOpenAgain();
+    const MI_PFN_RANGE Range = {PfnOf(FAKE_IO_LOW), PfnOf(FAKE_IO_LOW) + 3};
+    FakeBeforeLock = CloseLedger;
+    CHECK_EQUAL(MiHoldFrames(Range, MiCacheUncached, NULL), STATUS_SUCCESS);
+    CheckOpenAgain();
+    FakeBeforeLock = CloseLedger;
+    MiReleaseFrames(Range);
+    CheckOpenAgain();
     HostAudit();
 }
 
@@ -490,6 +537,7 @@ static const HOST_TEST Tests[] = {
     HOST_ROW(RAM_gets_another_type_when_nobody_remembers_the_old_one, "C2, A1", &FakeMachineMax),
     HOST_ROW(Slots_go_from_processor_to_processor_in_batches, "mapping.c, M3", &FakeMachineMax),
     HOST_ROW(A_processor_keeps_the_frames_that_it_frees, "pfn.c, F2", &FakeMachineMax),
+    HOST_ROW(A_cache_that_is_not_empty_any_more_is_not_filled, "pfn.c", &FakeMachineMax),
     HOST_ROW(What_a_cache_has_no_room_for_goes_to_the_list, "pfn.c, F2", &FakeMachineMax),
     HOST_ROW(What_others_keep_is_taken_before_what_few_devices_reach, "pfn.c", &FakeMachineMax),
     HOST_ROW(A_run_is_found_though_processors_keep_parts_of_it, "pfn.c", &FakeMachineMax),

@@ -243,6 +243,15 @@ static VOID A_copy_goes_on_when_the_frame_loses_its_address(VOID)
         CHECK(FakeCopyFaultVa == NULL && Copied == sizeof(Copy));
         CHECK(memcmp(Copy, Page + 100, Copied) == 0);
     }
+    // A frame that is another's by now, whose type is open.
+    const PMDL Mdl = MmAllocatePagesForMdl(Pa(0), Pa(MAXULONG64), Pa(0), PAGE_SIZE);
+    const MM_COPY_ADDRESS Open = {.PhysicalAddress = Pa(PAGES(MmGetMdlPfnArray(Mdl)[0]))};
+    FakeCopyFaultVa = MiFrameToVa(MmGetMdlPfnArray(Mdl)[0]);
+    CHECK_EQUAL(MmCopyMemory(Copy, Open, sizeof(Copy), MM_COPY_MEMORY_PHYSICAL, &Copied),
+                STATUS_SUCCESS);
+    CHECK(Copied == sizeof(Copy) && Copy[0] == 0 && Copy[63] == 0);
+    MmFreePagesFromMdl(Mdl);
+    ExFreePool(Mdl);
     ExFreePool(Page);
     HostAudit();
 }
