@@ -2,6 +2,11 @@
 //
 //   Count   bit 0 clear: twice the number of users
 //           bit 0 set:   EXP_RUNDOWN_WAIT of who waits for the users to go; or nothing: run down
+//
+// Memory order: who acquires sees what was done before the object was made or made again (acquire), and who waits sees
+// what users did before they released (release; the last one's event, or the exchange that found nobody). The
+// wait's count is written before Count points to it, and read behind that (acquire). It lies on the waiter's
+// stack: the waiter leaves only when the event is set, which the last user alone does, as his last step.
 
 #include <exlockddk.h>
 
@@ -52,7 +57,7 @@ BOOLEAN FASTCALL ExAcquireRundownProtection(PEX_RUNDOWN_REF RunRef)
 
 VOID FASTCALL ExReleaseRundownProtectionEx(PEX_RUNDOWN_REF RunRef, ULONG Count)
 {
-    ULONG_PTR Old = __atomic_load_n(&RunRef->Count, __ATOMIC_RELAXED);
+    ULONG_PTR Old = __atomic_load_n(&RunRef->Count, __ATOMIC_ACQUIRE);
     do {
         if ((Old & RUNDOWN_ACTIVE) != 0) {
             PEXP_RUNDOWN_WAIT Wait = (PEXP_RUNDOWN_WAIT)(Old & ~RUNDOWN_ACTIVE);
@@ -64,7 +69,7 @@ VOID FASTCALL ExReleaseRundownProtectionEx(PEX_RUNDOWN_REF RunRef, ULONG Count)
         }
         NT_ASSERT(Old >= Count * RUNDOWN_USER);
     } while (!__atomic_compare_exchange_n(&RunRef->Count, &Old, Old - Count * RUNDOWN_USER, FALSE,
-                                          __ATOMIC_RELEASE, __ATOMIC_RELAXED));
+                                          __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE));
 }
 
 VOID FASTCALL ExReleaseRundownProtection(PEX_RUNDOWN_REF RunRef)

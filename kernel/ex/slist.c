@@ -9,6 +9,9 @@
 //   S2  A pop reads the first entry's link before it knows whether the entry is still on the list.
 //       The entry may have been freed, and its page with it: the read may fault, and is a probe. What
 //       it yields counts only when the head has not changed.
+// Memory order: the exchange of 16 bytes is a locked one, which orders everything around it: an entry's link
+// is written before the entry is on the list, and read after it was seen there. The two halves of the head may be
+// read from different moments; the exchange then fails, because Sequence differs.
 
 #include <except.h>
 #include <exddk.h>

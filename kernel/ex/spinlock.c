@@ -4,6 +4,10 @@
 //   bits 0 .. 30   readers that hold it
 //
 // A writer first takes bit 31, which keeps new readers out, and then waits for the count to fall to 0.
+//
+// Memory order: readers come and go with acquire and release; a writer takes the bit with acquire, reads the
+// last reader's going with acquire, and clears the bit with release: whoever holds the lock sees what was
+// done by all who had to go before.
 
 #include <exddk.h>
 

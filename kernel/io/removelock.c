@@ -4,6 +4,9 @@
 // sets the event that the removal waits for. In the larger form each acquisition has a block, in
 // the lock's list, with its tag and where it was made.
 //
+// Memory order: who acquires counts himself before he looks at Removed, and the removal sets Removed before it
+// takes its own count away, all of them locked: so either he turns back, or the removal waits for him.
+//
 // What is rare is a function of drivers' convention, and called last: so that acquiring and releasing save
 // no registers.
 

@@ -7,6 +7,10 @@
 //       brief lock, with interrupts off.
 // HeldRanks in the KPCR has bit r set while this processor holds a lock of rank r; one lock per
 // rank at a time.
+// Memory order: a lock is taken by an exchange with acquire and let go by a store with release. Of a queue, a
+// handle is whole before the exchange that makes it the last (release), and its forerunner finds it through
+// Next (release, acquire); the mark in a handle is cleared with release by the holder, and read with acquire by
+// the next one, which is how the lock goes from hand to hand.
 
 #include "kernel/inc/ke.h"
 #include "kernel/inc/kearch.h"

@@ -36,6 +36,8 @@ FLOORS = (
      (DDK, COMPILER, CONTRACTS, IO_CONTRACT, r'"mm/mm\.h"', r'"kernel/\w+\.h"')),
     (r"drivers/", (DDK, r'"\w+\.h"')),
     (r"tests/examples/", (DDK, r'"examples\.h"')),
+    (r"tests/kernel/benchmany\.c$",  # measures what mm decides by
+     (DDK, CONTRACTS, r'"mm/mi\.h"', r'"tests/kernel/\w+\.h"')),
     (r"tests/kernel/",
      (DDK, COMPILER, CONTRACTS, IO_CONTRACT, r'"mm/mm\.h"', r'"tests/(kernel|examples|drivers/\w+)/\w+\.h"',
       r'"drivers/\w+/\w+spec\.h"')),  # what devices say is no secret of their driver
