@@ -28,7 +28,8 @@
 // taken last. Each guards counts of its own, which are added when somebody asks. A frame's other fields
 // belong to its owner.
 // Memory order: a search for a run reads the state of frames that caches hand out meanwhile. It looks for one
-// value, Free, which nobody else can store or replace while it holds MiPfnLock.
+// value, Free, which nobody else can store or replace while it holds MiPfnLock. A state is stored at once, and
+// last: who reads it without a lock sees the one or the other.
 #include "kernel/inc/loader.h"
 #include "mm/mi.h"
 
@@ -113,11 +114,17 @@ static const UCHAR MiCacheTypeOfState[] = {
 };
 C_ASSERT(ARRAYSIZE(MiCacheTypeOfState) == MiPfnStateCount);
 
+// Field by field: whoever looks at a frame without the lock must not take it for no RAM (state 0).
 static VOID MiSetPfnState(MI_PFN_COUNTS Counts, PMMPFN Element, MI_PFN_STATE State)
 {
     Counts[Element->State] -= 1;
     Counts[State] += 1;
-    *Element = (MMPFN){.State = (UCHAR)State, .CacheType = MiCacheTypeOfState[State]};
+    Element->Flink = Element->Blink = 0;
+    Element->MapCount = Element->LockCount = 0;
+    Element->FirstFreeBlock = Element->UsedBlockCount = 0;
+    Element->PoolClass = Element->PoolKind = 0;
+    Element->CacheType = MiCacheTypeOfState[State];
+    __atomic_store_n(&Element->State, (UCHAR)State, __ATOMIC_RELEASE);
 }
 
 //
