@@ -40,9 +40,10 @@ NTSTATUS MiPrepareChainAliases(PFN_NUMBER FirstPfn)
     return Status;
 }
 
+// A processor may remember the frame by an address that waits: then everything is forgotten.
 VOID MiDropAlias(PFN_NUMBER Pfn, PMI_TLB_BATCH Batch)
 {
-    MiForgetTypes(); // a processor may remember the frame by an address that waits
+    Batch->FlushAll |= MiIsAnythingRemembered();
     MiClearRange((ULONG_PTR)MiFrameToVa(Pfn), 1, Batch);
 }
 
@@ -53,14 +54,11 @@ VOID MiRestoreAlias(PFN_NUMBER Pfn)
                   (MI_PROTECTION){MiAccessReadWrite, MiCacheWriteBack});
 }
 
-static VOID MiHideAlias(PFN_NUMBER Pfn)
+static VOID MiHideAlias(PFN_NUMBER Pfn, PMI_TLB_BATCH Batch)
 {
-    MI_TLB_BATCH Batch;
-    MiInitializeTlbBatch(&Batch);
     // Dirty lines must reach memory while there is still an address to name them by.
     MiArchFlushCacheRange(MiFrameToVa(Pfn), PAGE_SIZE);
-    MiDropAlias(Pfn, &Batch);
-    MiFlushTlbBatch(&Batch);
+    MiDropAlias(Pfn, Batch);
 }
 
 static VOID MiShowAlias(PFN_NUMBER Pfn)
@@ -70,13 +68,13 @@ static VOID MiShowAlias(PFN_NUMBER Pfn)
     MiArchFlushCacheRange(MiFrameToVa(Pfn), PAGE_SIZE);
 }
 
-MI_CACHE_TYPE MiDecideRamCacheType(PFN_NUMBER Pfn, MI_CACHE_TYPE Requested)
+MI_CACHE_TYPE MiDecideRamCacheType(PFN_NUMBER Pfn, MI_CACHE_TYPE Requested, PMI_TLB_BATCH Batch)
 {
     PMMPFN Element = MiPfnElement(Pfn);
     if (Element->CacheType == MiCacheUndecided) {
         Element->CacheType = (UCHAR)Requested;
         if (Requested != MiCacheWriteBack) {
-            MiHideAlias(Pfn);
+            MiHideAlias(Pfn, Batch);
         }
     }
     return (MI_CACHE_TYPE)Element->CacheType;

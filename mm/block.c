@@ -53,16 +53,27 @@ static ULONG_PTR MiPrepareBlock(PFN_NUMBER FirstPfn, PFN_NUMBER PageCount, MI_CA
     return Va;
 }
 
-// Gives every frame its type, and maps it where Va is not its place in the direct map. Cannot fail.
+// Gives every frame of a chain its type.
+static VOID MiDecideChain(PFN_NUMBER FirstPfn, MI_CACHE_TYPE CacheType)
+{
+    MI_TLB_BATCH Batch;
+    MiInitializeTlbBatch(&Batch);
+    for (PFN_NUMBER Pfn = FirstPfn; Pfn != MI_NO_PFN; Pfn = MiNextInChain(Pfn)) {
+        (VOID) MiDecideRamCacheType(Pfn, CacheType, &Batch);
+    }
+    MiFlushTlbBatch(&Batch);
+}
+
+// Maps every frame where Va is not its place in the direct map. Cannot fail.
 static VOID MiCommitBlock(const MI_BLOCK *Block, ULONG_PTR Va, PFN_NUMBER FirstPfn)
 {
     const MI_PROTECTION Protection = Block->Protection;
     const BOOLEAN IsMapped = MiNeedsAddresses(Block);
     PFN_NUMBER Pfn = FirstPfn;
+    MiDecideChain(FirstPfn, Protection.CacheType);
     for (ULONG_PTR At = Va; Pfn != MI_NO_PFN; At += PAGE_SIZE) {
         const PFN_NUMBER Next = MiNextInChain(Pfn);
         MiPfnElement(Pfn)->Flink = 0;
-        (VOID) MiDecideRamCacheType(Pfn, Protection.CacheType);
         if (IsMapped) {
             MiCommitPages(At, &Pfn, 1, Protection);
         }
@@ -167,6 +178,7 @@ static VOID MiUnmapBlock(const MI_BLOCK *Block)
     MI_TLB_BATCH Batch;
     MiInitializeTlbBatch(&Batch);
     MiClearRange(MiBlockVa(Block), MiBlockPageCount(Block), &Batch);
+    Batch.FlushAll |= MiIsAnythingRemembered(); // the frames get another type next
     MiFlushTlbBatch(&Batch);
     MiReleaseSystemVa(MiRegionPool, MiBlockVa(Block), MiBlockPageCount(Block), 0);
 }

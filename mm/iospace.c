@@ -181,10 +181,16 @@ static PVOID MiMapRam(const CHAR *Routine, MI_PFN_RANGE Range, MI_PROTECTION Pro
     Mapping->Protection = Protection;
     Mapping->Io.FirstPfn = Range.FirstPfn;
     Mapping->Io.Hold = MiHoldNothing;
+    MI_TLB_BATCH Batch;
+    MiInitializeTlbBatch(&Batch);
+    for (PFN_NUMBER Page = 0; Page < Mapping->PageCount; Page += 1) {
+        (VOID) MiDecideRamCacheType(Range.FirstPfn + Page, Protection.CacheType, &Batch);
+    }
+    MiFlushTlbBatch(&Batch);
     for (PFN_NUMBER Page = 0; Page < Mapping->PageCount; Page += 1) {
         const PFN_NUMBER Pfn = Range.FirstPfn + Page;
         MI_PROTECTION OfPage = Protection;
-        OfPage.CacheType = MiDecideRamCacheType(Pfn, Protection.CacheType);
+        OfPage.CacheType = MiRamCacheType(MiPfnElement(Pfn));
         MiCommitPages(Mapping->Va + (Page << PAGE_SHIFT), &Pfn, 1, OfPage);
     }
     MiCountFrames(Range, 1);

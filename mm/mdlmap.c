@@ -15,8 +15,22 @@
 // Pages.
 //
 
-// How a page of the MDL is mapped: with the cache type that its frame has; where it has none,
-// Requested's. The kernel's own frames are written only through an MDL that was locked for that.
+// Decides the types of the frames of RAM that have none.
+static VOID MiDecideFrames(const PFN_NUMBER *Pfns, PFN_NUMBER PageCount, MI_CACHE_TYPE Requested)
+{
+    MI_TLB_BATCH Batch;
+    MiInitializeTlbBatch(&Batch);
+    for (PFN_NUMBER Page = 0; Page < PageCount; Page += 1) {
+        const PMMPFN Element = MiPfnElement(Pfns[Page]);
+        if (Element != NULL && Element->CacheType == MiCacheUndecided) {
+            (VOID) MiDecideRamCacheType(Pfns[Page], Requested, &Batch);
+        }
+    }
+    MiFlushTlbBatch(&Batch);
+}
+
+// How a page of the MDL is mapped: with the cache type that its frame has; where one of device memory has
+// none, Requested's. The kernel's own frames are written only through an MDL that was locked for that.
 static MI_PROTECTION MiProtectionOfPage(PMDL Mdl, const PFN_NUMBER *Slot, MI_PROTECTION Requested,
                                         PVOID Caller)
 {
@@ -24,8 +38,8 @@ static MI_PROTECTION MiProtectionOfPage(PMDL Mdl, const PFN_NUMBER *Slot, MI_PRO
     MI_PROTECTION Protection = Requested;
     if (Element == NULL) {
         Protection.CacheType = MiDecideIoCacheType(*Slot, Requested.CacheType, Caller);
-    } else if (Element->CacheType <= MiCacheUndecided) {
-        Protection.CacheType = MiDecideRamCacheType(*Slot, Requested.CacheType);
+    } else if (Element->CacheType < MiCacheUndecided) {
+        Protection.CacheType = (MI_CACHE_TYPE)Element->CacheType;
     } else if (Element->State == MiPfnKernel && Element->LockCount != 0) {
         Protection.CacheType = MiCacheWriteBack;
         Protection.Access =
@@ -69,6 +83,7 @@ VOID MiCommitMdlFrom(PMI_MAPPING Mapping, PMDL Mdl, PFN_NUMBER Page, PFN_NUMBER 
                      MI_PROTECTION Requested)
 {
     const PPFN_NUMBER Pfns = MmGetMdlPfnArray(Mdl);
+    MiDecideFrames(&Pfns[Page], PageCount - Page, Requested.CacheType);
     while (Page < PageCount) {
         ULONG EntryCount;
         const PMMPTE Pte =

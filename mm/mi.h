@@ -387,7 +387,7 @@ VOID MiReleaseHighMemory(VOID);
 
 typedef struct _MI_TLB_BATCH {
     ULONG PageCount;
-    BOOLEAN FlushAll;      // more pages than fit, or tables among them
+    BOOLEAN FlushAll;      // more pages than fit, or tables among them, or whatever waits
     PFN_NUMBER FirstTable; // linked through MMPFN.Flink
     ULONG_PTR Page[MI_TLB_BATCH_PAGES];
 } MI_TLB_BATCH, *PMI_TLB_BATCH;
@@ -932,7 +932,9 @@ static inline MI_CACHE_TYPE MiRamCacheType(const MMPFN *Element)
 
 // The cache type of a locked frame of RAM; one that has none gets Requested. Cannot fail, and allocates
 // nothing.
-MI_CACHE_TYPE MiDecideRamCacheType(_In_ PFN_NUMBER Pfn, _In_ MI_CACHE_TYPE Requested);
+// The frame may lose its alias: nobody maps it with its type before Batch is flushed.
+MI_CACHE_TYPE MiDecideRamCacheType(_In_ PFN_NUMBER Pfn, _In_ MI_CACHE_TYPE Requested,
+                                   _Inout_ PMI_TLB_BATCH Batch);
 VOID MiForgetRamCacheType(_In_ PFN_NUMBER Pfn);
 
 // Whether the frame's contents stay where they are until its owner frees it, so that drivers may

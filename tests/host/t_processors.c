@@ -477,6 +477,40 @@ static VOID Each_processor_keeps_the_leaf_that_it_emptied_last(VOID)
     HostAudit();
 }
 
+static ULONG64 BroadcastsSince(PULONG64 Before)
+{
+    const ULONG64 Count = FakeBroadcasts - *Before;
+    *Before = FakeBroadcasts;
+    return Count;
+}
+
+// However many frames change their type, and also when addresses wait that may show them.
+static VOID Frames_change_their_type_by_one_broadcast(VOID)
+{
+    KeNumberProcessors = 2;
+    MmFreeNonCachedMemory(MmAllocateNonCachedMemory(PAGES(32)), PAGES(32)); // splits the direct map
+    for (ULONG Round = 0; Round < 2; Round += 1) {
+        const PMDL Mdl = AllocateMdl(9);
+        ULONG64 Before = FakeBroadcasts;
+        const PVOID Va = MmMapLockedPagesSpecifyCache(Mdl, KernelMode, MmNonCached, NULL, FALSE,
+                                                      NormalPagePriority);
+        CHECK(Va != NULL && BroadcastsSince(&Before) <= 1);
+        MmUnmapLockedPages(Va, Mdl);
+        CHECK_EQUAL(BroadcastsSince(&Before), 0);
+        FreeMdl(Mdl);
+        CHECK(BroadcastsSince(&Before) <= 1);
+        Unmap(Map(FAKE_IO_LOW, MmNonCached)); // waits
+        CHECK_EQUAL(BroadcastsSince(&Before), 0);
+        const PVOID Block = MmAllocateNonCachedMemory(PAGES(9));
+        CHECK(Block != NULL && BroadcastsSince(&Before) == 1);
+        Unmap(Map(FAKE_IO_LOW, MmNonCached));
+        CHECK_EQUAL(BroadcastsSince(&Before), 0);
+        MmFreeNonCachedMemory(Block, PAGES(9));
+        CHECK_EQUAL(BroadcastsSince(&Before), 1);
+    }
+    HostAudit();
+}
+
 // Leaves of 2 MiB, and of 4 KiB behind them.
 static VOID Several_runs_are_forgotten_by_one_broadcast(VOID)
 {
@@ -543,6 +577,7 @@ static const HOST_TEST Tests[] = {
     HOST_ROW(A_run_is_found_though_processors_keep_parts_of_it, "pfn.c", &FakeMachineMax),
     HOST_ROW(A_ledger_that_is_being_changed_closes_the_short_ways, "ledger.c", &FakeMachineMax),
     HOST_ROW(Each_processor_keeps_the_leaf_that_it_emptied_last, "ledger.c", &FakeMachineMax),
+    HOST_ROW(Frames_change_their_type_by_one_broadcast, "contract 12.3.4, C2", &FakeMachineMax),
     HOST_ROW(Several_runs_are_forgotten_by_one_broadcast, "contract 12.3.4", &FakeMachineMax),
     HOST_ROW(The_last_shootdowns_are_told, "mm.h, MmQueryShootdowns", &FakeMachineMax),
 };

@@ -141,8 +141,11 @@ static VOID ForgetTheCacheFlushAfterwards(VOID)
     const PMMPTE Pte = Entry(REGION_VA);
     const PMMPTE Alias = Entry((ULONG_PTR)MiFrameToVa(Pfn));
     const MMPTE Direct = MiArchLoadPte(Alias);
+    MI_TLB_BATCH Batch;
+    MiInitializeTlbBatch(&Batch);
     WatchBeginCall("test");
-    CHECK_EQUAL(MiDecideRamCacheType(Pfn, MiCacheUncached), MiCacheUncached);
+    CHECK_EQUAL(MiDecideRamCacheType(Pfn, MiCacheUncached, &Batch), MiCacheUncached);
+    MiFlushTlbBatch(&Batch);
     MiArchStorePte(Pte, Leaf(PAGES(Pfn), MiCacheUncached));
     WatchEndCall();
     WatchBeginCall("test");

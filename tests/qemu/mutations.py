@@ -281,8 +281,8 @@ MUTATIONS = (
 
     # One frame, two names.
     Mutation("uncached RAM keeps its write-back alias", "mm/alias.c",
-             "        if (Requested != MiCacheWriteBack) {\n            MiHideAlias(Pfn);\n",
-             "        if (Requested == MiCacheUndecided) {\n            MiHideAlias(Pfn);\n",
+             "        if (Requested != MiCacheWriteBack) {\n            MiHideAlias(Pfn, Batch);\n",
+             "        if (Requested == MiCacheUndecided) {\n            MiHideAlias(Pfn, Batch);\n",
              HOST, "mdlmap"),
     Mutation("dirty lines stay in the cache", "mm/alias.c",
              "    MiArchFlushCacheRange(MiFrameToVa(Pfn), PAGE_SIZE);\n    MiDropAlias(",
