@@ -15,22 +15,23 @@
 // Pages.
 //
 
-// Decides the types of the frames of RAM that have none.
-static VOID MiDecideFrames(const PFN_NUMBER *Pfns, PFN_NUMBER PageCount, MI_CACHE_TYPE Requested)
+// Decides the types of the MDL's frames of RAM that have none, from one of them on: all together.
+static VOID MiDecideFrames(PMDL Mdl, const PFN_NUMBER *First, MI_CACHE_TYPE Requested)
 {
+    const PFN_NUMBER *const End = MmGetMdlPfnArray(Mdl) + MiMdlPageCount(Mdl);
     MI_TLB_BATCH Batch;
     MiInitializeTlbBatch(&Batch);
-    for (PFN_NUMBER Page = 0; Page < PageCount; Page += 1) {
-        const PMMPFN Element = MiPfnElement(Pfns[Page]);
+    for (const PFN_NUMBER *Slot = First; Slot != End; Slot += 1) {
+        const PMMPFN Element = MiPfnElement(*Slot);
         if (Element != NULL && Element->CacheType == MiCacheUndecided) {
-            (VOID) MiDecideRamCacheType(Pfns[Page], Requested, &Batch);
+            (VOID) MiDecideRamCacheType(*Slot, Requested, &Batch);
         }
     }
     MiFlushTlbBatch(&Batch);
 }
 
-// How a page of the MDL is mapped: with the cache type that its frame has; where one of device memory has
-// none, Requested's. The kernel's own frames are written only through an MDL that was locked for that.
+// How a page of the MDL is mapped: with the cache type that its frame has; where it has none,
+// Requested's. The kernel's own frames are written only through an MDL that was locked for that.
 static MI_PROTECTION MiProtectionOfPage(PMDL Mdl, const PFN_NUMBER *Slot, MI_PROTECTION Requested,
                                         PVOID Caller)
 {
@@ -38,7 +39,10 @@ static MI_PROTECTION MiProtectionOfPage(PMDL Mdl, const PFN_NUMBER *Slot, MI_PRO
     MI_PROTECTION Protection = Requested;
     if (Element == NULL) {
         Protection.CacheType = MiDecideIoCacheType(*Slot, Requested.CacheType, Caller);
-    } else if (Element->CacheType < MiCacheUndecided) {
+    } else if (Element->CacheType <= MiCacheUndecided) {
+        if (Element->CacheType == MiCacheUndecided) {
+            MiDecideFrames(Mdl, Slot, Requested.CacheType);
+        }
         Protection.CacheType = (MI_CACHE_TYPE)Element->CacheType;
     } else if (Element->State == MiPfnKernel && Element->LockCount != 0) {
         Protection.CacheType = MiCacheWriteBack;
@@ -83,7 +87,6 @@ VOID MiCommitMdlFrom(PMI_MAPPING Mapping, PMDL Mdl, PFN_NUMBER Page, PFN_NUMBER 
                      MI_PROTECTION Requested)
 {
     const PPFN_NUMBER Pfns = MmGetMdlPfnArray(Mdl);
-    MiDecideFrames(&Pfns[Page], PageCount - Page, Requested.CacheType);
     while (Page < PageCount) {
         ULONG EntryCount;
         const PMMPTE Pte =

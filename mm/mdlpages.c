@@ -130,7 +130,8 @@ static PFN_NUMBER MiTakeChunk(const MI_PAGES_REQUEST *Request, PFN_NUMBER ChunkP
                               MI_PFN_RANGE *Window)
 {
     if (ChunkPages == 1 && Window->FirstPfn <= 1 && Window->LastPfn >= MiHighestRamPfn()) {
-        return MiAllocateFrame(MiPfnMdl);
+        return Request->PageCount > MI_FRAME_BATCH ? MiAllocateFrameOfMany(MiPfnMdl)
+                                                   : MiAllocateFrame(MiPfnMdl);
     }
     const PFN_NUMBER FirstPfn =
         MiAllocateFrameRun(ChunkPages, Request->ChunkAlignmentPages, *Window, MiPfnMdl);

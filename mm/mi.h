@@ -333,6 +333,9 @@ static inline PFN_NUMBER MiVaToFrame(const VOID *Va)
 // DISPATCH_LEVEL.
 _Must_inspect_result_ PFN_NUMBER MiAllocateFrame(_In_ MI_PFN_STATE State);
 
+// The same for one of more than a few: from the list, where neighbours stand side by side.
+_Must_inspect_result_ PFN_NUMBER MiAllocateFrameOfMany(_In_ MI_PFN_STATE State);
+
 // The lowest run of PageCount adjacent free frames within Window whose first frame is a multiple of
 // AlignmentPages. Returns the first, or MI_NO_PFN. A caller that wants many moves Window behind
 // each.

@@ -367,7 +367,11 @@ FORCEINLINE BOOLEAN MiHoldQuickly(const MI_PROCESSOR_CACHE *Cache, PFN_NUMBER Pf
 FORCEINLINE BOOLEAN MiReleaseFrameQuickly(const MI_PROCESSOR_CACHE *Cache, PFN_NUMBER Pfn)
 {
     const PMI_LEDGER_LEAF Leaf = MiIsLedgerOpen() ? MiFindLeafQuickly(Cache, Pfn) : NULL;
-    if (Leaf == NULL || !MiMayDropQuickly(Cache, Leaf, 1)) {
+    if (Leaf == NULL) {
+        return FALSE;
+    }
+    const ULONG64 Word = __atomic_load_n(&MiSlotOf(Leaf, Pfn)->Word, __ATOMIC_RELAXED);
+    if (MiHoldersOf(Word) == 1 && !MiMayDropQuickly(Cache, Leaf, 1)) {
         return FALSE;
     }
     MiDropHolderQuickly(Leaf, Pfn);

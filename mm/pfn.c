@@ -291,6 +291,11 @@ PFN_NUMBER MiAllocateFrame(MI_PFN_STATE State)
     return Pfn != MI_NO_PFN ? Pfn : MiTakeListedFrame(State);
 }
 
+PFN_NUMBER MiAllocateFrameOfMany(MI_PFN_STATE State)
+{
+    return MiMustFail(MM_FAIL_FRAMES) ? MI_NO_PFN : MiTakeListedFrame(State);
+}
+
 VOID MiCheckFrameUnmapped(PFN_NUMBER Pfn)
 {
     const PMMPFN Element = MiPfnElement(Pfn);
