@@ -385,7 +385,7 @@ VOID MiReleaseHighMemory(VOID);
 
 // More than these are not forgotten one by one, but with everything else. An INVLPG takes some hundred
 // cycles; forgetting everything takes a few of them, and then the translations in use are walked for
-// again, about thirty cycles each while the tables are cached.
+// again, about thirty cycles each while the tables are cached. Where the border lies in QEMU: docs/performance.md.
 #define MI_TLB_BATCH_PAGES 15
 
 typedef struct _MI_TLB_BATCH {
