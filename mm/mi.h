@@ -219,10 +219,10 @@ _Must_inspect_result_ static inline BOOLEAN MiIsIoSpace(MI_PFN_RANGE Range, MI_R
 // pfn.c: the frames of RAM.
 //
 
+// The numbers are parameter 3 of bug check 0x4E/0x9A: new ones come last.
 typedef enum _MI_PFN_STATE {
     MiPfnNotRam, // a hole of the database
     MiPfnFree,
-    MiPfnCached, // free, in a processor's cache: see MiIsFree
     MiPfnKernel, // image, loader's modules, this database
     MiPfnTable,  // a page table
     MiPfnPool,
@@ -232,6 +232,7 @@ typedef enum _MI_PFN_STATE {
     MiPfnDriver,     // out as contiguous or non-cached memory
     MiPfnImage,      // of a driver's image
     MiPfnQuarantine, // nobody's, for ever: a device may still write to it (quarantine.c)
+    MiPfnCached,     // free, in a processor's cache: see MiIsFree
     MiPfnStateCount,
 } MI_PFN_STATE;
 
