@@ -255,10 +255,32 @@ static VOID NTAPI WaitAndCount(PVOID Context)
 
 #define WAITER_COUNT 4
 
+static LONG WaitersOf(const KEVENT *Event)
+{
+    LONG Count = 0;
+    for (const LIST_ENTRY *Entry = Event->Header.WaitListHead.Flink;
+         Entry != &Event->Header.WaitListHead && Count < WAITER_COUNT; Entry = Entry->Flink) {
+        Count += 1;
+    }
+    return Count;
+}
+
+// With many processors a thread may come late.
 static VOID StartWaiters(WAITER *Waiter, PKTHREAD *Threads)
 {
     for (ULONG Index = 0; Index < WAITER_COUNT; Index += 1) {
         Threads[Index] = KtStartThread(WaitAndCount, Waiter, 0);
+    }
+    for (ULONG Slept = 0; WaitersOf(Waiter->Object) < WAITER_COUNT && Slept < KT_LATEST_MS;
+         Slept += 1) {
+        KtSleep(1);
+    }
+}
+
+static VOID AwaitCount(const volatile LONG *Count, LONG AtLeast)
+{
+    for (ULONG Slept = 0; *Count < AtLeast && Slept < KT_LATEST_MS; Slept += 1) {
+        KtSleep(1);
     }
     KtSettle();
 }
@@ -275,9 +297,10 @@ static VOID Setting_an_event_lets_go_one_or_all(VOID)
         KeInitializeEvent(&Event, Types[Row], FALSE);
         StartWaiters(&Waiter, Threads);
         KT_EQUAL(Count, 0);
+        const LONG Expected = Types[Row] == NotificationEvent ? WAITER_COUNT : 1;
         KeSetEvent(&Event, IO_NO_INCREMENT, FALSE);
-        KtSettle();
-        KT_EQUAL(Count, Types[Row] == NotificationEvent ? WAITER_COUNT : 1);
+        AwaitCount(&Count, Expected);
+        KT_EQUAL(Count, Expected);
         for (ULONG Index = 0; Index < WAITER_COUNT; Index += 1) {
             KeSetEvent(&Event, IO_NO_INCREMENT, FALSE);
             KtSettle();
