@@ -59,8 +59,8 @@ static NTSTATUS MiCopyFromFrame(PVOID Target, PFN_NUMBER Pfn, ULONG Offset, SIZE
     if (!Result.Faulted) {
         return STATUS_SUCCESS;
     }
-    if (Result.FaultAddress - (ULONG64)Page <
-        PAGE_SIZE) { // another processor took it away just then
+    // Another processor took the frame's address away just then.
+    if (Result.FaultAddress - (ULONG64)Page < PAGE_SIZE) {
         return MiCopyHidden(Target, Pfn, Offset, ByteCount);
     }
     RtlCopyMemory(Target, Page + Offset, ByteCount); // the target is bad: the fault is the caller's

@@ -13,8 +13,9 @@
 // last: RAM above 4 GiB first, then the rest, and below 16 MiB when there is nothing else, in no cache either.
 // At first the lowest frames of such a zone come first, so that neighbours stay together. Until the kernel's
 // own tables are loaded, RAM above 4 GiB cannot be used, and comes second. A frame that is freed is handed out
-// again soon, unless it lies below 16 MiB. Whoever asks for runs, or for addresses, has the caches emptied
-// and finds them without the list.
+// again soon, unless it lies below 16 MiB. Whoever takes more than a batch asks the list at once, where
+// neighbours stand side by side; whoever asks for runs, or for addresses, has the caches emptied and finds
+// them without the list.
 //
 // The database lies in RAM that it describes, in the direct map. Frames that firmware's holes
 // separate have entries too (state NotRam), so that an entry is found by its index alone.
